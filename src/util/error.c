@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "error.h"
+#include "string-util.h"
+
+#define NAME(s) "org.vmctl1.Error." s
+
+static const struct {
+        const char *name;
+        int number;
+        const char *hint;
+} error_table[] = {
+        [ERROR_NO_SUCH_VM] = { NAME("NoSuchVM"), ENXIO, "See which VMs there are with 'vmctl list'." },
+        [ERROR_NO_SUCH_JOB] = { NAME("NoSuchJob"), ENOENT, "The job has probably finished." },
+        [ERROR_VM_EXISTS] = { NAME("VMExists"), EEXIST,
+                        "Choose another name, or remove the VM with 'vmctl destroy'." },
+        [ERROR_INVALID_NAME] = { NAME("InvalidName"), EINVAL,
+                        "A name has 1 to 64 letters, digits, '-', '_' or '.', and starts with neither '.' "
+                        "nor '-'." },
+        [ERROR_INVALID_STATE] = { NAME("InvalidState"), EBUSY, "See the VM's state with 'vmctl status'." },
+        [ERROR_INVALID_SPEC] = { NAME("InvalidSpec"), EINVAL,
+                        "'vmctl create --help' lists options and bounds." },
+        [ERROR_UNKNOWN_OPTION] = { NAME("UnknownOption"), EINVAL,
+                        "'vmctl create --help' lists the options; a newer vmctl may know more than this "
+                        "service." },
+        [ERROR_INVALID_KEY] = { NAME("InvalidKey"), EINVAL,
+                        "Give the file that ends in .pub: one line, as 'ssh-ed25519 AAAA... comment'." },
+        [ERROR_INVALID_IMAGE] = { NAME("InvalidImage"), EINVAL,
+                        "A disk image is a qcow2 or raw file; see it with 'qemu-img info FILE'." },
+        [ERROR_FORMAT_REFUSED] = { NAME("FormatRefused"), EPERM,
+                        "Flatten the image first: 'qemu-img convert -O qcow2 FILE NEW'." },
+        [ERROR_IMAGE_MISSING] = { NAME("ImageMissing"), ENOENT,
+                        "Put the file back where it was, or destroy the VM and create it anew." },
+        [ERROR_IMAGE_CHANGED] = { NAME("ImageChanged"), ESTALE,
+                        "The file is another one than the VM was created from: put the old one back." },
+        [ERROR_NO_SPACE] = { NAME("NoSpace"), ENOSPC,
+                        "Free some space, or destroy VMs that are not needed." },
+        [ERROR_PORTS_EXHAUSTED] = { NAME("PortsExhausted"), EADDRNOTAVAIL,
+                        "Ports 10022 to 10122 are all given away: destroy a VM, or create with '--network "
+                        "none'." },
+        [ERROR_IDS_EXHAUSTED] = { NAME("IDsExhausted"), EAGAIN,
+                        "Every user ID of the service's range is in use: destroy a VM, or widen UIDRange= "
+                        "in vmctld.conf." },
+        [ERROR_QEMU_MISSING] = { NAME("QemuMissing"), ENOENT,
+                        "Install QEMU (Debian: apt install qemu-system-x86 qemu-utils)." },
+        [ERROR_QEMU_FAILED] = { NAME("QemuFailed"), ECHILD,
+                        "'vmctl status' and 'journalctl -u vmctld' tell more." },
+        [ERROR_QMP_FAILED] = { NAME("QmpFailed"), EPROTO, NULL },
+        [ERROR_QMP_TIMEOUT] = { NAME("QmpTimeout"), ETIMEDOUT,
+                        "QEMU does not answer; 'vmctl kill' ends it if it stays so." },
+        [ERROR_FIRMWARE_MISSING] = { NAME("FirmwareMissing"), ENOENT,
+                        "Install UEFI firmware (Debian: apt install ovmf), or create with '--firmware "
+                        "bios'." },
+        [ERROR_ACCELERATOR_UNAVAILABLE] = { NAME("AcceleratorUnavailable"), EOPNOTSUPP,
+                        "Create with '--accel auto' or '--accel tcg', or enable virtualization in the "
+                        "firmware setup." },
+        [ERROR_SCOPE_FAILED] = { NAME("ScopeFailed"), EIO, "'systemctl status vmctl.slice' tells more." },
+        [ERROR_TIMEOUT] = { NAME("Timeout"), ETIMEDOUT, NULL },
+        [ERROR_CANCELED] = { NAME("Canceled"), ECANCELED, NULL },
+        [ERROR_BUSY] = { NAME("Busy"), EBUSY, "Wait for the operation that is under way, or cancel it." },
+        [ERROR_NOT_SUPPORTED] = { NAME("NotSupported"), EOPNOTSUPP, NULL },
+        [ERROR_QUOTA_EXCEEDED] = { NAME("QuotaExceeded"), EDQUOT, NULL },
+        [ERROR_ACCESS_DENIED] = { "org.freedesktop.DBus.Error.AccessDenied", EACCES,
+                        "Ask as root, as the VM's owner, or as a member of the group 'vmctl'." },
+        [ERROR_NO_MEMORY] = { "org.freedesktop.DBus.Error.NoMemory", ENOMEM, NULL },
+        [ERROR_IO] = { NAME("IO"), EIO, NULL },
+        [ERROR_FAILED] = { NAME("Failed"), EIO, NULL },
+};
+_Static_assert(ELEMENTSOF(error_table) == _ERROR_CODE_MAX, "an error code has no entry");
+
+struct Error {
+        ErrorCode code;
+        char message[];
+};
+
+static ErrorCode checked(ErrorCode code) {
+        return (int)code >= 0 && code < _ERROR_CODE_MAX ? code : ERROR_FAILED;
+}
+
+const char *error_code_name(ErrorCode code) {
+        return error_table[checked(code)].name;
+}
+
+int error_code_errno(ErrorCode code) {
+        return error_table[checked(code)].number;
+}
+
+const char *error_code_hint(ErrorCode code) {
+        return error_table[checked(code)].hint;
+}
+
+ErrorCode error_code_from_name(const char *name) {
+        for (int i = 0; i < _ERROR_CODE_MAX; i++)
+                if (streq(error_table[i].name, name))
+                        return (ErrorCode)i;
+        return _ERROR_CODE_INVALID;
+}
+
+Error *error_free(Error *e) {
+        free(e);
+        return NULL;
+}
+
+ErrorCode error_code(const Error *e) {
+        return e ? e->code : ERROR_FAILED;
+}
+
+const char *error_message(const Error *e) {
+        return e ? e->message : "Unknown error";
+}
+
+static Error *error_new(ErrorCode code, const char *message, const char *suffix) {
+        size_t n = strlen(message), m = suffix ? strlen(suffix) + 2 : 0;
+        Error *e = malloc(sizeof(Error) + n + m + 1);
+
+        if (!e)
+                return NULL;
+        e->code = checked(code);
+        memcpy(e->message, message, n + 1);
+        if (suffix) {
+                memcpy(e->message + n, ": ", 2);
+                memcpy(e->message + n + 2, suffix, m - 1);
+        }
+        return e;
+}
+
+_printf_(4, 0) static void set_formatted(
+                Error **reterr, ErrorCode code, const char *suffix, const char *format, va_list ap) {
+        _cleanup_free_ char *message = NULL;
+
+        if (!reterr)
+                return;
+        error_free(*reterr);
+        *reterr = NULL;
+        if (vasprintf(&message, format, ap) < 0)
+                message = NULL;
+        /* Out of memory: NULL reads as ERROR_FAILED, "Unknown error". */
+        *reterr = message ? error_new(code, message, suffix) : NULL;
+}
+
+int error_set(Error **reterr, ErrorCode code, const char *format, ...) {
+        va_list ap;
+
+        va_start(ap, format);
+        set_formatted(reterr, code, NULL, format, ap);
+        va_end(ap);
+        return -error_code_errno(code);
+}
+
+int error_set_errno(Error **reterr, int r, const char *format, ...) {
+        ErrorCode code = r == -ENOSPC || r == -EDQUOT ? ERROR_NO_SPACE
+                        : r == -ENOMEM                ? ERROR_NO_MEMORY
+                                                      : ERROR_IO;
+        va_list ap;
+
+        va_start(ap, format);
+        set_formatted(reterr, code, strerror(-r), format, ap);
+        va_end(ap);
+        return r;
+}
+
+Error *error_copy(const Error *e) {
+        return e ? error_new(e->code, e->message, NULL) : NULL;
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/* Errors that a person gets to see: one code and one message. The table in error.c gives each code its D-Bus
+ * name, its errno and the hint that vmctl prints on a second line. */
+
+#include "macro.h"
+
+typedef enum ErrorCode {
+        ERROR_NO_SUCH_VM,
+        ERROR_NO_SUCH_JOB,
+        ERROR_VM_EXISTS,
+        ERROR_INVALID_NAME,
+        ERROR_INVALID_STATE,
+        ERROR_INVALID_SPEC,
+        ERROR_UNKNOWN_OPTION,
+        ERROR_INVALID_KEY,
+        ERROR_INVALID_IMAGE,
+        ERROR_FORMAT_REFUSED,
+        ERROR_IMAGE_MISSING,
+        ERROR_IMAGE_CHANGED,
+        ERROR_NO_SPACE,
+        ERROR_PORTS_EXHAUSTED,
+        ERROR_IDS_EXHAUSTED,
+        ERROR_QEMU_MISSING,
+        ERROR_QEMU_FAILED,
+        ERROR_QMP_FAILED,
+        ERROR_QMP_TIMEOUT,
+        ERROR_FIRMWARE_MISSING,
+        ERROR_ACCELERATOR_UNAVAILABLE,
+        ERROR_SCOPE_FAILED,
+        ERROR_TIMEOUT,
+        ERROR_CANCELED,
+        ERROR_BUSY,
+        ERROR_NOT_SUPPORTED,
+        ERROR_QUOTA_EXCEEDED,
+        ERROR_ACCESS_DENIED,
+        ERROR_NO_MEMORY,
+        ERROR_IO,
+        ERROR_FAILED,
+        _ERROR_CODE_MAX,
+        _ERROR_CODE_INVALID = -EINVAL,
+} ErrorCode;
+
+/* The D-Bus error name, as "org.vmctl1.Error.NoSuchVM"; the errno, positive; the hint, or NULL. */
+const char *error_code_name(ErrorCode code);
+int error_code_errno(ErrorCode code);
+const char *error_code_hint(ErrorCode code);
+ErrorCode error_code_from_name(const char *name);
+
+typedef struct Error Error;
+
+Error *error_free(Error *e);
+DEFINE_CLEANUP(Error *, error_free);
+#define _cleanup_error_ _cleanup_(error_freep)
+
+ErrorCode error_code(const Error *e);      /* NULL counts as ERROR_FAILED */
+const char *error_message(const Error *e); /* never NULL, valid UTF-8, one line where possible */
+
+/* Sets *reterr (NULL: nobody wants it) and returns the code's errno, negative:
+ *     return error_set(reterr, ERROR_NO_SUCH_VM, "There is no VM '%s'", name);
+ * An error that is set already is replaced. */
+int error_set(Error **reterr, ErrorCode code, const char *format, ...) _printf_(3, 4);
+
+/* The same for a failed system call: `r` is the negative errno, the message gets ": strerror" appended, and
+ * the code follows from it (-ENOSPC and -EDQUOT: ERROR_NO_SPACE, -ENOMEM: ERROR_NO_MEMORY, else ERROR_IO).
+ */
+int error_set_errno(Error **reterr, int r, const char *format, ...) _printf_(3, 4);
+
+/* A copy, for those who report one failure to several askers. NULL when memory is short or e is NULL. */
+Error *error_copy(const Error *e);

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <stdio.h>
+
+#include "string-util.h"
+
+char *strf(const char *format, ...) {
+        char *s = NULL;
+        va_list ap;
+        int r;
+
+        va_start(ap, format);
+        r = vasprintf(&s, format, ap);
+        va_end(ap);
+        return r < 0 ? NULL : s;
+}
+
+int free_and_strdup(char **p, const char *s) {
+        char *copy = NULL;
+
+        if (s) {
+                copy = strdup(s);
+                if (!copy)
+                        return -ENOMEM;
+        }
+        free(*p);
+        *p = copy;
+        return 0;
+}
+
+/* strtoull() takes signs and leading space, which no number here may have. */
+static int parse_digits(const char *s, char **ret_end, uint64_t *ret) {
+        unsigned long long v;
+
+        if (*s < '0' || *s > '9')
+                return -EINVAL;
+        errno = 0;
+        v = strtoull(s, ret_end, 10);
+        if (errno != 0)
+                return -errno;
+        *ret = v;
+        return 0;
+}
+
+int parse_u64(const char *s, uint64_t *ret) {
+        uint64_t v;
+        char *end;
+        int r;
+
+        r = parse_digits(s, &end, &v);
+        if (r < 0)
+                return r;
+        if (*end != '\0')
+                return -EINVAL;
+        *ret = v;
+        return 0;
+}
+
+int parse_u32(const char *s, uint32_t *ret) {
+        uint64_t v;
+        int r;
+
+        r = parse_u64(s, &v);
+        if (r < 0)
+                return r;
+        if (v > UINT32_MAX)
+                return -ERANGE;
+        *ret = (uint32_t)v;
+        return 0;
+}
+
+int parse_size(const char *s, uint64_t unit, uint64_t *ret) {
+        static const char suffixes[] = "KMGT";
+        uint64_t v, factor = unit;
+        const char *suffix;
+        char *end;
+        int r;
+
+        r = parse_digits(s, &end, &v);
+        if (r < 0)
+                return r;
+
+        suffix = *end != '\0' ? strchr(suffixes, *end & ~0x20) : NULL;
+        if (suffix) {
+                factor = UINT64_C(1) << (10 * (suffix - suffixes + 1));
+                end++;
+                if (streq(end, "iB") || streq(end, "B"))
+                        end = strchr(end, '\0');
+        } else if (streq(end, "B")) {
+                factor = 1;
+                end++;
+        }
+        if (*end != '\0')
+                return -EINVAL;
+        if (__builtin_mul_overflow(v, factor, &v))
+                return -ERANGE;
+        *ret = v;
+        return 0;
+}
+
+/* Length of the UTF-8 sequence at s, or 0 if there is none: RFC 3629, so no surrogates, nothing overlong. */
+static size_t utf8_sequence(const unsigned char *s, size_t len) {
+        size_t n = s[0] < 0x80                  ? 1
+                        : (s[0] & 0xe0) == 0xc0 ? 2
+                        : (s[0] & 0xf0) == 0xe0 ? 3
+                        : (s[0] & 0xf8) == 0xf0 ? 4
+                                                : 0;
+        static const uint32_t smallest[] = { 0, 0, 0x80, 0x800, 0x10000 };
+        uint32_t c;
+
+        if (n == 0 || n > len)
+                return 0;
+        if (n == 1)
+                return 1;
+        c = s[0] & (0x7f >> n);
+        for (size_t i = 1; i < n; i++) {
+                if ((s[i] & 0xc0) != 0x80)
+                        return 0;
+                c = c << 6 | (s[i] & 0x3f);
+        }
+        if (c < smallest[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
+                return 0;
+        return n;
+}
+
+bool utf8_is_valid(const char *s, size_t len) {
+        for (size_t i = 0, n; i < len; i += n) {
+                n = utf8_sequence((const unsigned char *)s + i, len - i);
+                if (n == 0)
+                        return false;
+        }
+        return true;
+}
+
+char *string_escape(const char *s, size_t len, size_t max) {
+        static const char hex[] = "0123456789abcdef";
+        size_t end = MIN(len, max), o = 0;
+        char *out = malloc(end * 4 + 1);
+
+        if (!out)
+                return NULL;
+        for (size_t i = 0, n; i < end; i += n) {
+                unsigned char c = (unsigned char)s[i];
+
+                n = utf8_sequence((const unsigned char *)s + i, end - i);
+                if (n > 1 && !(c == 0xc2 && (unsigned char)s[i + 1] < 0xa0)) { /* not a C1 control */
+                        memcpy(out + o, s + i, n);
+                        o += n;
+                } else if (n == 1 && c >= ' ' && c != 0x7f) {
+                        out[o++] = (char)c;
+                } else {
+                        n = 1;
+                        out[o++] = '\\';
+                        out[o++] = 'x';
+                        out[o++] = hex[c >> 4];
+                        out[o++] = hex[c & 15];
+                }
+        }
+        out[o] = '\0';
+        return out;
+}
+
+char **strv_free(char **v) {
+        for (char **s = v; s && *s; s++)
+                free(*s);
+        free(v);
+        return NULL;
+}
+
+size_t strv_length(char *const *v) {
+        size_t n = 0;
+
+        while (v && v[n])
+                n++;
+        return n;
+}
+
+bool strv_contains(char *const *v, const char *s) {
+        STRV_FOREACH(i, v)
+                if (streq(*i, s))
+                        return true;
+        return false;
+}
+
+int strv_push(char ***v, char *s) {
+        size_t n = strv_length(*v);
+        char **grown;
+
+        if (!s)
+                return -ENOMEM;
+        grown = reallocarray(*v, n + 2, sizeof(char *));
+        if (!grown) {
+                free(s);
+                return -ENOMEM;
+        }
+        grown[n] = s;
+        grown[n + 1] = NULL;
+        *v = grown;
+        return 0;
+}
+
+int strv_extend(char ***v, const char *s) {
+        return strv_push(v, strdup(s));
+}
+
+int strv_extendf(char ***v, const char *format, ...) {
+        char *s = NULL;
+        va_list ap;
+        int r;
+
+        va_start(ap, format);
+        r = vasprintf(&s, format, ap);
+        va_end(ap);
+        return strv_push(v, r < 0 ? NULL : s);
+}
