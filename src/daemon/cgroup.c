@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <fcntl.h>
+#include <stdio.h>
+
+#include "cgroup.h"
+#include "util/fd-util.h"
+#include "util/string-util.h"
+
+#define CGROUP_FILE_MAX (16 * KIB) /* /proc/PID/cgroup has one line for each of some 13 controllers */
+
+/* The path of the process in the hierarchy of `controller` (v1), or in the unified one (v2: NULL). */
+static char *path_in(const char *table, const char *controller) {
+        size_t n = controller ? strlen(controller) : 0;
+
+        for (const char *line = table; line && *line;
+                        line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
+                const char *list = strchr(line, ':'), *path = list ? strchr(list + 1, ':') : NULL;
+                size_t len;
+
+                if (!path)
+                        continue;
+                len = strcspn(path + 1, "\n");
+                list++;
+                if (!controller && list == path)
+                        return strndup(path + 1, len);
+                for (const char *c = list; controller && c < path; c += strcspn(c, ",:") + 1)
+                        if (strncmp(c, controller, n) == 0 && (c[n] == ',' || c[n] == ':'))
+                                return strndup(path + 1, len);
+        }
+        return NULL;
+}
+
+static int read_table(pid_t pid, char **ret) {
+        _cleanup_free_ char *name = strf("/proc/%i/cgroup", (int)pid);
+        int r;
+
+        if (!name)
+                return -ENOMEM;
+        r = read_file_at(AT_FDCWD, name, CGROUP_FILE_MAX, ret, NULL);
+        return r == -ENOENT ? -ESRCH : r;
+}
+
+static int read_number(const char *path, const char *file, const char *key, uint64_t *ret) {
+        _cleanup_free_ char *name = path ? strf("%s/%s", path, file) : NULL, *text = NULL;
+        const char *v;
+        char *end;
+        int r;
+
+        if (!name)
+                return -ENOENT;
+        r = read_file_at(AT_FDCWD, name, CGROUP_FILE_MAX, &text, NULL);
+        if (r < 0)
+                return r;
+        v = key ? strstr(text, key) : text;
+        if (!v)
+                return -ENODATA;
+        v += key ? strlen(key) : 0;
+        errno = 0;
+        *ret = strtoull(v, &end, 10);
+        return end == v ? -EINVAL : -errno;
+}
+
+static char *hierarchy(const char *table, const char *controller) {
+        _cleanup_free_ char *path = path_in(table, controller);
+
+        if (!path)
+                return NULL;
+        return controller ? strf("/sys/fs/cgroup/%s%s", controller, path) : strf("/sys/fs/cgroup%s", path);
+}
+
+void cgroup_usage(pid_t pid, CgroupUsage *ret) {
+        _cleanup_free_ char *table = NULL, *unified = NULL, *memory = NULL, *cpu = NULL;
+        uint64_t usec;
+
+        *ret = (CgroupUsage){};
+        if (read_table(pid, &table) < 0)
+                return;
+        memory = hierarchy(table, "memory");
+        cpu = hierarchy(table, "cpuacct");
+        unified = hierarchy(table, NULL);
+
+        if (cpu)
+                (void)read_number(cpu, "cpuacct.usage", NULL, &ret->cpu_nsec);
+        else if (read_number(unified, "cpu.stat", "usage_usec ", &usec) >= 0)
+                ret->cpu_nsec = usec * NSEC_PER_USEC;
+        (void)read_number(memory ?: unified, memory ? "memory.usage_in_bytes" : "memory.current", NULL,
+                        &ret->memory_current);
+        (void)read_number(memory ?: unified, memory ? "memory.max_usage_in_bytes" : "memory.peak", NULL,
+                        &ret->memory_peak);
+}
+
+int cgroup_unit_of_pid(pid_t pid, char **ret) {
+        _cleanup_free_ char *table = NULL, *path = NULL;
+        char *unit;
+        int r;
+
+        r = read_table(pid, &table);
+        if (r < 0)
+                return r;
+        path = path_in(table, "name=systemd");
+        if (!path)
+                path = path_in(table, NULL);
+        unit = path && strrchr(path, '/') ? strdup(strrchr(path, '/') + 1) : NULL;
+        if (!unit)
+                return path ? -ENOMEM : -ESRCH;
+        *ret = unit;
+        return 0;
+}

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <ini.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "spec/vm-spec.h"
+#include "util/log.h"
+#include "util/string-util.h"
+
+/* Above every range that systemd, useradd and containers hand out (see UIDS-GIDS in systemd's
+ * documentation). */
+#define UID_FIRST_DEFAULT UINT32_C(1879048192)
+#define UID_COUNT_DEFAULT UINT32_C(65536)
+
+static int parse_range(const char *value, uint64_t max, uint64_t *ret_first, uint64_t *ret_last) {
+        _cleanup_free_ char *copy = strdup(value);
+        char *dash = copy ? strchr(copy, '-') : NULL;
+        uint64_t first, last;
+
+        if (!dash)
+                return -EINVAL;
+        *dash = '\0';
+        if (parse_u64(copy, &first) < 0 || parse_u64(dash + 1, &last) < 0 || first == 0 || first > last ||
+                        last > max)
+                return -EINVAL;
+        *ret_first = first;
+        *ret_last = last;
+        return 0;
+}
+
+static int set_uids(Config *c, const char *value) {
+        uint64_t first, last;
+        int r;
+
+        r = parse_range(value, UINT32_MAX - 2, &first, &last);
+        if (r < 0)
+                return r;
+        if (first < 1000 || last - first >= 1048576) /* never a system user; the index is a bitmap */
+                return -ERANGE;
+        c->uid_first = (uint32_t)first;
+        c->uid_count = (uint32_t)(last - first + 1);
+        return 0;
+}
+
+static int set_ports(Config *c, const char *value) {
+        uint64_t first, last;
+        int r;
+
+        r = parse_range(value, UINT16_MAX, &first, &last);
+        if (r < 0)
+                return r;
+        c->port_first = (uint16_t)first;
+        c->port_last = (uint16_t)last;
+        return 0;
+}
+
+static int set_console_log_max(Config *c, const char *value) {
+        uint64_t v;
+        int r;
+
+        r = parse_size(value, 1, &v);
+        if (r < 0)
+                return r;
+        if (v < VM_CONSOLE_LOG_MIN || v > VM_CONSOLE_LOG_MAX)
+                return -ERANGE;
+        c->console_log_max = v;
+        return 0;
+}
+
+static int set_stop_timeout(Config *c, const char *value) {
+        uint64_t v;
+        int r;
+
+        r = parse_u64(value, &v);
+        if (r < 0)
+                return r;
+        if (v < 1 || v > 24 * 3600)
+                return -ERANGE;
+        c->stop_timeout = v * USEC_PER_SEC;
+        return 0;
+}
+
+static int set_path(char **field, const char *value) {
+        return value[0] == '/' ? free_and_strdup(field, value) : -EINVAL;
+}
+static int set_qemu(Config *c, const char *value) {
+        return set_path(&c->qemu, value);
+}
+static int set_qemu_img(Config *c, const char *value) {
+        return set_path(&c->qemu_img, value);
+}
+
+static const struct {
+        const char *key;
+        int (*set)(Config *c, const char *value);
+} config_keys[] = {
+        { "ConsoleLogMax", set_console_log_max },
+        { "Qemu", set_qemu },
+        { "QemuImg", set_qemu_img },
+        { "SSHPortRange", set_ports },
+        { "StopTimeoutSec", set_stop_timeout },
+        { "UIDRange", set_uids },
+};
+
+static int on_line(void *userdata, const char *section, const char *name, const char *value) {
+        Config *c = userdata;
+
+        for (size_t i = 0; streq(section, "Daemon") && i < ELEMENTSOF(config_keys); i++)
+                if (streq(config_keys[i].key, name)) {
+                        int r = config_keys[i].set(c, value);
+
+                        if (r < 0)
+                                log_warning_errno(r, "vmctld.conf: %s=%s is not valid, ignoring: %m", name,
+                                                value);
+                        return 1;
+                }
+        log_warning("vmctld.conf: unknown setting [%s] %s=, ignoring", section, name);
+        return 1;
+}
+
+static void read_conf(Config *c) {
+        _cleanup_free_ char *path = strf("%s/vmctld.conf", c->conf_dir);
+        FILE *f;
+        int r;
+
+        f = path ? fopen(path, "re") : NULL;
+        if (!f) {
+                if (errno != ENOENT)
+                        log_warning_errno(-errno, "Cannot read vmctld.conf, ignoring: %m");
+                return;
+        }
+        r = ini_parse_file(f, on_line, c);
+        (void)fclose(f);
+        if (r != 0)
+                log_warning("%s:%i: not a setting, ignoring this line", path, r);
+}
+
+/* XDG Base Directory Specification: an unset, empty or relative variable counts as its default. */
+static char *xdg(const char *variable, const char *fallback) {
+        const char *v = getenv(variable), *home = getenv("HOME");
+
+        if (v && v[0] == '/')
+                return strf("%s/vmctl", v);
+        return home && fallback ? strf("%s/%s/vmctl", home, fallback) : NULL;
+}
+
+static int set_dirs(Config *c) {
+        c->state_dir = c->system ? strdup(VMCTL_STATE_DIR) : xdg("XDG_DATA_HOME", ".local/share");
+        c->conf_dir = c->system ? strdup(VMCTL_CONF_DIR) : xdg("XDG_CONFIG_HOME", ".config");
+        c->runtime_dir = c->system ? strdup(VMCTL_RUNTIME_DIR) : xdg("XDG_RUNTIME_DIR", NULL);
+        if (!c->state_dir || !c->conf_dir || !c->runtime_dir) {
+                log_error("HOME and XDG_RUNTIME_DIR must be set for a user's instance");
+                return -ENOENT;
+        }
+        return 0;
+}
+
+int config_load(bool system, Config *ret) {
+        Config c = {
+                .system = system,
+                .uid_first = UID_FIRST_DEFAULT,
+                .uid_count = UID_COUNT_DEFAULT,
+                .port_first = 10022,
+                .port_last = 10122,
+                .console_log_max = VM_CONSOLE_LOG_DEFAULT,
+                .stop_timeout = 30 * USEC_PER_SEC,
+                .qemu = strdup("/usr/bin/qemu-system-x86_64"),
+                .qemu_img = strdup("/usr/bin/qemu-img"),
+        };
+        int r;
+
+        r = c.qemu && c.qemu_img ? set_dirs(&c) : -ENOMEM;
+        if (r < 0) {
+                config_done(&c);
+                return r;
+        }
+        read_conf(&c);
+        if (!system)
+                c.uid_count = 0;
+        *ret = c;
+        return 0;
+}
+
+void config_done(Config *c) {
+        free(c->state_dir);
+        free(c->runtime_dir);
+        free(c->conf_dir);
+        free(c->qemu);
+        free(c->qemu_img);
+        *c = (Config){};
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/* vmctld.conf(5), and where things are for this instance. */
+
+#include "util/macro.h"
+
+typedef struct Config {
+        bool system;                              /* the system's service, not a user's */
+        char *state_dir, *runtime_dir, *conf_dir; /* owned, as all strings */
+        char *qemu, *qemu_img;
+        uint32_t uid_first, uid_count;  /* one for each VM; count 0: every QEMU runs as we do */
+        uint16_t port_first, port_last; /* SSH forwards of user networking, both included */
+        uint64_t console_log_max;       /* default for new VMs */
+        uint64_t stop_timeout;          /* usec, when a client names none */
+} Config;
+
+/* Defaults, then the file, then the environment's XDG folders for a user's instance. A line that is wrong is
+ * logged and ignored, as systemd does. */
+int config_load(bool system, Config *ret);
+void config_done(Config *c);

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "console-open.h"
+#include "manager.h"
+#include "util/fd-util.h"
+#include "util/log.h"
+
+/* The header that a reader of the log sends to the shim (src/shim/console.h), in host byte order. */
+typedef struct LogRequest {
+        uint32_t tail; /* lines; UINT32_MAX: all */
+        uint32_t flags;
+} LogRequest;
+#define LOG_REQUEST_FOLLOW 1
+
+/* A local socket connects at once or not at all: its queue is full. */
+static int connect_shim(Vm *vm, const char *name) {
+        struct sockaddr_un sa = { .sun_family = AF_UNIX };
+        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+        if (fd < 0)
+                return -errno;
+        (void) snprintf(sa.sun_path, sizeof(sa.sun_path), "/proc/self/fd/%i/%s/%s", vm->manager->runtime_fd, vm_name(vm),
+                name);
+        return connect(fd, (const struct sockaddr *) &sa, sizeof(sa)) < 0 ? -errno : TAKE_FD(fd);
+}
+
+static bool has_shim(const Vm *vm) {
+        return vm->process && process_qemu_pid(vm->process) > 0;
+}
+
+int console_open(Vm *vm, Error **reterr) {
+        _cleanup_close_ int fd = -EBADF;
+        int r;
+
+        if (!has_shim(vm))
+                return error_set(reterr, ERROR_INVALID_STATE, "VM '%s' has no console now: it is %s", vm_name(vm),
+                        vm_state_to_string(vm_state(vm)));
+        fd = connect_shim(vm, "console.sock");
+        if (fd < 0)
+                return error_set_errno(reterr, fd, "Cannot connect to the console of VM '%s'", vm_name(vm));
+        r = fd_set_nonblock(fd, false); /* clients expect a plain descriptor */
+        return r < 0 ? error_set_errno(reterr, r, "Cannot open the console") : TAKE_FD(fd);
+}
+
+static int open_live_log(Vm *vm, uint32_t tail, bool follow, Error **reterr) {
+        const LogRequest request = { tail, follow ? LOG_REQUEST_FOLLOW : 0 };
+        _cleanup_close_ int fd = connect_shim(vm, "log.sock");
+        int r;
+
+        r = fd < 0 ? fd : fd_set_nonblock(fd, false);
+        /* A fresh socket takes eight bytes without waiting. */
+        if (r >= 0)
+                r = write_all(fd, &request, sizeof(request));
+        return r < 0 ? error_set_errno(reterr, r, "Cannot read the console log of VM '%s'", vm_name(vm)) : TAKE_FD(fd);
+}
+
+static int on_reader_exit(sd_event_source *s, const siginfo_t *si, void *userdata) {
+        return 0;
+}
+
+/* A reader that blocks because its client does not read ends when the client closes, or we do. */
+static int spawn_reader(Vm *vm, int output, int log, int old, uint32_t tail) {
+        Manager *m = vm->manager;
+        const ChildFd fds[] = { { output, 1 }, { log, 3 }, { old, 4 } };
+        _cleanup_strv_ char **argv = NULL;
+        pid_t pid;
+        int r;
+
+        r = strv_extend(&argv, VMCTL_HELPER_DIR "/vmctl-shim");
+        if (r >= 0)
+                r = strv_extend(&argv, "--cat");
+        if (r >= 0)
+                r = strv_extend(&argv, "--console-log=3");
+        if (r >= 0)
+                r = strv_extend(&argv, "--console-log-old=4");
+        if (r >= 0)
+                r = strv_extendf(&argv, "--tail=%" PRIi64, tail == CONSOLE_LOG_ALL ? INT64_C(-1) : (int64_t) tail);
+        if (r >= 0 && m->config.uid_count > 0)
+                r = strv_extendf(&argv, "--uid=%u", (unsigned) vm->record.uid);
+        if (r >= 0 && m->config.uid_count > 0)
+                r = strv_extendf(&argv, "--gid=%u", (unsigned) vm->record.uid);
+        if (r >= 0) {
+                const ChildSpec spec = {
+                        .argv = argv,
+                        .fds = fds,
+                        .n_fds = ELEMENTSOF(fds),
+                        .flags = CHILD_DIE_WITH_PARENT | CHILD_NEW_SESSION,
+                };
+
+                r = child_spawn(&spec, &pid);
+        }
+        if (r < 0)
+                return r;
+        r = sd_event_add_child(m->event, NULL, pid, WEXITED, on_reader_exit, NULL);
+        if (r < 0) {
+                (void) kill(pid, SIGKILL);
+                (void) waitpid(pid, NULL, 0);
+        }
+        return r;
+}
+
+static int open_log_file(const Vm *vm, const char *name) {
+        _cleanup_free_ char *path = strf("%s/%s", vm_name(vm), name);
+        int fd = path ? openat(vm->manager->vms_fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+
+        if (fd < 0 && path && errno == ENOENT)
+                return open("/dev/null", O_RDONLY | O_CLOEXEC);
+        return fd < 0 ? -errno : fd;
+}
+
+int console_open_log(Vm *vm, uint32_t tail, bool follow, Error **reterr) {
+        _cleanup_close_pair_ int out[2] = { -EBADF, -EBADF };
+        _cleanup_close_ int log = -EBADF, old = -EBADF;
+        int r;
+
+        if (has_shim(vm))
+                return open_live_log(vm, tail, follow, reterr);
+        log = open_log_file(vm, "console.log");
+        old = open_log_file(vm, "console.log.1");
+        if (log < 0 || old < 0)
+                r = log < 0 ? log : old;
+        else if (pipe2(out, O_CLOEXEC) < 0)
+                r = -errno;
+        else
+                r = spawn_reader(vm, out[1], log, old, tail);
+        return r < 0 ? error_set_errno(reterr, r, "Cannot read the console log of VM '%s'", vm_name(vm)) : TAKE_FD(out[0]);
+}

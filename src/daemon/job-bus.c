@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "bus-paths.h"
+#include "bus-util.h"
+#include "job-bus.h"
+#include "vm-bus.h"
+
+char *job_bus_path(uint32_t id) {
+        return strf(BUS_PATH_JOB "/%" PRIu32, id);
+}
+
+static int find(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
+        sd_bus_error *error) {
+        const BusFace *face = userdata;
+        const char *rest = startswith(path, BUS_PATH_JOB "/");
+        uint32_t id;
+        Job *job;
+
+        job = rest && parse_u32(rest, &id) >= 0 ? job_find(face->manager, id) : NULL;
+        if (!job || !access_may_use(face->access, job->owner))
+                return 0;
+        *ret = job;
+        return 1;
+}
+
+static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***ret, sd_bus_error *error) {
+        _cleanup_strv_ char **paths = NULL;
+        const BusFace *face = userdata;
+
+        for (size_t i = 0; i < face->manager->n_jobs; i++) {
+                const Job *job = face->manager->jobs[i];
+
+                if (access_may_see(face->access, job->owner) && strv_push(&paths, job_bus_path(job->id)) < 0)
+                        return -ENOMEM;
+        }
+        *ret = TAKE_PTR(paths);
+        return 1;
+}
+
+static int get_object(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *m,
+        void *userdata, sd_bus_error *error) {
+        const Job *job = userdata;
+        _cleanup_free_ char *vm = vm_bus_path(job->vm_name);
+
+        return vm ? sd_bus_message_append(m, "o", vm) : -ENOMEM;
+}
+
+static int get_state(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *m,
+        void *userdata, sd_bus_error *error) {
+        const Job *job = userdata;
+
+        return sd_bus_message_append(m, "s", job->result == JOB_RUNNING ? "running" : "finished");
+}
+
+static int get_result(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *m,
+        void *userdata, sd_bus_error *error) {
+        const Job *job = userdata;
+
+        return sd_bus_message_append(m, "s", job_result_to_string(job->result));
+}
+
+static int get_error_name(sd_bus *bus, const char *path, const char *interface, const char *property,
+        sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const Job *job = userdata;
+
+        return sd_bus_message_append(m, "s", job->error ? error_code_name(error_code(job->error)) : "");
+}
+
+static int get_error_message(sd_bus *bus, const char *path, const char *interface, const char *property,
+        sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const Job *job = userdata;
+
+        return sd_bus_message_append(m, "s", job->error ? error_message(job->error) : "");
+}
+
+static int method_cancel(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        Job *job = userdata;
+
+        if (job->cancel)
+                job->cancel(job, job->userdata);
+        return sd_bus_reply_method_return(m, NULL);
+}
+
+static const sd_bus_vtable vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_METHOD("Cancel", NULL, NULL, method_cancel, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_PROPERTY("Id", "u", NULL, offsetof(Job, id), SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("Kind", "s", NULL, offsetof(Job, kind), SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("Object", "o", get_object, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("State", "s", get_state, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Progress", "d", NULL, offsetof(Job, progress), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Result", "s", get_result, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("ErrorName", "s", get_error_name, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("ErrorMessage", "s", get_error_message, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_VTABLE_END,
+};
+
+int job_bus_add(BusFace *face) {
+        sd_bus *bus = face->manager->bus;
+        int r;
+
+        r = sd_bus_add_fallback_vtable(bus, NULL, BUS_PATH_JOB, "org.vmctl1.Job", vtable, find, face);
+        return r < 0 ? r : sd_bus_add_node_enumerator(bus, NULL, BUS_PATH_JOB, enumerate, face);
+}
+
+void job_bus_new(Manager *m, Job *job) {
+        _cleanup_free_ char *path = job_bus_path(job->id), *vm = vm_bus_path(job->vm_name);
+
+        if (!path || !vm)
+                return;
+        (void) sd_bus_emit_object_added(m->bus, path);
+        (void) sd_bus_emit_signal(m->bus, BUS_PATH_MANAGER, "org.vmctl1.Manager", "JobNew", "uoo", job->id, path, vm);
+}
+
+void job_bus_finished(Manager *m, Job *job) {
+        _cleanup_free_ char *path = job_bus_path(job->id), *vm = vm_bus_path(job->vm_name);
+
+        if (!path || !vm)
+                return;
+        (void) sd_bus_emit_properties_changed(m->bus, path, "org.vmctl1.Job", "State", "Progress", "Result", "ErrorName",
+                "ErrorMessage", NULL);
+        (void) sd_bus_emit_signal(m->bus, BUS_PATH_MANAGER, "org.vmctl1.Manager", "JobRemoved", "uoos", job->id, path, vm,
+                job_result_to_string(job->result));
+        (void) sd_bus_emit_object_removed(m->bus, path);
+}

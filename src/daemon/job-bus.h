@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/* org.vmctl1.Job on the bus. */
+
+#include "manager-bus.h"
+
+int job_bus_add(BusFace *face);
+char *job_bus_path(uint32_t id); /* the caller frees it; NULL: out of memory */
+void job_bus_new(Manager *m, Job *job);
+void job_bus_finished(Manager *m, Job *job);

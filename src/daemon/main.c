@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* vmctld: one loop, one connection to the bus. It is ready when it shows the same VMs as before its last end. */
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "bus-paths.h"
+#include "manager-bus.h"
+#include "util/log.h"
+
+typedef struct Arguments {
+        bool user;
+        bool debug;
+} Arguments;
+
+static int help(void) {
+        printf("Usage: vmctld [OPTION...]\n\n"
+               "Runs virtual machines as D-Bus objects and systemd scopes. Started by systemd.\n\n"
+               "      --user     Serve the calling user on the user's bus\n"
+               "      --system   Serve the system (default)\n"
+               "      --debug    Log more\n"
+               "  -h, --help     Show this help\n"
+               "      --version  Show the version\n\n"
+               "See vmctld(8).\n");
+        return 0;
+}
+
+/* 1: go on; 0: done; negative: bad usage. */
+static int parse_arguments(int argc, char *argv[], Arguments *a) {
+        enum { OPT_USER = 256, OPT_SYSTEM, OPT_DEBUG, OPT_VERSION };
+        static const struct option options[] = {
+                { "user", no_argument, NULL, OPT_USER },
+                { "system", no_argument, NULL, OPT_SYSTEM },
+                { "debug", no_argument, NULL, OPT_DEBUG },
+                { "help", no_argument, NULL, 'h' },
+                { "version", no_argument, NULL, OPT_VERSION },
+                {},
+        };
+        int c;
+
+        while ((c = getopt_long(argc, argv, "h", options, NULL)) >= 0)
+                switch (c) {
+                case OPT_USER:
+                        a->user = true;
+                        break;
+                case OPT_SYSTEM:
+                        a->user = false;
+                        break;
+                case OPT_DEBUG:
+                        a->debug = true;
+                        break;
+                case 'h':
+                        return help();
+                case OPT_VERSION:
+                        printf("vmctld %s\n", VMCTL_VERSION);
+                        return 0;
+                default:
+                        return -EINVAL;
+                }
+        if (optind < argc) {
+                (void) fprintf(stderr, "vmctld: Unexpected argument '%s'\n", argv[optind]);
+                return -EINVAL;
+        }
+        return 1;
+}
+
+static int on_reload(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata) {
+        uint64_t now;
+
+        /* The configuration is for new VMs, and read anew with each start of the service; VMs are never stale. */
+        (void) sd_event_now(sd_event_source_get_event(s), CLOCK_MONOTONIC, &now);
+        (void) sd_notifyf(false, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long) now);
+        (void) sd_notify(false, "READY=1");
+        return 0;
+}
+
+static int block_signals(sd_event *event) {
+        sigset_t set;
+        int r;
+
+        sigemptyset(&set);
+        for (const int *s = (const int[]) { SIGTERM, SIGINT, SIGHUP, SIGCHLD, 0 }; *s; s++)
+                sigaddset(&set, *s);
+        if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+                return -errno;
+        (void) signal(SIGPIPE, SIG_IGN);
+        /* NULL as handler: leave the loop. */
+        r = sd_event_add_signal(event, NULL, SIGTERM, NULL, NULL);
+        if (r >= 0)
+                r = sd_event_add_signal(event, NULL, SIGINT, NULL, NULL);
+        return r < 0 ? r : sd_event_add_signal(event, NULL, SIGHUP, on_reload, NULL);
+}
+
+static int open_bus(sd_event *event, bool user, sd_bus **ret) {
+        _cleanup_(sd_bus_unrefp) sd_bus *bus = NULL;
+        int r;
+
+        r = user ? sd_bus_open_user_with_description(&bus, "vmctld") : sd_bus_open_system_with_description(&bus, "vmctld");
+        if (r < 0)
+                return log_error_errno(r, "Cannot connect to the bus: %m");
+        r = sd_bus_set_exit_on_disconnect(bus, true);
+        if (r >= 0)
+                r = sd_bus_attach_event(bus, event, SD_EVENT_PRIORITY_NORMAL);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(bus);
+        return 0;
+}
+
+/* What is known of QEMU is wanted with the first call; asking for it now costs nobody time. */
+static void on_host(void *userdata) {
+}
+
+static int serve(sd_event *event, sd_bus *bus, Config *config) {
+        _cleanup_(manager_freep) Manager *m = NULL;
+        _cleanup_(access_freep) Access *access = NULL;
+        BusFace face;
+        int r;
+
+        r = manager_new(event, bus, config, &manager_bus_hooks, &m);
+        if (r < 0)
+                return log_error_errno(r, "Cannot set up the service: %m");
+        r = access_new(bus, m, &access);
+        if (r < 0)
+                return log_error_errno(r, "Cannot set up access control: %m");
+        face = (BusFace) { m, access };
+        r = manager_bus_add(&face);
+        if (r < 0)
+                return log_error_errno(r, "Cannot register the bus objects: %m");
+        r = manager_load(m);
+        if (r < 0)
+                return log_error_errno(r, "Cannot load the VMs: %m");
+        r = host_ensure(m->host, on_host, m);
+        if (r < 0)
+                return log_error_errno(r, "Cannot ask QEMU for its version: %m");
+        r = sd_bus_request_name(bus, BUS_NAME, 0);
+        if (r < 0)
+                return log_error_errno(r, "Cannot get the name " BUS_NAME " on the bus: %m");
+        (void) sd_notifyf(false, "READY=1\nSTATUS=%zu VMs", m->n_vms);
+        r = sd_event_loop(event);
+        (void) sd_notify(false, "STOPPING=1");
+        /* Replies and signals of the last turn go out; QEMUs run on. */
+        (void) sd_bus_flush(bus);
+        sd_bus_close(bus);
+        return r < 0 ? log_error_errno(r, "The event loop failed: %m") : 0;
+}
+
+static int run(const Arguments *a) {
+        _cleanup_(sd_event_unrefp) sd_event *event = NULL;
+        _cleanup_(sd_bus_unrefp) sd_bus *bus = NULL;
+        Config config;
+        int r;
+
+        r = config_load(!a->user, &config);
+        if (r < 0)
+                return log_error_errno(r, "Cannot load the configuration: %m");
+        r = sd_event_default(&event);
+        if (r >= 0)
+                r = block_signals(event);
+        if (r >= 0)
+                r = sd_event_set_watchdog(event, true);
+        if (r < 0)
+                log_error_errno(r, "Cannot set up the event loop: %m");
+        else
+                r = open_bus(event, a->user, &bus);
+        if (r >= 0)
+                r = serve(event, bus, &config);
+        config_done(&config);
+        return r;
+}
+
+int main(int argc, char *argv[]) {
+        Arguments a = {};
+        int r;
+
+        r = parse_arguments(argc, argv, &a);
+        if (r <= 0)
+                return r < 0 ? 2 : EXIT_SUCCESS;
+        log_open("vmctld", a.debug ? LOG_DEBUG : LOG_INFO);
+        umask(0077);
+        return run(&a) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

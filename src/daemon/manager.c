@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <netinet/in.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "manager.h"
+#include "task.h"
+#include "util/fd-util.h"
+#include "util/log.h"
+
+static void on_request_stop(const char *unit, void *userdata);
+static void on_scope_removed(const char *unit, void *userdata);
+
+static const SystemdHandlers systemd_handlers = {
+        .request_stop = on_request_stop,
+        .scope_removed = on_scope_removed,
+};
+
+static int open_folder(const char *path, mode_t mode) {
+        int fd;
+
+        /* The parents are there: systemd's StateDirectory=, or the user's own. */
+        if (mkdir(path, mode) < 0 && errno != EEXIST)
+                return log_error_errno(-errno, "Cannot make '%s': %m", path);
+        fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        return fd < 0 ? log_error_errno(-errno, "Cannot open '%s': %m", path) : fd;
+}
+
+static int open_folders(Manager *m) {
+        mode_t mode = m->config.system ? 0711 : 0700;
+        _cleanup_close_ int state = open_folder(m->config.state_dir, mode);
+
+        if (state < 0)
+                return state;
+        m->vms_fd = make_dir_at(state, "vms", mode);
+        if (m->vms_fd < 0)
+                return log_error_errno(m->vms_fd, "Cannot open '%s/vms': %m", m->config.state_dir);
+        m->runtime_fd = open_folder(m->config.runtime_dir, mode);
+        return m->runtime_fd < 0 ? m->runtime_fd : 0;
+}
+
+int manager_new(sd_event *event, sd_bus *bus, Config *config, const ManagerHooks *hooks, Manager **ret) {
+        _cleanup_(manager_freep) Manager *m = malloc(sizeof(Manager));
+        int r;
+
+        if (!m)
+                return -ENOMEM;
+        *m = (Manager) {
+                .event = sd_event_ref(event),
+                .bus = sd_bus_ref(bus),
+                .config = *config,
+                .hooks = hooks,
+                .vms_fd = -EBADF,
+                .runtime_fd = -EBADF,
+        };
+        *config = (Config) {};
+        m->uids = calloc(m->config.uid_count / 8 + 1, 1);
+        m->ports = calloc((size_t) (m->config.port_last - m->config.port_first) + 1, sizeof(Vm *));
+        if (!m->uids || !m->ports)
+                return -ENOMEM;
+        r = open_folders(m);
+        if (r >= 0)
+                r = host_new(event, m->config.qemu, &m->host);
+        if (r >= 0)
+                r = systemd_new(bus, &systemd_handlers, m, &m->systemd);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(m);
+        return 0;
+}
+
+Manager *manager_free(Manager *m) {
+        if (!m)
+                return NULL;
+        for (size_t i = 0; i < m->n_vms; i++)
+                vm_free(m->vms[i]);
+        free(m->vms);
+        jobs_free(m);
+        task_free(m->sweep);
+        systemd_free(m->systemd);
+        host_free(m->host);
+        sd_event_source_disable_unref(m->flush);
+        safe_close(m->vms_fd);
+        safe_close(m->runtime_fd);
+        strv_free(m->broken);
+        strv_free(m->broken_names);
+        free(m->uids);
+        free(m->ports);
+        config_done(&m->config);
+        sd_bus_unref(m->bus);
+        sd_event_unref(m->event);
+        free(m);
+        return NULL;
+}
+
+/* The index of the first VM whose name is not below `name`. */
+static size_t position(const Manager *m, const char *name) {
+        size_t low = 0, high = m->n_vms;
+
+        while (low < high) {
+                size_t middle = low + (high - low) / 2;
+
+                if (strcmp(vm_name(m->vms[middle]), name) < 0)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        return low;
+}
+
+Vm *manager_find_vm(const Manager *m, const char *name) {
+        size_t i = position(m, name);
+
+        return i < m->n_vms && streq(vm_name(m->vms[i]), name) ? m->vms[i] : NULL;
+}
+
+int manager_get_vm(const Manager *m, const char *name, Vm **ret, Error **reterr) {
+        Vm *vm = manager_find_vm(m, name);
+        int r;
+
+        if (!vm) {
+                r = vm_name_check(name, reterr);
+                return r < 0 ? r : error_set(reterr, ERROR_NO_SUCH_VM, "There is no VM '%s'", name);
+        }
+        *ret = vm;
+        return 0;
+}
+
+/* "vmctl-NAME.scope" */
+static Vm *find_by_unit(const Manager *m, const char *unit) {
+        const char *rest = startswith(unit, "vmctl-"), *end = rest ? strrchr(rest, '.') : NULL;
+        _cleanup_free_ char *name = end && streq(end, ".scope") ? strndup(rest, (size_t) (end - rest)) : NULL;
+
+        return name ? manager_find_vm(m, name) : NULL;
+}
+
+int manager_get_vm_by_pid(const Manager *m, pid_t pid, Vm **ret, Error **reterr) {
+        for (size_t i = 0; i < m->n_vms; i++) {
+                const Process *p = m->vms[i]->process;
+
+                if (p && (process_qemu_pid(p) == pid || process_shim_pid(p) == pid)) {
+                        *ret = m->vms[i];
+                        return 0;
+                }
+        }
+        return error_set(reterr, ERROR_NO_SUCH_VM, "Process %i belongs to no VM", (int) pid);
+}
+
+static void mark_uid(Manager *m, uid_t uid, bool used) {
+        uint32_t i = uid - m->config.uid_first;
+
+        if (uid < m->config.uid_first || i >= m->config.uid_count)
+                return; /* handed out from an earlier range; nobody else gets it */
+        if (used)
+                m->uids[i / 8] |= (uint8_t) (1 << i % 8);
+        else
+                m->uids[i / 8] &= (uint8_t) ~(1 << i % 8);
+}
+
+static Vm **port_slot(Manager *m, uint16_t port) {
+        return port >= m->config.port_first && port <= m->config.port_last ? &m->ports[port - m->config.port_first]
+                                                                           : NULL;
+}
+
+int manager_add_vm(Manager *m, Vm *vm) {
+        size_t i = position(m, vm_name(vm));
+        Vm **grown = reallocarray(m->vms, m->n_vms + 1, sizeof(Vm *)), **slot = port_slot(m, vm->record.ssh_port);
+
+        if (!grown) {
+                vm_free(vm);
+                return -ENOMEM;
+        }
+        m->vms = grown;
+        memmove(m->vms + i + 1, m->vms + i, (m->n_vms++ - i) * sizeof(Vm *));
+        m->vms[i] = vm;
+        mark_uid(m, vm->record.uid, true);
+        if (slot)
+                *slot = vm;
+        m->hooks->vm_new(m, vm);
+        return 0;
+}
+
+void manager_remove_vm(Manager *m, Vm *vm) {
+        _cleanup_free_ char *name = strdup(vm_name(vm));
+        size_t i = position(m, vm_name(vm));
+        Vm **slot = port_slot(m, vm->record.ssh_port);
+
+        memmove(m->vms + i, m->vms + i + 1, (--m->n_vms - i) * sizeof(Vm *));
+        mark_uid(m, vm->record.uid, false);
+        if (slot)
+                *slot = NULL;
+        vm_free(vm);
+        if (name)
+                m->hooks->vm_removed(m, name);
+}
+
+bool manager_name_is_taken(const Manager *m, const char *name) {
+        return manager_find_vm(m, name) || strv_contains(m->broken_names, name);
+}
+
+int manager_pick_uid(const Manager *m, uid_t *ret, Error **reterr) {
+        if (m->config.uid_count == 0) {
+                *ret = geteuid();
+                return 0;
+        }
+        for (uint32_t i = 0; i < m->config.uid_count; i++)
+                if (!(m->uids[i / 8] & 1 << i % 8)) {
+                        *ret = m->config.uid_first + i;
+                        return 0;
+                }
+        return error_set(reterr, ERROR_IDS_EXHAUSTED, "All %" PRIu32 " user IDs for VMs are in use", m->config.uid_count);
+}
+
+/* Another instance of the service, or another program, may have it. */
+static bool port_is_free(uint16_t port) {
+        const struct sockaddr_in sa = {
+                .sin_family = AF_INET,
+                .sin_port = htons(port),
+                .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+        };
+        _cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        return fd >= 0 && bind(fd, (const struct sockaddr *) &sa, sizeof(sa)) >= 0;
+}
+
+/* The same name gets the same port wherever it can: FNV-1a of the name, then the next one that is free. */
+int manager_pick_port(const Manager *m, const char *name, uint16_t *ret, Error **reterr) {
+        uint32_t n = (uint32_t) (m->config.port_last - m->config.port_first) + 1, hash = 2166136261U;
+
+        for (const char *c = name; *c; c++)
+                hash = (hash ^ (uint8_t) *c) * 16777619U;
+        for (uint32_t i = 0; i < n; i++) {
+                uint32_t slot = (hash % n + i) % n;
+                uint16_t port = (uint16_t) (m->config.port_first + slot);
+
+                if (!m->ports[slot] && port_is_free(port)) {
+                        *ret = port;
+                        return 0;
+                }
+        }
+        return error_set(reterr, ERROR_PORTS_EXHAUSTED, "No SSH port from %" PRIu16 " to %" PRIu16 " is left for VM '%s'",
+                m->config.port_first, m->config.port_last, name);
+}
+
+static bool mac_is_taken(const Manager *m, const char *mac) {
+        for (size_t i = 0; i < m->n_vms; i++)
+                if (streq(m->vms[i]->record.mac, mac))
+                        return true;
+        return false;
+}
+
+int manager_pick_mac(const Manager *m, char **ret) {
+        for (;;) {
+                _cleanup_free_ char *mac = NULL;
+                uint8_t b[3];
+
+                if (getrandom(b, sizeof(b), 0) != sizeof(b))
+                        return -errno;
+                mac = strf("52:54:00:%02x:%02x:%02x", b[0], b[1], b[2]); /* QEMU's locally administered prefix */
+                if (!mac)
+                        return -ENOMEM;
+                if (!mac_is_taken(m, mac)) {
+                        *ret = TAKE_PTR(mac);
+                        return 0;
+                }
+        }
+}
+
+static int on_flush(sd_event_source *s, void *userdata) {
+        Manager *m = userdata;
+
+        m->flush = sd_event_source_disable_unref(m->flush);
+        for (size_t i = 0; i < m->n_vms; i++)
+                if (m->vms[i]->changes)
+                        vm_flush(m->vms[i]);
+        jobs_collect(m);
+        return 0;
+}
+
+void manager_schedule_flush(Manager *m) {
+        if (m->flush)
+                return;
+        if (sd_event_add_defer(m->event, &m->flush, on_flush, m) < 0)
+                log_error("Out of memory: clients are not told of a change");
+}
+
+static void on_request_stop(const char *unit, void *userdata) {
+        _cleanup_error_ Error *e = NULL;
+        Manager *m = userdata;
+        Vm *vm = find_by_unit(m, unit);
+        uint32_t job;
+
+        if (!vm)
+                return;
+        log_at(LOG_INFO, vm_name(vm), NULL, "systemd asks to stop the VM");
+        if (vm_stop(vm, 0, &job, &e) < 0)
+                log_at(LOG_WARNING, vm_name(vm), NULL, "Cannot stop: %s", error_message(e));
+}
+
+static void on_scope_removed(const char *unit, void *userdata) {
+        Vm *vm = find_by_unit(userdata, unit);
+
+        if (vm)
+                vm_scope_removed(vm);
+}

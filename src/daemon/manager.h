@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/* The service: the indexes of VMs, jobs, user IDs and ports, and the start-up that fills them from disk. */
+
+#include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
+
+#include "config.h"
+#include "host.h"
+#include "job.h"
+#include "systemd.h"
+#include "vm.h"
+
+/* The bus face, told of what happens in the core. */
+typedef struct ManagerHooks {
+        void (*vm_new)(Manager *m, Vm *vm);
+        void (*vm_removed)(Manager *m, const char *name);
+        void (*vm_changed)(Manager *m, Vm *vm, VmChange what);
+        void (*vm_event)(Manager *m, Vm *vm, const VmEvent *event);
+        void (*job_new)(Manager *m, Job *job);
+        void (*job_finished)(Manager *m, Job *job);
+} ManagerHooks;
+
+struct Manager {
+        sd_event *event;
+        sd_bus *bus;
+        Config config;
+        Host *host;
+        Systemd *systemd;
+        const ManagerHooks *hooks;
+
+        int vms_fd, runtime_fd; /* folders */
+        Vm **vms;               /* owned, sorted by name */
+        size_t n_vms;
+        char **broken;          /* "path: reason" */
+        char **broken_names;    /* taken, though there is no VM */
+
+        uint8_t *uids;          /* a bit for each of config.uid_count */
+        Vm **ports;             /* borrowed; one place for each port of the range */
+
+        Job **jobs;             /* owned, by rising ID */
+        size_t n_jobs;
+        uint32_t last_job_id;
+
+        sd_event_source *flush; /* tells what changed, at the end of a turn of the loop */
+        struct Task *sweep;     /* removes what unfinished operations left behind */
+};
+
+int manager_new(sd_event *event, sd_bus *bus, Config *config, const ManagerHooks *hooks, Manager **ret);
+Manager *manager_free(Manager *m);
+DEFINE_CLEANUP(Manager *, manager_free);
+
+/* Reads all VMs and takes over those that run. A VM that cannot be read is reported and left alone. */
+int manager_load(Manager *m);
+
+Vm *manager_find_vm(const Manager *m, const char *name); /* NULL when there is none */
+int manager_get_vm(const Manager *m, const char *name, Vm **ret, Error **reterr);
+int manager_get_vm_by_pid(const Manager *m, pid_t pid, Vm **ret, Error **reterr);
+
+/* Puts the VM in (taken over, also on failure) or takes it out and frees it, with its user ID and port. */
+int manager_add_vm(Manager *m, Vm *vm);
+void manager_remove_vm(Manager *m, Vm *vm);
+bool manager_name_is_taken(const Manager *m, const char *name);
+
+/* Hand out what no other VM has. -EAGAIN / -EADDRNOTAVAIL with an error when all are given away. */
+int manager_pick_uid(const Manager *m, uid_t *ret, Error **reterr);
+int manager_pick_port(const Manager *m, const char *name, uint16_t *ret, Error **reterr);
+int manager_pick_mac(const Manager *m, char **ret);
+
+void manager_schedule_flush(Manager *m);

@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Three things tell of a process's end, in any order: the shim's pidfd, QEMU's pidfd, and the monitor's end of file.
+ * Only when all three are in is it over; step_end() alone decides. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "cgroup.h"
+#include "process.h"
+#include "util/fd-util.h"
+#include "util/log.h"
+#include "util/string-util.h"
+
+#define CONTROL_LINE_MAX (4 * KIB) /* the shim's reports are one short line each */
+#define EXIT_RECORD_MAX (4 * KIB)
+#define STAT_MAX (4 * KIB)
+
+struct Process {
+        sd_event *event; /* borrowed */
+        const ProcessHandlers *handlers;
+        void *userdata;
+        char *unit;
+        uint64_t timeout; /* usec, for the greeting */
+
+        pid_t shim_pid, qemu_pid;
+        uint64_t shim_started;
+        int shim_fd, qemu_fd; /* pidfds */
+        int control_fd, monitor_fd, runtime_fd;
+        sd_event_source *shim_source, *qemu_source, *control_source, *end_source;
+
+        Qmp *qmp;
+        char line[CONTROL_LINE_MAX];
+        size_t line_len;
+        bool shim_gone;
+};
+
+Process *process_free(Process *p) {
+        if (!p)
+                return NULL;
+        sd_event_source_disable_unref(p->shim_source);
+        sd_event_source_disable_unref(p->qemu_source);
+        sd_event_source_disable_unref(p->control_source);
+        sd_event_source_disable_unref(p->end_source);
+        qmp_free(p->qmp);
+        safe_close(p->shim_fd);
+        safe_close(p->qemu_fd);
+        safe_close(p->control_fd);
+        safe_close(p->monitor_fd);
+        safe_close(p->runtime_fd);
+        free(p->unit);
+        free(p);
+        return NULL;
+}
+
+static int process_new(sd_event *event, const char *unit, const ProcessHandlers *handlers, void *userdata,
+        Process **ret) {
+        Process *p = malloc(sizeof(Process));
+
+        if (!p)
+                return -ENOMEM;
+        *p = (Process) {
+                .event = event,
+                .handlers = handlers,
+                .userdata = userdata,
+                .unit = strdup(unit),
+                .shim_fd = -EBADF,
+                .qemu_fd = -EBADF,
+                .control_fd = -EBADF,
+                .monitor_fd = -EBADF,
+                .runtime_fd = -EBADF,
+        };
+        if (!p->unit)
+                return process_free(p), -ENOMEM;
+        *ret = p;
+        return 0;
+}
+
+/* Field 22, counted behind the command name, which may hold anything but ends with the last parenthesis. */
+static int start_time(pid_t pid, uint64_t *ret) {
+        _cleanup_free_ char *name = strf("/proc/%i/stat", (int) pid), *text = NULL;
+        unsigned long long v;
+        const char *rest;
+        int r;
+
+        if (!name)
+                return -ENOMEM;
+        r = read_file_at(AT_FDCWD, name, STAT_MAX, &text, NULL);
+        if (r < 0)
+                return r == -ENOENT ? -ESRCH : r;
+        rest = strrchr(text, ')');
+        if (!rest ||
+                sscanf(rest + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+                        &v) != 1)
+                return -EBADMSG;
+        *ret = v;
+        return 0;
+}
+
+static void read_end(Process *p, ProcessEnd *ret) {
+        _cleanup_free_ char *text = NULL;
+        _cleanup_json_ Json *doc = NULL;
+        int64_t code;
+        size_t len;
+
+        *ret = (ProcessEnd) {};
+        if (read_file_at(p->runtime_fd, "exit.json", EXIT_RECORD_MAX, &text, &len) < 0 || len == 0 ||
+                json_parse(text, len, NULL, &doc, NULL) < 0)
+                return;
+        ret->oom = json_get_boolean(doc, "oom") == 1;
+        ret->signaled = json_integer(json_get(doc, "signal"), &code) >= 0;
+        if (!ret->signaled && json_integer(json_get(doc, "exited"), &code) < 0)
+                return;
+        ret->code = (int) code;
+        ret->known = true;
+}
+
+static int on_end(sd_event_source *s, void *userdata) {
+        Process *p = userdata;
+        ProcessEnd end;
+
+        p->end_source = sd_event_source_disable_unref(p->end_source);
+        read_end(p, &end);
+        p->handlers->ended(p, &end, p->userdata);
+        return 0;
+}
+
+/* Reported from a source of its own, so that what called us has returned when the process is freed. */
+static void step_end(Process *p) {
+        if (!p->shim_gone || p->qemu_fd >= 0 || p->qmp || p->end_source)
+                return;
+        if (sd_event_add_defer(p->event, &p->end_source, on_end, p) < 0)
+                log_error("Out of memory: the end of '%s' goes unnoticed", p->unit);
+}
+
+static void shim_ended(Process *p) {
+        p->shim_gone = true;
+        p->shim_source = sd_event_source_disable_unref(p->shim_source);
+        p->shim_fd = safe_close(p->shim_fd);
+        step_end(p);
+}
+
+static int on_shim_exit(sd_event_source *s, const siginfo_t *si, void *userdata) {
+        shim_ended(userdata);
+        return 0;
+}
+
+static int on_shim_pidfd(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
+        shim_ended(userdata);
+        return 0;
+}
+
+static int on_qemu_pidfd(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
+        Process *p = userdata;
+
+        p->qemu_source = sd_event_source_disable_unref(p->qemu_source);
+        p->qemu_fd = safe_close(p->qemu_fd);
+        step_end(p);
+        return 0;
+}
+
+static void on_monitor_ready(Qmp *q, void *userdata) {
+        Process *p = userdata;
+
+        p->handlers->monitor_ready(p, p->userdata);
+}
+
+static void on_monitor_event(Qmp *q, const char *name, const Json *data, uint64_t usec, void *userdata) {
+        Process *p = userdata;
+
+        p->handlers->monitor_event(p, name, data, p->userdata);
+}
+
+static void on_monitor_closed(Qmp *q, const Error *error, void *userdata) {
+        Process *p = userdata;
+
+        p->qmp = qmp_free(p->qmp);
+        if (!p->shim_gone)
+                p->handlers->monitor_lost(p, error, p->userdata);
+        step_end(p);
+}
+
+static const QmpHandlers monitor_handlers = {
+        .ready = on_monitor_ready,
+        .event = on_monitor_event,
+        .closed = on_monitor_closed,
+};
+
+/* The number comes from the shim, which has no more rights than its guest's QEMU: it is believed only for a process
+ * in the same scope. */
+static int watch_qemu(Process *p, pid_t pid) {
+        _cleanup_free_ char *unit = NULL;
+        _cleanup_close_ int fd = pidfd_open(pid, 0);
+        int r;
+
+        if (fd < 0)
+                return -errno;
+        r = cgroup_unit_of_pid(pid, &unit);
+        if (r < 0)
+                return r;
+        if (!streq(unit, p->unit))
+                return -EPERM;
+        r = sd_event_add_io(p->event, &p->qemu_source, fd, EPOLLIN, on_qemu_pidfd, p);
+        if (r < 0)
+                return r;
+        p->qemu_fd = TAKE_FD(fd);
+        p->qemu_pid = pid;
+        return 0;
+}
+
+static void on_pid(Process *p, const char *text) {
+        uint32_t pid;
+        int r;
+
+        if (p->qemu_pid > 0 || parse_u32(text, &pid) < 0 || pid < 2 || pid > INT32_MAX)
+                return;
+        r = watch_qemu(p, (pid_t) pid);
+        if (r < 0 && r != -ESRCH) {
+                log_error_errno(r, "The shim of '%s' names PID %s, which is not its QEMU: %m", p->unit, text);
+                return;
+        }
+        r = qmp_new(p->event, TAKE_FD(p->monitor_fd), 0, p->timeout, &monitor_handlers, p, &p->qmp);
+        if (r < 0)
+                log_error_errno(r, "Cannot talk to QEMU of '%s': %m", p->unit);
+        p->handlers->executed(p, p->userdata);
+}
+
+static void on_launch_error(Process *p, const char *text) {
+        static const struct {
+                const char *kind;
+                ErrorCode code;
+                const char *message;
+        } table[] = {
+                { "missing ", ERROR_IMAGE_MISSING, "The file %s is not there any more" },
+                { "changed ", ERROR_IMAGE_CHANGED, "The file %s is not the one that the VM was created from" },
+                { "access ", ERROR_IMAGE_MISSING, "The file %s cannot be opened" },
+                { "exec ", ERROR_QEMU_MISSING, "QEMU cannot be executed: %s" },
+                { "system ", ERROR_QEMU_FAILED, "QEMU cannot be set up: %s" },
+        };
+        _cleanup_free_ char *shown = string_escape(text, strlen(text), CONTROL_LINE_MAX);
+        _cleanup_error_ Error *e = NULL;
+
+        for (size_t i = 0; shown && i < ELEMENTSOF(table); i++) {
+                const char *rest = startswith(shown, table[i].kind), *hole = strstr(table[i].message, "%s");
+
+                if (!rest)
+                        continue;
+                (void) error_set(&e, table[i].code, "%.*s%s%s", (int) (hole - table[i].message), table[i].message, rest,
+                        hole + 2);
+                break;
+        }
+        if (!e)
+                (void) error_set(&e, ERROR_QEMU_FAILED, "%s", shown ?: "out of memory");
+        p->handlers->launch_failed(p, e, p->userdata);
+}
+
+static void on_line(Process *p, char *line) {
+        const char *rest;
+
+        if ((rest = startswith(line, "pid ")))
+                on_pid(p, rest);
+        else if ((rest = startswith(line, "error ")))
+                on_launch_error(p, rest);
+}
+
+static int on_control(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
+        Process *p = userdata;
+        ssize_t n = read(fd, p->line + p->line_len, sizeof(p->line) - 1 - p->line_len);
+        char *end;
+
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                return 0;
+        if (n <= 0) {
+                p->control_source = sd_event_source_disable_unref(p->control_source);
+                p->control_fd = safe_close(p->control_fd);
+                return 0;
+        }
+        p->line_len += (size_t) n;
+        p->line[p->line_len] = '\0';
+        while ((end = memchr(p->line, '\n', p->line_len))) {
+                *end = '\0';
+                on_line(p, p->line);
+                p->line_len -= (size_t) (end + 1 - p->line);
+                memmove(p->line, end + 1, p->line_len + 1);
+        }
+        if (p->line_len == sizeof(p->line) - 1)
+                p->line_len = 0; /* no report is that long: a broken shim, whose end is noticed all the same */
+        return 0;
+}
+
+static int watch_launch(Process *p) {
+        int r;
+
+        p->shim_fd = pidfd_open(p->shim_pid, 0);
+        if (p->shim_fd < 0)
+                return -errno;
+        r = start_time(p->shim_pid, &p->shim_started);
+        if (r < 0)
+                return r;
+        r = sd_event_add_child(p->event, &p->shim_source, p->shim_pid, WEXITED, on_shim_exit, p);
+        if (r < 0)
+                return r;
+        r = fd_set_nonblock(p->control_fd, true);
+        return r < 0 ? r : sd_event_add_io(p->event, &p->control_source, p->control_fd, EPOLLIN, on_control, p);
+}
+
+int process_launch(sd_event *event, Launch *launch, const char *unit, uint64_t timeout_usec,
+        const ProcessHandlers *handlers, void *userdata, Process **ret, Error **reterr) {
+        _cleanup_(launch_freep) Launch *l = launch;
+        _cleanup_(process_freep) Process *p = NULL;
+        const ChildSpec spec = {
+                .argv = l->argv,
+                .fds = l->fds,
+                .n_fds = l->n_fds,
+                .flags = CHILD_NEW_SESSION,
+        };
+        int r;
+
+        r = process_new(event, unit, handlers, userdata, &p);
+        if (r < 0)
+                return error_set_errno(reterr, r, "Cannot start QEMU");
+        p->timeout = timeout_usec;
+        p->control_fd = TAKE_FD(l->control_fd);
+        p->monitor_fd = TAKE_FD(l->monitor_fd);
+        p->runtime_fd = TAKE_FD(l->runtime_fd);
+        r = child_spawn(&spec, &p->shim_pid);
+        if (r < 0)
+                return error_set_errno(reterr, r, "Cannot execute '%s'", l->argv[0]);
+        r = watch_launch(p);
+        if (r < 0) {
+                /* Without the go-ahead it ends by itself when the control socket closes. */
+                return error_set_errno(reterr, r, "Cannot watch '%s'", l->argv[0]);
+        }
+        *ret = TAKE_PTR(p);
+        return 0;
+}
+
+int process_go(Process *p) {
+        return write_all(p->control_fd, "g", 1);
+}
+
+void process_identity(const Process *p, ProcessIdentity *ret) {
+        *ret = (ProcessIdentity) { .shim_pid = p->shim_pid, .qemu_pid = p->qemu_pid, .shim_started = p->shim_started };
+}
+
+static int attach_shim(Process *p, const ProcessIdentity *id) {
+        _cleanup_close_ int fd = pidfd_open(id->shim_pid, 0);
+        uint64_t started;
+        int r;
+
+        if (fd < 0)
+                return -errno;
+        r = start_time(id->shim_pid, &started);
+        if (r < 0)
+                return r;
+        if (started != id->shim_started)
+                return -ESRCH;
+        r = sd_event_add_io(p->event, &p->shim_source, fd, EPOLLIN, on_shim_pidfd, p);
+        if (r < 0)
+                return r;
+        p->shim_fd = TAKE_FD(fd);
+        return 0;
+}
+
+/* One person at a time can have this monitor: while somebody else has it, the connection waits in its queue, and
+ * QEMU is simply not attached. So no deadline. */
+static int connect_monitor(Process *p) {
+        struct sockaddr_un sa = { .sun_family = AF_UNIX };
+        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+        if (fd < 0)
+                return -errno;
+        (void) snprintf(sa.sun_path, sizeof(sa.sun_path), "/proc/self/fd/%i/qmp.sock", p->runtime_fd);
+        if (connect(fd, (const struct sockaddr *) &sa, sizeof(sa)) < 0)
+                return -errno;
+        return qmp_new(p->event, TAKE_FD(fd), 0, USEC_INFINITY, &monitor_handlers, p, &p->qmp);
+}
+
+int process_attach(sd_event *event, const ProcessIdentity *id, const char *unit, int monitor_fd, int runtime_fd,
+        const ProcessHandlers *handlers, void *userdata, Process **ret) {
+        _cleanup_(process_freep) Process *p = NULL;
+        _cleanup_close_ int monitor = monitor_fd;
+        int r;
+
+        r = process_new(event, unit, handlers, userdata, &p);
+        if (r < 0)
+                return r;
+        p->shim_pid = id->shim_pid;
+        p->shim_started = id->shim_started;
+        p->runtime_fd = fcntl(runtime_fd, F_DUPFD_CLOEXEC, 3);
+        if (p->runtime_fd < 0)
+                return -errno;
+        r = attach_shim(p, id);
+        if (r < 0)
+                p->shim_gone = true;
+        if (id->qemu_pid > 0)
+                (void) watch_qemu(p, id->qemu_pid); /* fails when it has ended */
+        if (monitor >= 0)
+                r = qmp_new(event, TAKE_FD(monitor), QMP_REATTACH, USEC_INFINITY, &monitor_handlers, p, &p->qmp);
+        else if (p->qemu_fd >= 0)
+                r = connect_monitor(p);
+        if (r < 0)
+                log_debug_errno(r, "Cannot attach to QEMU of '%s': %m", unit);
+        step_end(p);
+        *ret = TAKE_PTR(p);
+        return 0;
+}
+
+int process_signal(Process *p, int sig) {
+        int fd = p->qemu_fd >= 0 ? p->qemu_fd : p->shim_fd;
+
+        if (fd < 0)
+                return -ESRCH;
+        return pidfd_send_signal(fd, sig, NULL, 0) < 0 ? -errno : 0;
+}
+
+Qmp *process_monitor(const Process *p) {
+        return p->qmp;
+}
+
+int process_monitor_fd(const Process *p) {
+        return p->qmp ? qmp_fd(p->qmp) : p->monitor_fd;
+}
+
+pid_t process_qemu_pid(const Process *p) {
+        return p->qemu_pid;
+}
+
+pid_t process_shim_pid(const Process *p) {
+        return p->shim_pid;
+}

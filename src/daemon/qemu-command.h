@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/* A VM's definition as a QEMU command line. A pure function: what is open already comes in as descriptor numbers.
+ *
+ * Every device has an address of its own on the PCI bus that never changes, so that a guest sees the same machine
+ * whatever is added later; four root ports stay empty for devices that are plugged in while the guest runs. */
+
+#include "spec/vm-record.h"
+
+/* Numbers in QEMU's table; -1: there is none. */
+typedef struct QemuFds {
+        int monitor, monitor_listen, agent_listen, serial;
+        int overlay_rw, overlay_ro, base, seed, kernel, initrd, vars_rw, vars_ro;
+} QemuFds;
+
+typedef struct QemuMachine {
+        const char *binary;
+        const VmRecord *record;
+        const char *uefi_code; /* with firmware "uefi" */
+        bool kvm;
+        bool paused;           /* start stopped: something must be done before the guest runs */
+        QemuFds fds;
+} QemuMachine;
+
+int qemu_command(const QemuMachine *m, char ***ret);

@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Signals of PID 1 are matched by the scope's name in the bus daemon, so that a host where units come and go
+ * all day does not wake us. A match is asked for on the same connection and before the call that it is for:
+ * the bus daemon works in order, so the signal cannot be missed. */
+#include "systemd.h"
+#include "util/log.h"
+
+#define DESTINATION "org.freedesktop.systemd1"
+#define MANAGER_PATH "/org/freedesktop/systemd1"
+#define MANAGER_INTERFACE "org.freedesktop.systemd1.Manager"
+
+struct Systemd {
+        sd_bus *bus; /* borrowed */
+        const SystemdHandlers *handlers;
+        void *userdata;
+        sd_bus_slot *request_stop, *subscribe;
+};
+
+struct ScopeJob {
+        Systemd *systemd; /* borrowed */
+        char *unit;
+        char *job;                      /* object path, once PID 1 has named it */
+        char *early_result, *early_job; /* the job's end overtook the reply that names it */
+        sd_bus_slot *call, *match;
+        scope_done_t done;
+        void *userdata;
+};
+
+struct ScopeWatch {
+        Systemd *systemd; /* borrowed */
+        sd_bus_slot *match;
+};
+
+static int on_request_stop(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        _cleanup_free_ char *unit = NULL;
+        Systemd *s = userdata;
+
+        if (sd_bus_path_decode(sd_bus_message_get_path(m), MANAGER_PATH "/unit", &unit) > 0)
+                s->handlers->request_stop(unit, s->userdata);
+        return 0;
+}
+
+static int on_subscribed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        Systemd *s = userdata;
+
+        if (sd_bus_message_is_method_error(m, NULL))
+                log_warning("Failed to subscribe to systemd's signals: %s",
+                                sd_bus_message_get_error(m)->message);
+        s->subscribe = sd_bus_slot_unref(s->subscribe);
+        return 0;
+}
+
+int systemd_new(sd_bus *bus, const SystemdHandlers *handlers, void *userdata, Systemd **ret) {
+        _cleanup_(systemd_freep) Systemd *s = malloc(sizeof(Systemd));
+        int r;
+
+        if (!s)
+                return -ENOMEM;
+        *s = (Systemd){ .bus = bus, .handlers = handlers, .userdata = userdata };
+        /* RequestStop comes to us alone, as the scope's controller. */
+        r = sd_bus_match_signal_async(bus, &s->request_stop, DESTINATION, NULL,
+                        "org.freedesktop.systemd1.Scope", "RequestStop", on_request_stop, NULL, s);
+        if (r < 0)
+                return r;
+        r = sd_bus_call_method_async(bus, &s->subscribe, DESTINATION, MANAGER_PATH, MANAGER_INTERFACE,
+                        "Subscribe", on_subscribed, s, NULL);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(s);
+        return 0;
+}
+
+Systemd *systemd_free(Systemd *s) {
+        if (!s)
+                return NULL;
+        sd_bus_slot_unref(s->request_stop);
+        sd_bus_slot_unref(s->subscribe);
+        free(s);
+        return NULL;
+}
+
+static int on_unit_removed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        ScopeWatch *w = userdata;
+        const char *unit;
+
+        if (sd_bus_message_read(m, "s", &unit) >= 0)
+                w->systemd->handlers->scope_removed(unit, w->systemd->userdata);
+        return 0;
+}
+
+int systemd_watch_scope(Systemd *s, const char *unit, ScopeWatch **ret) {
+        _cleanup_free_ char *match = strf("type='signal',sender='" DESTINATION "',path='" MANAGER_PATH
+                                          "',interface='" MANAGER_INTERFACE
+                                          "',member='UnitRemoved',arg0='%s'",
+                        unit);
+        ScopeWatch *w = malloc(sizeof(ScopeWatch));
+        int r = match && w ? 0 : -ENOMEM;
+
+        if (r >= 0) {
+                *w = (ScopeWatch){ .systemd = s };
+                r = sd_bus_add_match_async(s->bus, &w->match, match, on_unit_removed, NULL, w);
+        }
+        if (r < 0) {
+                free(w);
+                return r;
+        }
+        *ret = w;
+        return 0;
+}
+
+ScopeWatch *systemd_unwatch_scope(ScopeWatch *w) {
+        if (!w)
+                return NULL;
+        sd_bus_slot_unref(w->match);
+        free(w);
+        return NULL;
+}
+
+ScopeJob *scope_job_free(ScopeJob *j) {
+        if (!j)
+                return NULL;
+        sd_bus_slot_unref(j->call);
+        sd_bus_slot_unref(j->match);
+        free(j->unit);
+        free(j->job);
+        free(j->early_job);
+        free(j->early_result);
+        free(j);
+        return NULL;
+}
+
+/* The last thing that happens to a job; its owner frees it in the callback. */
+static void finish(ScopeJob *j, int r, const Error *error) {
+        j->call = sd_bus_slot_unref(j->call);
+        j->match = sd_bus_slot_unref(j->match);
+        j->done(j->userdata, r, error);
+}
+
+static void finish_job(ScopeJob *j, const char *result) {
+        _cleanup_error_ Error *e = NULL;
+
+        if (streq(result, "done"))
+                return finish(j, 0, NULL);
+        (void)error_set(&e, ERROR_SCOPE_FAILED, "systemd's job to start '%s' ended as '%s'", j->unit,
+                        result);
+        finish(j, -EIO, e);
+}
+
+static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const char *job, *result;
+        ScopeJob *j = userdata;
+
+        if (sd_bus_message_read(m, "uoss", NULL, &job, NULL, &result) < 0)
+                return 0;
+        if (!j->job) {
+                (void)free_and_strdup(&j->early_job, job);
+                (void)free_and_strdup(&j->early_result, result);
+        } else if (streq(job, j->job))
+                finish_job(j, result);
+        return 0;
+}
+
+static int fail_from_message(ScopeJob *j, sd_bus_message *m, const char *what) {
+        const sd_bus_error *be = sd_bus_message_get_error(m);
+        _cleanup_error_ Error *e = NULL;
+        int r = -sd_bus_error_get_errno(be);
+
+        if (sd_bus_error_has_name(be, "org.freedesktop.systemd1.UnitExists"))
+                r = -EEXIST;
+        (void)error_set(&e, ERROR_SCOPE_FAILED, "systemd cannot %s '%s': %s", what, j->unit, be->message);
+        finish(j, r < 0 ? r : -EIO, e);
+        return 0;
+}
+
+static int on_started(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        ScopeJob *j = userdata;
+        const char *job;
+
+        if (sd_bus_message_is_method_error(m, NULL))
+                return fail_from_message(j, m, "start");
+        if (sd_bus_message_read(m, "o", &job) < 0 || free_and_strdup(&j->job, job) < 0) {
+                finish(j, -ENOMEM, NULL);
+                return 0;
+        }
+        if (j->early_job && streq(j->early_job, j->job))
+                finish_job(j, j->early_result);
+        return 0;
+}
+
+static int append_u64(sd_bus_message *m, const char *name, uint64_t v) {
+        return sd_bus_message_append(m, "(sv)", name, "t", v);
+}
+
+/* 0 in our limits is "none", which systemd spells UINT64_MAX. */
+static int append_limits(sd_bus_message *m, const VmLimits *l) {
+        const struct {
+                const char *name;
+                uint64_t value;
+        } table[] = {
+                { "CPUQuotaPerSecUSec", l->cpu_quota * (USEC_PER_SEC / 100) },
+                { "CPUWeight", l->cpu_weight },
+                { "IOWeight", l->io_weight },
+                { "MemoryMax", l->memory_max },
+                { "MemoryHigh", l->memory_high },
+                { "TasksMax", l->tasks_max },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(table); i++) {
+                int r = append_u64(m, table[i].name, table[i].value > 0 ? table[i].value : UINT64_MAX);
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int append_devices(sd_bus_message *m, bool kvm) {
+        static const char *const devices[] = { "/dev/null", "/dev/zero", "/dev/full", "/dev/random",
+                "/dev/urandom", "/dev/kvm" };
+        int r;
+
+        r = sd_bus_message_append(m, "(sv)", "DevicePolicy", "s", "strict");
+        if (r < 0)
+                return r;
+        r = sd_bus_message_open_container(m, 'r', "sv");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "s", "DeviceAllow");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'v', "a(ss)");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'a', "(ss)");
+        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(devices) - (kvm ? 0 : 1); i++)
+                r = sd_bus_message_append(m, "(ss)", devices[i], "rw");
+        for (int i = 0; r >= 0 && i < 3; i++)
+                r = sd_bus_message_close_container(m);
+        return r;
+}
+
+static int append_scope(sd_bus_message *m, const ScopeSpec *spec) {
+        int r;
+
+        r = sd_bus_message_append(m, "ss", spec->unit, "fail");
+        if (r < 0)
+                return r;
+        r = sd_bus_message_open_container(m, 'a', "(sv)");
+        if (r < 0)
+                return r;
+        r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)", "Description", "s",
+                        spec->description, "Slice", "s", "vmctl.slice", "PIDs", "au", 1, (uint32_t)spec->pid,
+                        "Controller", "s", "org.vmctl1", "TimeoutStopUSec", "t", spec->stop_timeout,
+                        "CollectMode", "s", "inactive-or-failed", "After", "as", 2, "vmctld.service",
+                        "dbus.service", "CPUAccounting", "b", true, "MemoryAccounting", "b", true,
+                        "TasksAccounting", "b", true);
+        if (r >= 0)
+                r = append_limits(m, &spec->limits);
+        if (r >= 0)
+                r = append_devices(m, spec->kvm);
+        if (r >= 0)
+                r = sd_bus_message_close_container(m);
+        return r < 0 ? r : sd_bus_message_append(m, "a(sa(sv))", 0);
+}
+
+static int job_new(Systemd *s, const char *unit, scope_done_t done, void *userdata, ScopeJob **ret) {
+        ScopeJob *j = malloc(sizeof(ScopeJob));
+
+        if (!j)
+                return -ENOMEM;
+        *j = (ScopeJob){ .systemd = s, .unit = strdup(unit), .done = done, .userdata = userdata };
+        if (!j->unit) {
+                scope_job_free(j);
+                return -ENOMEM;
+        }
+        *ret = j;
+        return 0;
+}
+
+static int new_call(Systemd *s, const char *method, sd_bus_message **ret) {
+        return sd_bus_message_new_method_call(
+                        s->bus, ret, DESTINATION, MANAGER_PATH, MANAGER_INTERFACE, method);
+}
+
+int systemd_start_scope(
+                Systemd *s, const ScopeSpec *spec, scope_done_t done, void *userdata, ScopeJob **ret) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        _cleanup_(scope_job_freep) ScopeJob *j = NULL;
+        _cleanup_free_ char *match = strf("type='signal',sender='" DESTINATION "',path='" MANAGER_PATH
+                                          "',interface='" MANAGER_INTERFACE
+                                          "',member='JobRemoved',arg2='%s'",
+                        spec->unit);
+        int r;
+
+        r = match ? job_new(s, spec->unit, done, userdata, &j) : -ENOMEM;
+        if (r < 0)
+                return r;
+        r = sd_bus_add_match_async(s->bus, &j->match, match, on_job_removed, NULL, j);
+        if (r < 0)
+                return r;
+        r = new_call(s, "StartTransientUnit", &m);
+        if (r >= 0)
+                r = append_scope(m, spec);
+        if (r >= 0)
+                r = sd_bus_call_async(s->bus, &j->call, m, on_started, j, SYSTEMD_CALL_TIMEOUT);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(j);
+        return 0;
+}
+
+static int on_limits_set(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        ScopeJob *j = userdata;
+
+        if (sd_bus_message_is_method_error(m, NULL))
+                return fail_from_message(j, m, "change the limits of");
+        finish(j, 0, NULL);
+        return 0;
+}
+
+int systemd_set_limits(Systemd *s, const char *unit, const VmLimits *limits, scope_done_t done,
+                void *userdata, ScopeJob **ret) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        _cleanup_(scope_job_freep) ScopeJob *j = NULL;
+        int r;
+
+        r = job_new(s, unit, done, userdata, &j);
+        if (r >= 0)
+                r = new_call(s, "SetUnitProperties", &m);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "sb", unit, true);
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'a', "(sv)");
+        if (r >= 0)
+                r = append_limits(m, limits);
+        if (r >= 0)
+                r = sd_bus_message_close_container(m);
+        if (r >= 0)
+                r = sd_bus_call_async(s->bus, &j->call, m, on_limits_set, j, SYSTEMD_CALL_TIMEOUT);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(j);
+        return 0;
+}
+
+int systemd_kill_scope(Systemd *s, const char *unit) {
+        return sd_bus_call_method_async(s->bus, NULL, DESTINATION, MANAGER_PATH, MANAGER_INTERFACE,
+                        "KillUnit", NULL, NULL, "ssi", unit, "all", (int32_t)9);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/* What we ask of PID 1 (or of the user's manager), all asynchronously: scopes, their limits, their end. */
+
+#include <systemd/sd-bus.h>
+
+#include "spec/vm-spec.h"
+
+typedef struct Systemd Systemd;
+typedef struct ScopeJob ScopeJob;
+typedef struct ScopeWatch ScopeWatch;
+
+#define SYSTEMD_CALL_TIMEOUT \
+        (15 * USEC_PER_SEC) /* PID 1 answers in milliseconds unless the host is in trouble */
+
+typedef struct SystemdHandlers {
+        /* PID 1 wants the scope stopped ("systemctl stop", host shutdown) and waits for its TimeoutStopSec.
+         */
+        void (*request_stop)(const char *unit, void *userdata);
+        /* The scope is gone; its name may be used again. */
+        void (*scope_removed)(const char *unit, void *userdata);
+} SystemdHandlers;
+
+int systemd_new(sd_bus *bus, const SystemdHandlers *handlers, void *userdata, Systemd **ret);
+Systemd *systemd_free(Systemd *s);
+DEFINE_CLEANUP(Systemd *, systemd_free);
+
+/* For scope_removed calls of a scope: from systemd_watch_scope() until systemd_unwatch_scope(). */
+int systemd_watch_scope(Systemd *s, const char *unit, ScopeWatch **ret);
+ScopeWatch *systemd_unwatch_scope(ScopeWatch *w);
+
+typedef struct ScopeSpec {
+        const char *unit, *description;
+        pid_t pid;             /* our child, held; not yet reaped, so the number cannot be another's */
+        VmLimits limits;       /* resolved */
+        bool kvm;              /* /dev/kvm is needed */
+        uint64_t stop_timeout; /* usec that PID 1 waits for us to end the guest */
+} ScopeSpec;
+
+/* Makes the scope around the process and calls back when its job is done: 0, or a negative errno with an
+ * error. -EEXIST: a scope of that name is still there. ret lends a handle: freeing it drops the call, not
+ * the scope. */
+typedef void (*scope_done_t)(void *userdata, int r, const Error *error);
+int systemd_start_scope(
+                Systemd *s, const ScopeSpec *spec, scope_done_t done, void *userdata, ScopeJob **ret);
+ScopeJob *scope_job_free(ScopeJob *j);
+DEFINE_CLEANUP(ScopeJob *, scope_job_free);
+
+/* Changes limits of a running scope. */
+int systemd_set_limits(Systemd *s, const char *unit, const VmLimits *limits, scope_done_t done,
+                void *userdata, ScopeJob **ret);
+
+/* SIGKILL to every process of the scope. Nobody waits for the answer. */
+int systemd_kill_scope(Systemd *s, const char *unit);

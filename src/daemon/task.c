@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "task.h"
+#include "util/fd-util.h"
+
+#define TASK_FDS_MAX 32 /* no program here is given more than a dozen files */
+
+struct Task {
+        task_done_t done;
+        void *userdata;
+        sd_event_source *child, *output, *deadline;
+        int output_fd;
+        char *buf;
+        size_t len;
+        int status; /* as task_done_t has it */
+        bool exited, eof;
+};
+
+Task *task_free(Task *t) {
+        if (!t)
+                return NULL;
+        /* The child source owns the process: it is killed and reaped. */
+        sd_event_source_disable_unref(t->child);
+        sd_event_source_disable_unref(t->output);
+        sd_event_source_disable_unref(t->deadline);
+        safe_close(t->output_fd);
+        free(t->buf);
+        free(t);
+        return NULL;
+}
+
+/* Both ends must be in: the process may exit before its last output was read, and vice versa. */
+static void step(Task *t) {
+        if (!t->exited || !t->eof)
+                return;
+        t->deadline = sd_event_source_disable_unref(t->deadline);
+        t->done(t->userdata, t->status, t->buf ?: "", t->len);
+}
+
+static int on_exit(sd_event_source *s, const siginfo_t *si, void *userdata) {
+        Task *t = userdata;
+
+        t->exited = true;
+        if (t->status == 0)
+                t->status = si->si_code == CLD_EXITED ? si->si_status : -EINTR;
+        step(t);
+        return 0;
+}
+
+static void give_up(Task *t, int reason) {
+        t->status = reason;
+        t->eof = true;
+        t->output = sd_event_source_disable_unref(t->output);
+        (void)sd_event_source_send_child_signal(t->child, SIGKILL, NULL, 0);
+        step(t);
+}
+
+static int on_deadline(sd_event_source *s, uint64_t usec, void *userdata) {
+        give_up(userdata, -ETIMEDOUT);
+        return 0;
+}
+
+static int on_output(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
+        char chunk[4096];
+        Task *t = userdata;
+        char *grown;
+        ssize_t n = read(fd, chunk, sizeof(chunk));
+
+        if (n < 0)
+                return errno == EAGAIN || errno == EINTR ? 0 : (give_up(t, -errno), 0);
+        if (n == 0) {
+                t->output = sd_event_source_disable_unref(t->output);
+                t->eof = true;
+                step(t);
+                return 0;
+        }
+        grown = t->len + (size_t)n <= TASK_OUTPUT_MAX ? realloc(t->buf, t->len + (size_t)n + 1) : NULL;
+        if (!grown) {
+                give_up(t, -EFBIG);
+                return 0;
+        }
+        t->buf = grown;
+        memcpy(t->buf + t->len, chunk, (size_t)n);
+        t->len += (size_t)n;
+        t->buf[t->len] = '\0';
+        return 0;
+}
+
+static int watch(Task *t, sd_event *event, pid_t pid, uint64_t timeout_usec) {
+        int r;
+
+        r = sd_event_add_child(event, &t->child, pid, WEXITED, on_exit, t);
+        if (r < 0) {
+                (void)kill(pid, SIGKILL);
+                (void)waitpid(pid, NULL, 0);
+                return r;
+        }
+        r = sd_event_source_set_child_process_own(t->child, true);
+        if (r < 0)
+                return r;
+        if (t->output_fd >= 0) {
+                r = sd_event_add_io(event, &t->output, t->output_fd, EPOLLIN, on_output, t);
+                if (r < 0)
+                        return r;
+        } else
+                t->eof = true;
+        return sd_event_add_time_relative(event, &t->deadline, CLOCK_MONOTONIC, timeout_usec,
+                        100 * USEC_PER_MSEC, on_deadline, t);
+}
+
+static int task_new(task_done_t done, void *userdata, Task **ret) {
+        Task *t = malloc(sizeof(Task));
+
+        if (!t)
+                return -ENOMEM;
+        *t = (Task){ .done = done, .userdata = userdata, .output_fd = -EBADF };
+        *ret = t;
+        return 0;
+}
+
+int task_run(sd_event *event, const ChildSpec *spec, const void *input, size_t len, uint64_t timeout_usec,
+                task_done_t done, void *userdata, Task **ret) {
+        _cleanup_close_pair_ int out[2] = { -EBADF, -EBADF };
+        _cleanup_(task_freep) Task *t = NULL;
+        _cleanup_close_ int in = -EBADF;
+        ChildFd fds[TASK_FDS_MAX + 2];
+        ChildSpec with_io = *spec;
+        pid_t pid;
+        int r;
+
+        if (spec->n_fds > TASK_FDS_MAX)
+                return -E2BIG;
+        r = task_new(done, userdata, &t);
+        if (r < 0)
+                return r;
+        in = memfd_with("task-input", input, len);
+        if (in < 0)
+                return in;
+        if (pipe2(out, O_CLOEXEC) < 0)
+                return -errno;
+        memcpy(fds, spec->fds, spec->n_fds * sizeof(ChildFd));
+        fds[spec->n_fds] = (ChildFd){ in, 0 };
+        fds[spec->n_fds + 1] = (ChildFd){ out[1], 1 };
+        with_io.fds = fds;
+        with_io.n_fds += 2;
+        with_io.flags |= CHILD_DIE_WITH_PARENT;
+        r = fd_set_nonblock(out[0], true);
+        if (r < 0)
+                return r;
+        t->output_fd = TAKE_FD(out[0]);
+        r = child_spawn(&with_io, &pid);
+        if (r < 0)
+                return r;
+        r = watch(t, event, pid, timeout_usec);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(t);
+        return 0;
+}
+
+int task_call(sd_event *event, int (*function)(void *argument), void *argument, uint64_t timeout_usec,
+                task_done_t done, void *userdata, Task **ret) {
+        _cleanup_(task_freep) Task *t = NULL;
+        pid_t parent = getpid(), pid;
+        int r;
+
+        r = task_new(done, userdata, &t);
+        if (r < 0)
+                return r;
+        pid = fork();
+        if (pid < 0)
+                return -errno;
+        if (pid == 0) {
+                if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
+                        _exit(255);
+                _exit(function(argument));
+        }
+        r = watch(t, event, pid, timeout_usec);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(t);
+        return 0;
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/* org.vmctl1.VM on the bus. */
+
+#include "manager-bus.h"
+
+/* Registers the objects below /org/vmctl1/vm, for the connection's life. */
+int vm_bus_add(BusFace *face);
+
+char *vm_bus_path(const char *name); /* the caller frees it; NULL: out of memory */
+void vm_bus_changed(Manager *m, Vm *vm, VmChange what);
+void vm_bus_event(Manager *m, Vm *vm, const VmEvent *event);

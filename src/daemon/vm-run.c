@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What QEMU tells of a VM, and what follows from it: the table of QMP events, the run state, the end. */
+#include <fcntl.h>
+#include <signal.h>
+
+#include "fd-store.h"
+#include "manager.h"
+#include "util/fd-util.h"
+#include "util/log.h"
+#include "vm.h"
+
+#define QUERY_TIMEOUT (10 * USEC_PER_SEC)
+#define LINGER_TIMEOUT (3 * USEC_PER_SEC) /* from SIGKILL until the whole scope gets one */
+#define LAST_WORDS_MAX 512
+#define QEMU_LOG_READ_MAX (128 * KIB)
+
+static void tell(Vm *vm, const char *name, VmEventField a, VmEventField b, VmEventField c, VmEventField d) {
+        const VmEvent event = { name, { a, b, c, d } };
+
+        vm->manager->hooks->vm_event(vm->manager, vm, &event);
+}
+
+/* What QEMU writes is shown to people and put in D-Bus strings: only enumeration words pass. */
+static const char *word(const Json *data, const char *key) {
+        const char *s = json_get_string(data, key);
+
+        return s && strlen(s) <= 64 ? s : "";
+}
+
+static VmEventField text(const char *key, const char *value) {
+        return (VmEventField) { .key = key, .string = value };
+}
+static VmEventField flag(const char *key, bool value) {
+        return (VmEventField) { .key = key, .boolean = value };
+}
+static const VmEventField none;
+
+static void on_shutdown(Vm *vm, const Json *data) {
+        (void) free_and_strdup(&vm->shutdown_reason, word(data, "reason"));
+        vm_changed(vm, VM_CHANGE_COUNTERS);
+        tell(vm, "shutdown", flag("guest", json_get_boolean(data, "guest") == 1), text("reason", word(data, "reason")),
+                none, none);
+}
+
+static void on_reset(Vm *vm, const Json *data) {
+        vm->resets++;
+        vm_changed(vm, VM_CHANGE_COUNTERS);
+        tell(vm, "reset", flag("guest", json_get_boolean(data, "guest") == 1), text("reason", word(data, "reason")),
+                none, none);
+}
+
+static void on_panicked(Vm *vm, const Json *data) {
+        vm->panicked = true;
+        tell(vm, "guest-panicked", text("action", word(data, "action")), none, none, none);
+}
+
+static void on_crashloaded(Vm *vm, const Json *data) {
+        tell(vm, "guest-crashloaded", text("action", word(data, "action")), none, none, none);
+}
+
+static void on_io_error(Vm *vm, const Json *data) {
+        bool nospace = json_get_boolean(data, "nospace") == 1;
+
+        vm->io_errors++;
+        if (nospace)
+                (void) vm_warn(vm, "The host's disk is full: the guest was paused; free some space, then resume it");
+        else
+                (void) vm_warn(vm, "Device '%s' had an I/O error (%s)", word(data, "node-name"), word(data, "operation"));
+        vm_changed(vm, VM_CHANGE_COUNTERS);
+        tell(vm, "io-error", text("device", word(data, "node-name")), text("operation", word(data, "operation")),
+                text("action", word(data, "action")), text("reason", nospace ? "nospace" : "other"));
+}
+
+static void on_watchdog(Vm *vm, const Json *data) {
+        (void) vm_warn(vm, "The guest's watchdog expired (%s)", word(data, "action"));
+        tell(vm, "watchdog", text("action", word(data, "action")), none, none, none);
+}
+
+static void on_stop(Vm *vm, const Json *data) {
+        vm_query_status(vm);
+        tell(vm, "stop", none, none, none, none);
+}
+
+static void on_resume(Vm *vm, const Json *data) {
+        vm_query_status(vm);
+        tell(vm, "resume", none, none, none, none);
+}
+
+static void on_suspend(Vm *vm, const Json *data) {
+        vm_query_status(vm);
+        tell(vm, "suspend", none, none, none, none);
+}
+
+static void on_wakeup(Vm *vm, const Json *data) {
+        vm_query_status(vm);
+        tell(vm, "wakeup", none, none, none, none);
+}
+
+static void on_powerdown(Vm *vm, const Json *data) {
+        tell(vm, "powerdown", none, none, none, none);
+}
+
+static void on_memory_failure(Vm *vm, const Json *data) {
+        (void) vm_warn(vm, "The host reported a memory error (%s)", word(data, "action"));
+        tell(vm, "memory-failure", text("action", word(data, "action")), none, none, none);
+}
+
+static const struct {
+        const char *name;
+        void (*handle)(Vm *vm, const Json *data);
+} event_table[] = {
+        { "BLOCK_IO_ERROR", on_io_error },
+        { "GUEST_CRASHLOADED", on_crashloaded },
+        { "GUEST_PANICKED", on_panicked },
+        { "MEMORY_FAILURE", on_memory_failure },
+        { "POWERDOWN", on_powerdown },
+        { "RESET", on_reset },
+        { "RESUME", on_resume },
+        { "SHUTDOWN", on_shutdown },
+        { "STOP", on_stop },
+        { "SUSPEND", on_suspend },
+        { "WAKEUP", on_wakeup },
+        { "WATCHDOG", on_watchdog },
+};
+
+static void on_event(Process *p, const char *name, const Json *data, void *userdata) {
+        for (size_t i = 0; i < ELEMENTSOF(event_table); i++)
+                if (streq(event_table[i].name, name)) {
+                        event_table[i].handle(userdata, data);
+                        return;
+                }
+}
+
+/* QEMU stays, with all vCPUs stopped for good, when the accelerator fails: nobody can do anything with it. */
+static void fail_internally(Vm *vm) {
+        vm->internal_error = true;
+        tell(vm, "internal-error", none, none, none, none);
+        vm_end_process(vm);
+}
+
+void vm_note_status(Vm *vm, const char *status) {
+        if (streq_ptr(vm->status, status))
+                return;
+        (void) free_and_strdup(&vm->status, status);
+        vm_changed(vm, VM_CHANGE_QMP);
+        if (streq(status, "internal-error"))
+                fail_internally(vm);
+}
+
+static void on_queried(void *userdata, int r, const Json *result, const Error *error) {
+        const char *status = json_get_string(result, "status");
+        Vm *vm = userdata;
+
+        if (r < 0 || !status || strlen(status) > 64)
+                return; /* a connection that has ended is reported by itself */
+        if (!streq(status, "prelaunch") && !vm->start)
+                vm->came_up = true;
+        vm_note_status(vm, status);
+        vm_save_run_state(vm);
+}
+
+void vm_query_status(Vm *vm) {
+        if (process_monitor(vm->process))
+                (void) qmp_call(process_monitor(vm->process), "query-status", NULL, QUERY_TIMEOUT, on_queried, vm, NULL);
+}
+
+static void on_executed(Process *p, void *userdata) {
+        Vm *vm = userdata;
+
+        if (vm->start)
+                vm_start_executed(vm->start);
+}
+
+static void on_launch_failed(Process *p, const Error *error, void *userdata) {
+        Vm *vm = userdata;
+
+        if (vm->start)
+                vm_start_fail(vm->start, error);
+}
+
+static void on_ready(Process *p, void *userdata) {
+        Vm *vm = userdata;
+
+        vm_changed(vm, VM_CHANGE_PROCESS);
+        if (vm->start)
+                vm_start_monitor_ready(vm->start);
+        else {
+                fd_store_push(vm_name(vm), process_monitor_fd(p));
+                vm_query_status(vm);
+        }
+}
+
+static void on_lost(Process *p, const Error *error, void *userdata) {
+        Vm *vm = userdata;
+
+        fd_store_remove(vm_name(vm));
+        vm_changed(vm, VM_CHANGE_PROCESS);
+        if (!error)
+                return; /* the usual end; the process's follows */
+        if (vm->start)
+                vm_start_fail(vm->start, error);
+        else
+                (void) vm_warn(vm, "The connection to QEMU is lost: %s", error_message(error));
+}
+
+char *vm_last_words(const Vm *vm) {
+        _cleanup_free_ char *path = strf("%s/qemu.log", vm_name(vm)), *log = NULL, *shown = NULL;
+        size_t len, start;
+
+        if (!path || read_file_at(vm->manager->runtime_fd, path, QEMU_LOG_READ_MAX, &log, &len) < 0)
+                return NULL;
+        while (len > 0 && (log[len - 1] == '\n' || log[len - 1] == '\r'))
+                log[--len] = '\0';
+        /* QEMU says what is wrong in its last line; what comes before is warnings. */
+        start = len > 0 ? (size_t) ((char *) (memrchr(log, '\n', len) ?: log - 1) + 1 - log) : 0;
+        shown = string_escape(log + start, len - start, LAST_WORDS_MAX);
+        if (isempty(shown))
+                return NULL;
+        return TAKE_PTR(shown);
+}
+
+/* Why it ended, in the order of what tells most. */
+static void conclude(Vm *vm, const ProcessEnd *end) {
+        _cleanup_free_ char *words = vm_last_words(vm), *message = NULL;
+        const char *said = words ?: "it said nothing";
+
+        if (vm->panicked)
+                vm_set_failure(vm, VM_FAILURE_GUEST_PANIC, "The guest's kernel panicked; see its console log");
+        else if (vm->internal_error)
+                vm_set_failure(vm, VM_FAILURE_INTERNAL_ERROR,
+                        "The accelerator could not go on with the guest (QEMU's run state internal-error)");
+        else if (end->oom)
+                vm_set_failure(vm, VM_FAILURE_OOM, "The VM needed more memory than its memory-max and was killed");
+        else if (vm->ending || (end->known && !end->signaled && end->code == 0))
+                vm_set_failure(vm, VM_FAILURE_NONE, NULL);
+        else if (!end->known)
+                vm_set_failure(vm, VM_FAILURE_SIGNAL, "QEMU and its shim ended without a record");
+        else if (end->signaled) {
+                message = strf("QEMU was killed by signal %i (%s): %s", end->code, sigdescr_np(end->code) ?: "unknown", said);
+                vm_set_failure(vm, VM_FAILURE_SIGNAL, message);
+        } else {
+                message = strf("QEMU exited with status %i: %s", end->code, said);
+                vm_set_failure(vm, VM_FAILURE_EXIT_CODE, message);
+        }
+}
+
+static void on_ended(Process *p, const ProcessEnd *end, void *userdata) {
+        Waiters *gone;
+        Vm *vm = userdata;
+
+        vm->linger = sd_event_source_disable_unref(vm->linger);
+        vm->process = process_free(vm->process);
+        fd_store_remove(vm_name(vm));
+        if (vm->start) {
+                /* What it failed of is known to the start. */
+                vm_changed(vm, VM_CHANGE_PROCESS);
+                vm_start_process_ended(vm->start, end);
+        } else
+                conclude(vm, end);
+        vm->ending = false;
+        free(TAKE_PTR(vm->status));
+        vm_changed(vm, VM_CHANGE_PROCESS | VM_CHANGE_QMP);
+        vm_save_end(vm);
+        vm_stop_finished(vm);
+        vm_flush(vm);
+        gone = TAKE_PTR(vm->gone);
+        waiters_fire(&gone, 0, NULL); /* may free the VM */
+}
+
+const ProcessHandlers vm_process_handlers = {
+        .executed = on_executed,
+        .launch_failed = on_launch_failed,
+        .monitor_ready = on_ready,
+        .monitor_event = on_event,
+        .monitor_lost = on_lost,
+        .ended = on_ended,
+};
+
+static int on_linger(sd_event_source *s, uint64_t usec, void *userdata) {
+        Vm *vm = userdata;
+
+        vm->linger = sd_event_source_disable_unref(vm->linger);
+        (void) systemd_kill_scope(vm->manager->systemd, vm->unit);
+        return 0;
+}
+
+void vm_end_process(Vm *vm) {
+        int r;
+
+        if (!vm->process)
+                return;
+        if (!vm->ending) {
+                vm->ending = true;
+                vm_save_run_state(vm);
+                vm_changed(vm, 0);
+        }
+        r = process_signal(vm->process, SIGKILL);
+        if (r < 0 && r != -ESRCH)
+                log_warning_errno(r, "Cannot kill QEMU of VM '%s': %m", vm_name(vm));
+        if (!vm->linger)
+                (void) sd_event_add_time_relative(vm->manager->event, &vm->linger, CLOCK_MONOTONIC, LINGER_TIMEOUT, 0,
+                        on_linger, vm);
+}
+
+void vm_scope_removed(Vm *vm) {
+        vm->scope_watch = systemd_unwatch_scope(vm->scope_watch);
+        if (vm->start)
+                vm_start_scope_free(vm->start);
+}

@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Start: the host is known, the scope's name is free, the shim is held, the scope is around it, QEMU is executed,
+ * its monitor answers, it says that it runs. Each callback stores what it got and calls step(). */
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "fd-store.h"
+#include "launch.h"
+#include "manager.h"
+#include "util/fd-util.h"
+#include "util/log.h"
+#include "vm.h"
+
+/* Below the 25 s after which a D-Bus client gives up by default, so that it gets our answer. QEMU needs 30 ms. */
+#define START_TIMEOUT (20 * USEC_PER_SEC)
+
+typedef enum StartStep {
+        START_HOST,
+        START_SCOPE_FREE,
+        START_LAUNCH,
+        START_SCOPE,
+        START_EXECUTE,
+        START_MONITOR,
+        START_STATUS,
+        START_FAILING, /* the process is being ended */
+} StartStep;
+
+struct VmStart {
+        Vm *vm; /* borrowed */
+        StartStep step;
+        Waiters *waiters;
+        Error *error; /* why it fails */
+        ScopeJob *scope_job;
+        sd_event_source *deadline;
+        int vnc_fd;
+        uint64_t grow_to;
+        bool kvm;
+        unsigned unanswered; /* QMP commands */
+        QmpCall *calls[5];
+};
+
+VmStart *vm_start_free(VmStart *s) {
+        if (!s)
+                return NULL;
+        host_forget(s->vm->manager->host, s);
+        for (size_t i = 0; i < ELEMENTSOF(s->calls); i++)
+                qmp_cancel(s->calls[i]);
+        scope_job_free(s->scope_job);
+        sd_event_source_disable_unref(s->deadline);
+        safe_close(s->vnc_fd);
+        error_free(s->error);
+        free(s->waiters);
+        free(s);
+        return NULL;
+}
+
+static void step(VmStart *s);
+
+static void complete(VmStart *s, int r) {
+        _cleanup_error_ Error *error = TAKE_PTR(s->error);
+        Waiters *waiters = TAKE_PTR(s->waiters);
+        Vm *vm = s->vm;
+
+        vm->start = vm_start_free(s);
+        vm_flush(vm);
+        waiters_fire(&waiters, r, error);
+}
+
+void vm_start_fail(VmStart *s, const Error *error) {
+        Vm *vm = s->vm;
+
+        if (s->step == START_FAILING)
+                return;
+        if (!s->error)
+                s->error = error_copy(error);
+        s->step = START_FAILING;
+        for (size_t i = 0; i < ELEMENTSOF(s->calls); i++)
+                s->calls[i] = qmp_cancel(s->calls[i]);
+        if (vm->process)
+                vm_end_process(vm);
+        else
+                complete(s, -error_code_errno(error_code(s->error)));
+}
+
+static void fail(VmStart *s, int r, const char *what) {
+        _cleanup_error_ Error *e = NULL;
+
+        (void) error_set_errno(&e, r, "%s", what);
+        vm_start_fail(s, e);
+}
+
+void vm_start_process_ended(VmStart *s, const ProcessEnd *end) {
+        Vm *vm = s->vm;
+        bool executed = s->step > START_EXECUTE && s->step != START_FAILING;
+
+        if (executed || !s->error) {
+                _cleanup_free_ char *words = vm_last_words(vm);
+
+                error_free(s->error);
+                s->error = NULL;
+                (void) error_set(&s->error, ERROR_QEMU_FAILED, "QEMU ended while it started (%s %i): %s",
+                        end->signaled ? "signal" : "status", end->code, words ?: "it said nothing");
+                vm_set_failure(vm, end->oom ? VM_FAILURE_OOM : end->signaled ? VM_FAILURE_SIGNAL : VM_FAILURE_EXIT_CODE,
+                        error_message(s->error));
+        } else if (error_code(s->error) == ERROR_QMP_TIMEOUT)
+                vm_set_failure(vm, VM_FAILURE_TIMEOUT, error_message(s->error));
+        else if (error_code(s->error) == ERROR_QMP_FAILED)
+                vm_set_failure(vm, VM_FAILURE_QMP, error_message(s->error));
+        complete(s, -error_code_errno(error_code(s->error)));
+}
+
+static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
+        _cleanup_error_ Error *e = NULL;
+        VmStart *s = userdata;
+
+        (void) error_set(&e, s->step >= START_EXECUTE ? ERROR_QMP_TIMEOUT : ERROR_SCOPE_FAILED,
+                s->step >= START_EXECUTE ? "QEMU of VM '%s' did not answer within 20 s"
+                                         : "systemd made no scope for VM '%s' within 20 s",
+                vm_name(s->vm));
+        vm_start_fail(s, e);
+        return 0;
+}
+
+static void on_host(void *userdata) {
+        step(userdata);
+}
+
+static void on_scope(void *userdata, int r, const Error *error) {
+        VmStart *s = userdata;
+
+        s->scope_job = scope_job_free(s->scope_job);
+        if (r < 0) {
+                vm_start_fail(s, error);
+                return;
+        }
+        s->step = START_EXECUTE;
+        r = process_go(s->vm->process);
+        if (r < 0)
+                fail(s, r, "The shim ended before QEMU was executed");
+}
+
+static int choose_accelerator(VmStart *s, Error **reterr) {
+        const Host *h = s->vm->manager->host;
+        const char *reason;
+        bool works = host_has_kvm(h, &reason);
+        VmAccelerator asked = s->vm->record.spec.accelerator;
+
+        if (asked == VM_ACCELERATOR_KVM && !works)
+                return error_set(reterr, ERROR_ACCELERATOR_UNAVAILABLE, "KVM does not work on this host: %s", reason);
+        if (asked == VM_ACCELERATOR_AUTO && !works)
+                (void) vm_warn(s->vm, "No KVM, so the guest is emulated and slow: %s", reason);
+        s->kvm = asked != VM_ACCELERATOR_TCG && works;
+        return 0;
+}
+
+static int make_launch(VmStart *s, Launch **ret, Error **reterr) {
+        Manager *m = s->vm->manager;
+        _cleanup_close_ int folder = openat(m->vms_fd, vm_name(s->vm), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        const LaunchInput in = {
+                .config = &m->config,
+                .record = &s->vm->record,
+                .host = m->host,
+                .folder_fd = folder,
+                .runtime_fd = m->runtime_fd,
+                .kvm = s->kvm,
+        };
+
+        if (folder < 0)
+                return error_set_errno(reterr, -errno, "Cannot open the folder of VM '%s'", vm_name(s->vm));
+        return launch_new(&in, ret, reterr);
+}
+
+static int make_scope(VmStart *s) {
+        Manager *m = s->vm->manager;
+        _cleanup_free_ char *description = strf("Virtual machine %s", vm_name(s->vm));
+        const ScopeSpec spec = {
+                .unit = s->vm->unit,
+                .description = description,
+                .pid = process_shim_pid(s->vm->process),
+                .limits = vm_limits_resolve(&s->vm->record.spec, !s->kvm),
+                .kvm = s->kvm,
+                /* PID 1 kills when this is over: after our own SIGTERM and SIGKILL. */
+                .stop_timeout = m->config.stop_timeout + 10 * USEC_PER_SEC,
+        };
+        int r;
+
+        if (!description)
+                return -ENOMEM;
+        r = systemd_watch_scope(m->systemd, s->vm->unit, &s->vm->scope_watch);
+        return r < 0 ? r : systemd_start_scope(m->systemd, &spec, on_scope, s, &s->scope_job);
+}
+
+static void forget_last_run(Vm *vm) {
+        vm->failure = VM_FAILURE_NONE;
+        free(TAKE_PTR(vm->failure_message));
+        free(TAKE_PTR(vm->shutdown_reason));
+        free(TAKE_PTR(vm->status));
+        vm->came_up = vm->ending = vm->panicked = vm->internal_error = false;
+        vm->resets = vm->io_errors = 0;
+        vm->warnings = strv_free(vm->warnings);
+        vm_changed(vm, VM_CHANGE_STATE | VM_CHANGE_COUNTERS | VM_CHANGE_WARNINGS);
+}
+
+static void launch(VmStart *s) {
+        _cleanup_error_ Error *e = NULL;
+        Vm *vm = s->vm;
+        Launch *l;
+        int r;
+
+        forget_last_run(vm);
+        r = host_check_qemu(vm->manager->host, &e);
+        if (r >= 0)
+                r = choose_accelerator(s, &e);
+        if (r >= 0)
+                r = make_launch(s, &l, &e);
+        if (r < 0) {
+                vm_start_fail(s, e);
+                return;
+        }
+        s->vnc_fd = TAKE_FD(l->vnc_fd);
+        s->grow_to = l->grow_to;
+        vm->kvm = s->kvm;
+        s->step = START_SCOPE;
+        r = process_launch(vm->manager->event, l, vm->unit, START_TIMEOUT, &vm_process_handlers, vm, &vm->process, &e);
+        if (r < 0) {
+                vm_start_fail(s, e);
+                return;
+        }
+        r = make_scope(s);
+        if (r < 0) {
+                fail(s, r, "Cannot ask systemd for a scope");
+                return;
+        }
+        /* A crash of the service from here on must find the process again. */
+        vm_save_run_state(vm);
+        fd_store_push(vm_name(vm), process_monitor_fd(vm->process));
+        vm->ever_started = true;
+        vm_changed(vm, VM_CHANGE_PROCESS);
+}
+
+static void step(VmStart *s) {
+        Vm *vm = s->vm;
+        int r;
+
+        if (s->step == START_HOST) {
+                r = host_ensure(vm->manager->host, on_host, s);
+                if (r < 0) {
+                        fail(s, r, "Cannot ask QEMU for its version");
+                        return;
+                }
+                if (r == 0)
+                        return;
+                s->step = START_SCOPE_FREE;
+        }
+        if (s->step == START_SCOPE_FREE) {
+                if (vm->scope_watch) /* of the last run; PID 1 is about to collect it */
+                        return;
+                s->step = START_LAUNCH;
+        }
+        if (s->step == START_LAUNCH)
+                launch(s);
+}
+
+void vm_start_scope_free(VmStart *s) {
+        step(s);
+}
+
+void vm_start_executed(VmStart *s) {
+        if (s->step != START_EXECUTE)
+                return;
+        s->step = START_MONITOR;
+        s->vm->came_up = false;
+        vm_save_run_state(s->vm);
+        vm_changed(s->vm, VM_CHANGE_PROCESS);
+}
+
+static void answered(VmStart *s, int r, const Error *error, size_t call) {
+        s->calls[call] = NULL;
+        if (r == -ECONNRESET)
+                return; /* QEMU is about to be gone, or the deadline passes */
+        if (r < 0)
+                vm_start_fail(s, error);
+        else
+                s->unanswered--;
+}
+
+static void on_fd(void *userdata, int r, const Json *result, const Error *error) {
+        answered(userdata, r, error, 0);
+}
+
+static void on_display(void *userdata, int r, const Json *result, const Error *error) {
+        answered(userdata, r, error, 1);
+}
+
+static void on_resized(void *userdata, int r, const Json *result, const Error *error) {
+        VmStart *s = userdata;
+
+        if (r >= 0) {
+                s->vm->record.disk_size = s->grow_to;
+                (void) vm_save(s->vm, NULL, NULL);
+        }
+        answered(s, r, error, 2);
+}
+
+static void on_continued(void *userdata, int r, const Json *result, const Error *error) {
+        answered(userdata, r, error, 3);
+}
+
+/* QEMU answers in order, so this is the last reply. */
+static void on_status(void *userdata, int r, const Json *result, const Error *error) {
+        const char *status = json_get_string(result, "status");
+        VmStart *s = userdata;
+        Vm *vm = s->vm;
+
+        answered(s, r, error, 4);
+        if (r < 0 || s->step == START_FAILING)
+                return;
+        vm->came_up = true;
+        vm_note_status(vm, status ?: "running");
+        vm_save_run_state(vm);
+        complete(s, 0);
+}
+
+static int call(VmStart *s, size_t i, const char *command, const char *arguments, qmp_reply_t reply) {
+        int r = qmp_call(process_monitor(s->vm->process), command, arguments, START_TIMEOUT, reply, s, &s->calls[i]);
+
+        if (r >= 0)
+                s->unanswered++;
+        return r;
+}
+
+static int hand_over_display(VmStart *s) {
+        int r;
+
+        r = qmp_call_fd(process_monitor(s->vm->process), "getfd", "{\"fdname\":\"vnc\"}", TAKE_FD(s->vnc_fd), START_TIMEOUT,
+                on_fd, s, &s->calls[0]);
+        if (r < 0)
+                return r;
+        s->unanswered++;
+        return call(s, 1, "display-update", "{\"type\":\"vnc\",\"addresses\":[{\"type\":\"fd\",\"str\":\"vnc\"}]}",
+                on_display);
+}
+
+/* The guest must not see the disk before it has its size: QEMU was started paused. */
+static int grow_disk(VmStart *s) {
+        _cleanup_free_ char *arguments = strf("{\"node-name\":\"disk\",\"size\":%llu}", (unsigned long long) s->grow_to);
+        int r;
+
+        r = arguments ? call(s, 2, "block_resize", arguments, on_resized) : -ENOMEM;
+        return r < 0 ? r : call(s, 3, "cont", NULL, on_continued);
+}
+
+void vm_start_monitor_ready(VmStart *s) {
+        int r = 0;
+
+        if (s->step != START_MONITOR)
+                return;
+        s->step = START_STATUS;
+        if (s->vnc_fd >= 0)
+                r = hand_over_display(s);
+        if (r >= 0 && s->grow_to > 0)
+                r = grow_disk(s);
+        if (r >= 0)
+                r = call(s, 4, "query-status", NULL, on_status);
+        if (r < 0)
+                fail(s, r, "Cannot talk to QEMU");
+}
+
+static int check_startable(Vm *vm, Error **reterr) {
+        VmState state = vm_state(vm);
+
+        if (vm->create || vm->removal || vm->stop || vm->ending)
+                return error_set(reterr, ERROR_INVALID_STATE, "VM '%s' cannot be started while it is %s", vm_name(vm),
+                        vm->removal ? "being destroyed" : vm_state_to_string(state));
+        return 0;
+}
+
+int vm_start(Vm *vm, waiter_t done, void *userdata, Error **reterr) {
+        VmStart *s;
+        int r;
+
+        r = check_startable(vm, reterr);
+        if (r < 0)
+                return r;
+        if (vm->start) {
+                r = waiters_add(&vm->start->waiters, done, userdata);
+                return r < 0 ? error_set_errno(reterr, r, "Cannot wait for the start") : 0;
+        }
+        if (vm->process) {
+                if (done)
+                        done(userdata, 0, NULL);
+                return 0;
+        }
+        s = malloc(sizeof(VmStart));
+        if (!s)
+                return error_set_errno(reterr, -ENOMEM, "Cannot start VM '%s'", vm_name(vm));
+        *s = (VmStart) { .vm = vm, .vnc_fd = -EBADF };
+        r = waiters_add(&s->waiters, done, userdata);
+        if (r >= 0)
+                r = sd_event_add_time_relative(vm->manager->event, &s->deadline, CLOCK_MONOTONIC, START_TIMEOUT,
+                        100 * USEC_PER_MSEC, on_deadline, s);
+        if (r < 0) {
+                vm_start_free(s);
+                return error_set_errno(reterr, r, "Cannot start VM '%s'", vm_name(vm));
+        }
+        vm->start = s;
+        vm_changed(vm, 0);
+        step(s);
+        return 0;
+}

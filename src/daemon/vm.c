@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "manager.h"
+#include "util/log.h"
+#include "vm.h"
+
+static const char *const vm_state_table[] = {
+        [VM_PREPARING] = "preparing",
+        [VM_PREPARED] = "prepared",
+        [VM_STARTING] = "starting",
+        [VM_RUNNING] = "running",
+        [VM_SUSPENDED] = "suspended",
+        [VM_STOPPING] = "stopping",
+        [VM_STOPPED] = "stopped",
+        [VM_FAILED] = "failed",
+};
+DEFINE_STRING_TABLE(vm_state, VmState, _VM_STATE_MAX);
+
+static const char *const vm_failure_table[] = {
+        [VM_FAILURE_NONE] = "",
+        [VM_FAILURE_EXIT_CODE] = "exit-code",
+        [VM_FAILURE_SIGNAL] = "signal",
+        [VM_FAILURE_OOM] = "oom",
+        [VM_FAILURE_GUEST_PANIC] = "guest-panic",
+        [VM_FAILURE_INTERNAL_ERROR] = "internal-error",
+        [VM_FAILURE_TIMEOUT] = "timeout",
+        [VM_FAILURE_QMP] = "qmp",
+};
+DEFINE_STRING_TABLE(vm_failure, VmFailure, _VM_FAILURE_MAX);
+
+int vm_new(Manager *manager, VmRecord *record, Vm **ret) {
+        _cleanup_(vm_freep) Vm *vm = malloc(sizeof(Vm));
+
+        if (!vm) {
+                vm_record_done(record);
+                return -ENOMEM;
+        }
+        *vm = (Vm) { .manager = manager, .record = *record };
+        *record = (VmRecord) {};
+        vm->unit = strf("vmctl-%s.scope", vm_name(vm));
+        if (!vm->unit)
+                return -ENOMEM;
+        vm->announced = _VM_STATE_INVALID;
+        *ret = TAKE_PTR(vm);
+        return 0;
+}
+
+Vm *vm_free(Vm *vm) {
+        if (!vm)
+                return NULL;
+        vm_create_free(vm->create);
+        vm_start_free(vm->start);
+        vm_stop_free(vm->stop);
+        vm_removal_free(vm->removal);
+        vm_save_free(vm->save);
+        process_free(vm->process);
+        systemd_unwatch_scope(vm->scope_watch);
+        sd_event_source_disable_unref(vm->linger);
+        free(vm->gone);
+        vm_record_done(&vm->record);
+        free(vm->unit);
+        free(vm->status);
+        free(vm->failure_message);
+        free(vm->shutdown_reason);
+        strv_free(vm->warnings);
+        free(vm);
+        return NULL;
+}
+
+VmState vm_state(const Vm *vm) {
+        if (vm->create)
+                return VM_PREPARING;
+        if (vm->process && (vm->stop || vm->ending || vm->removal))
+                return VM_STOPPING;
+        if (vm->start || (vm->process && !vm->came_up))
+                return VM_STARTING;
+        if (vm->process)
+                return streq_ptr(vm->status, "running") ? VM_RUNNING : VM_SUSPENDED;
+        if (vm->failure != VM_FAILURE_NONE)
+                return VM_FAILED;
+        return vm->ever_started ? VM_STOPPED : VM_PREPARED;
+}
+
+static uint64_t now_realtime(void) {
+        struct timespec ts;
+
+        clock_gettime(CLOCK_REALTIME, &ts);
+        return (uint64_t) ts.tv_sec * USEC_PER_SEC + (uint64_t) ts.tv_nsec / NSEC_PER_USEC;
+}
+
+void vm_changed(Vm *vm, VmChange what) {
+        VmState state = vm_state(vm);
+
+        if (state != vm->announced) {
+                vm->announced = state;
+                vm->state_changed_at = now_realtime();
+                if (state == VM_STARTING)
+                        vm->started_at = vm->state_changed_at;
+                what |= VM_CHANGE_STATE;
+                log_at(LOG_DEBUG, vm_name(vm), NULL, "State is now %s", vm_state_to_string(state));
+        }
+        vm->changes |= what;
+        if (vm->changes)
+                manager_schedule_flush(vm->manager);
+}
+
+void vm_flush(Vm *vm) {
+        VmChange what;
+
+        vm_changed(vm, 0);
+        what = vm->changes;
+        vm->changes = 0;
+        if (what)
+                vm->manager->hooks->vm_changed(vm->manager, vm, what);
+}
+
+void vm_set_failure(Vm *vm, VmFailure failure, const char *message) {
+        vm->failure = failure;
+        (void) free_and_strdup(&vm->failure_message, message);
+        if (failure != VM_FAILURE_NONE)
+                log_at(LOG_WARNING, vm_name(vm), NULL, "VM failed (%s): %s", vm_failure_to_string(failure), message);
+        vm_changed(vm, VM_CHANGE_STATE);
+}
+
+int vm_warn(Vm *vm, const char *format, ...) {
+        char *text = NULL;
+        va_list ap;
+        int r;
+
+        va_start(ap, format);
+        r = vasprintf(&text, format, ap);
+        va_end(ap);
+        if (r < 0)
+                return -ENOMEM;
+        log_at(LOG_WARNING, vm_name(vm), NULL, "%s", text);
+        if (strv_contains(vm->warnings, text)) {
+                free(text);
+                return 0;
+        }
+        r = strv_push(&vm->warnings, text);
+        vm_changed(vm, VM_CHANGE_WARNINGS);
+        return r;
+}
+
+char *vm_path(const Vm *vm, const char *file) {
+        return strf("%s/vms/%s%s%s", vm->manager->config.state_dir, vm_name(vm), file ? "/" : "", file ?: "");
+}
+
+char *vm_runtime_path(const Vm *vm, const char *file) {
+        return strf("%s/%s/%s", vm->manager->config.runtime_dir, vm_name(vm), file);
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/* A VM's vm.json: its definition and everything that was given to it for life at create. Only what was asked
+ * for or handed out stands here; what the VM is doing is derived from PID 1 and QMP. */
+
+#include "file-ref.h"
+#include "vm-spec.h"
+
+#define VM_RECORD_VERSION 1
+#define VM_RECORD_MAX_SIZE (256 * KIB) /* a definition with a long key and command line is 10 KiB */
+
+typedef struct VmRecord {
+        char *name;    /* owned, as all strings here */
+        char *uuid;    /* RFC 9562 text */
+        char *mac;     /* "52:54:00:xx:xx:xx" */
+        char *machine; /* versioned type */
+        uid_t owner;
+        uid_t uid;          /* what QEMU runs as */
+        uint16_t ssh_port;  /* 0: none */
+        uint64_t created;   /* usec, CLOCK_REALTIME */
+        uint64_t disk_size; /* bytes of the overlay when it was made; 0: no disk */
+        bool seed, generated_key;
+        VmSpec spec;
+        FileRef files[_VM_FILE_MAX]; /* image, kernel, initrd; user-data lives in the seed */
+} VmRecord;
+
+void vm_record_done(VmRecord *rec);
+
+/* The text of vm.json; *ret is the caller's to free. */
+int vm_record_format(const VmRecord *rec, char **ret, size_t *ret_len);
+
+/* Reads it back; the error says what is wrong with which key. -EBADMSG, -EOPNOTSUPP (a later version),
+ * -ENOMEM. */
+int vm_record_parse(const char *text, size_t len, VmRecord *ret, Error **reterr);
