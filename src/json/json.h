@@ -2,9 +2,10 @@
 #pragma once
 /* JSON (RFC 8259) by yajl: text to a tree of values, and a writer. The only place that includes yajl.
  *
- * A parsed tree is one reference-counted allocation tree owned by its root; accessors lend pointers into it.
- * Strings are valid UTF-8 and hold no NUL. Numbers are int64 or double; an integer beyond int64 is kept as
- * double. A key that stands twice in one object is an error, so that two readers cannot see two documents.
+ * A parsed tree is one arena owned by its root; accessors lend pointers into it. Strings are valid UTF-8 and
+ * hold no NUL. Integers are exact from INT64_MIN to UINT64_MAX (QEMU uses both ends); one beyond that, and
+ * all other numbers, are double. A key that stands twice in one object is an error, so that two readers
+ * cannot see two documents.
  */
 
 #include "util/error.h"
@@ -31,7 +32,7 @@ typedef struct JsonLimits {
 } JsonLimits;
 
 /* Parses exactly one document (white space may surround it). limits may be NULL.
- * -EBADMSG: not JSON (the error says where); -EFBIG: beyond a limit; -ENOMEM. */
+ * -EBADMSG: not JSON (the error says where); -EFBIG: beyond a limit, or a number beyond double; -ENOMEM. */
 int json_parse(const char *text, size_t len, const JsonLimits *limits, Json **ret, Error **reterr);
 
 Json *json_free(Json *v); /* only ever the root */
@@ -43,8 +44,8 @@ JsonType json_type(const Json *v);
 bool json_is_null(const Json *v);                /* JSON null, or no value at all */
 const char *json_string(const Json *v);          /* NULL unless a string */
 int json_boolean(const Json *v);                 /* 0, 1, or -EINVAL */
-int json_integer(const Json *v, int64_t *ret);   /* -EINVAL unless an integer */
-int json_unsigned(const Json *v, uint64_t *ret); /* -EINVAL unless an integer >= 0 */
+int json_integer(const Json *v, int64_t *ret);   /* -EINVAL unless an integer that fits */
+int json_unsigned(const Json *v, uint64_t *ret); /* -EINVAL unless an integer that fits */
 int json_real(const Json *v, double *ret);       /* integers count; else -EINVAL */
 
 size_t json_length(const Json *v); /* members of an array or object, else 0 */
@@ -64,7 +65,8 @@ static inline int json_get_boolean(const Json *object, const char *key) {
 }
 
 /* The writer: calls in document order; the first failure sticks and is returned by json_writer_finish(), so
- * callers check once. Strings must be UTF-8 (-EINVAL otherwise). */
+ * callers check once: -EINVAL for what would not be JSON that json_parse() accepts, so strings must be UTF-8
+ * without NUL; -EFBIG for nesting beyond 127 levels; -ENOMEM. */
 typedef struct JsonWriter JsonWriter;
 
 typedef enum JsonWriterFlags {
