@@ -12,6 +12,12 @@
 #include "util/error.h"
 #include "json/json.h"
 
+/* QEMU itself takes no more commands ahead than this. */
+#define QMP_IN_FLIGHT_MAX 8
+
+/* Calls that wait behind these. A VM's start makes some dozens; more means that QEMU does not answer. */
+#define QMP_QUEUE_MAX 256
+
 typedef struct Qmp Qmp;
 typedef struct QmpCall QmpCall;
 
@@ -33,9 +39,10 @@ typedef struct QmpHandlers {
 } QmpHandlers;
 
 typedef enum QmpFlags {
-        /* The connection is an old one, taken over in the middle of its life: skip to the next newline,
-         * expect no greeting, and find out whether capabilities are negotiated by a first query. Events that
-         * come before that are passed on; replies with ids that are not ours are ignored. */
+        /* The connection is an old one, taken over in the middle of its life: a first line that is the rest
+         * of a message is skipped, no greeting is needed, half a command that was sent before is undone, and
+         * capabilities are negotiated if they were not. Events that come before that are passed on; replies
+         * with ids that are not ours are ignored. */
         QMP_REATTACH = 1 << 0,
 } QmpFlags;
 
