@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "given-file.h"
+#include "util/fd-util.h"
+
+static int open_error(const GivenFile *f, int r, Error **reterr_error) {
+        switch (r) {
+        case -ENOENT:
+        case -ENOTDIR:
+                return error_set(reterr_error, ERROR_IMAGE_MISSING, "%s: %s", f->path, strerror(-r));
+        case -ELOOP:
+                return error_set(reterr_error, ERROR_IMAGE_CHANGED, "%s: a symbolic link is in its path",
+                                f->path);
+        case -EACCES:
+        case -EPERM:
+                return error_set(reterr_error, ERROR_ACCESS_DENIED, "%s: %s", f->path, strerror(-r));
+        default:
+                return error_set_errno(reterr_error, r, "Failed to open '%s'", f->path);
+        }
+}
+
+static uint64_t nanoseconds(struct statx_timestamp ts) {
+        return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static bool is_same(const GivenFile *f, const struct statx *stx) {
+        if (stx->stx_ino != f->ino)
+                return false;
+        if (f->btime != 0)
+                return (stx->stx_mask & STATX_BTIME) && nanoseconds(stx->stx_btime) == f->btime;
+        return nanoseconds(stx->stx_ctime) == f->ctime;
+}
+
+int given_file_open(const GivenFile *f, Error **reterr_error) {
+        const struct open_how how = {
+                .flags = O_PATH | O_CLOEXEC, /* no device or FIFO notices */
+                .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+        };
+        _cleanup_close_ int path_fd = (int)syscall(SYS_openat2, AT_FDCWD, f->path, &how, sizeof(how));
+        char self[64];
+        struct statx stx;
+        int fd;
+
+        if (path_fd < 0)
+                return open_error(f, -errno, reterr_error);
+        if (statx(path_fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_INO | STATX_CTIME | STATX_BTIME, &stx) < 0)
+                return open_error(f, -errno, reterr_error);
+        if (!S_ISREG(stx.stx_mode))
+                return error_set(reterr_error, ERROR_IMAGE_CHANGED, "%s: not a regular file", f->path);
+        if (!is_same(f, &stx))
+                return error_set(reterr_error, ERROR_IMAGE_CHANGED, "%s: another file than it was", f->path);
+        (void)snprintf(self, sizeof(self), "/proc/self/fd/%i", path_fd);
+        fd = open(self, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+        return fd < 0 ? open_error(f, -errno, reterr_error) : fd;
+}

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/* A file that was handed over as a descriptor once, and is opened by its path again: only if it is the same.
+ */
+
+#include "options.h"
+
+/* Opens f->path for reading; no part of it may be a symbolic link. Returns the descriptor, or -errno and
+ * ERROR_IMAGE_MISSING, ERROR_IMAGE_CHANGED, ERROR_ACCESS_DENIED or another error. */
+int given_file_open(const GivenFile *f, Error **reterr_error);

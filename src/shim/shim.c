@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* vmctl-shim: the parent of one QEMU, in the same scope. It outlives the service that starts it.
+ *
+ *     vmctl-shim OPTION... -- /usr/bin/qemu-system-x86_64 ARGUMENT...
+ *     vmctl-shim --cat --console-log FD --console-log-old FD --tail N [--console-log-max N] [--uid N --gid
+ * N]
+ *
+ * The descriptors named in options are in place when the shim is executed. It prepares everything, and then
+ * waits on the control socket for "g". End of file instead: nothing was started, and the shim exits. Behind
+ * "g" it starts QEMU and says "pid N", or "error KIND TEXT" where KIND is missing, changed, access (a
+ * --file), exec (QEMU could not be executed) or system. When QEMU ends it says "exited RECORD" (see
+ * exit-record.h). These are lines. Once QEMU runs, the other end of the control socket may go away at any
+ * time.
+ *
+ * The shim goes when QEMU goes: other signals than SIGKILL do not reach it while QEMU runs.
+ *
+ *   --control FD           a socket (stream or seqpacket), see above
+ *   --uid N, --gid N       who QEMU is to be, and the shim itself once it is prepared; never root. Without:
+ *   --group N              stay who we are. --group adds a supplementary group; repeatable
+ *   --pass FD              QEMU inherits this descriptor under the same number; repeatable
+ *   --file FD:r:INO:BTIME:CTIME:PATH
+ *                          QEMU finds the regular file PATH open for reading at FD, if it has this inode
+ * number and time of birth (or of change, where BTIME is 0), in nanoseconds; repeatable
+ *   --serial FD            where QEMU finds the socket of its serial console
+ *   --console-log FD, --console-log-old FD, --console-log-max BYTES
+ *                          two regular files for what the guest prints, and their bound (see ring-log.h)
+ *   --qemu-log FD, --qemu-log-max BYTES
+ *                          the same for QEMU's standard output and error, in one file
+ *   --exit-record FD       a regular file for how QEMU ended
+ *   --listen-console FD, --listen-log FD
+ *                          listening sockets for clients (see console.h)
+ *   --device PATH          a device node that QEMU can see beside /dev/null and its like; repeatable
+ *   --bind-ro PATH         a file or folder that QEMU can see, but not change; repeatable
+ *   --private-network      QEMU has no network at all
+ *   --cat                  write the log of a VM that does not run to standard output,
+ *   --tail N               its last N lines, or with -1 all
+ *   --debug                say on standard error what was done without
+ */
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "console.h"
+#include "exit-record.h"
+#include "given-file.h"
+#include "options.h"
+#include "privileges.h"
+#include "sandbox.h"
+#include "util/fd-util.h"
+#include "util/string-util.h"
+
+#define OUTPUT_CHUNK (4 * KIB)       /* QEMU says little on standard error */
+#define OUTPUT_DRAIN_MAX (256 * KIB) /* more than a pipe holds when QEMU ends */
+
+typedef struct Shim {
+        Options options;
+        int null_fd;
+        int output[2]; /* QEMU's standard output and error */
+        RingLog console_log, qemu_log;
+        Console *console;
+        OomWatch oom;
+        pid_t pid;
+        int pidfd;
+} Shim;
+
+static void report(const Shim *s, const char *line) {
+        if (s->options.control >= 0) /* nobody there, or nobody who listens: no effect on the VM */
+                (void)send(s->options.control, line, strlen(line), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static const char *error_kind(ErrorCode code) {
+        switch (code) {
+        case ERROR_IMAGE_MISSING:
+                return "missing";
+        case ERROR_IMAGE_CHANGED:
+                return "changed";
+        case ERROR_ACCESS_DENIED:
+                return "access";
+        case ERROR_QEMU_FAILED:
+                return "exec";
+        default:
+                return "system";
+        }
+}
+
+static void report_error(const Shim *s, const Error *e) {
+        _cleanup_free_ char *text = string_escape(error_message(e), strlen(error_message(e)), SIZE_MAX),
+                            *line = text ? strf("error %s %s\n", error_kind(error_code(e)), text) : NULL;
+
+        if (line)
+                report(s, line);
+        (void)fprintf(stderr, "vmctl-shim: %s\n", error_message(e));
+}
+
+/* A number that is promised to QEMU must not be taken by something else meanwhile. */
+static int place(int fd, int target) {
+        return dup3(fd, target, O_CLOEXEC) < 0 ? -errno : 0;
+}
+
+static int reserve_targets(Shim *s) {
+        const Options *o = &s->options;
+        int r;
+
+        r = place(s->null_fd, o->serial);
+        for (size_t i = 0; r >= 0 && i < o->n_files; i++)
+                r = place(s->null_fd, o->files[i].target);
+        return r;
+}
+
+static int prepare_descriptors(Shim *s, Error **reterr_error) {
+        int r = 0;
+
+        s->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+        if (s->null_fd < 0)
+                r = -errno;
+        if (r >= 0)
+                r = reserve_targets(s);
+        if (r >= 0 && (close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0 || pipe2(s->output, O_CLOEXEC) < 0))
+                r = -errno;
+        if (r >= 0) /* the writing end is QEMU's, and blocks: its last words must not be cut short */
+                r = fd_set_nonblock(s->output[0], true);
+        return r < 0 ? error_set_errno(reterr_error, r, "Failed to prepare descriptors") : 0;
+}
+
+static int prepare_console(Shim *s, Error **reterr_error) {
+        _cleanup_close_pair_ int pair[2] = { -EBADF, -EBADF };
+        Options *o = &s->options;
+        int r = 0;
+
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+                r = -errno;
+        if (r >= 0)
+                r = place(pair[1], o->serial);
+        if (r >= 0)
+                r = ring_log_open(&s->console_log, o->console_log, o->console_log_old, o->console_log_max);
+        if (r >= 0)
+                r = ring_log_fit(&s->console_log);
+        if (r >= 0)
+                r = console_new(&s->console_log, TAKE_FD(pair[0]), TAKE_FD(o->listen_console),
+                                TAKE_FD(o->listen_log), &s->console);
+        return r < 0 ? error_set_errno(reterr_error, r, "Failed to prepare the console") : 0;
+}
+
+static int prepare_qemu_log(Shim *s, Error **reterr_error) {
+        int r;
+
+        r = ring_log_open(&s->qemu_log, s->options.qemu_log, -EBADF, s->options.qemu_log_max);
+        if (r >= 0)
+                r = ring_log_fit(&s->qemu_log);
+        return r < 0 ? error_set_errno(reterr_error, r, "Failed to prepare QEMU's log") : 0;
+}
+
+static int prepare_files(const Options *o, Error **reterr_error) {
+        for (size_t i = 0; i < o->n_files; i++) {
+                _cleanup_close_ int fd = given_file_open(&o->files[i], reterr_error);
+                int r;
+
+                if (fd < 0)
+                        return fd;
+                r = place(fd, o->files[i].target);
+                if (r < 0)
+                        return error_set_errno(reterr_error, r, "Failed to place '%s'", o->files[i].path);
+        }
+        return 0;
+}
+
+/* A user's kernel or administrator may forbid user namespaces; then QEMU sees what the user sees. */
+static int prepare_sandbox(const Options *o, Error **reterr_error) {
+        _cleanup_error_ Error *error = NULL;
+        int r;
+
+        r = sandbox_build(o, &error);
+        if (r < 0 && (o->has_identity || geteuid() == 0)) {
+                *reterr_error = TAKE_PTR(error);
+                return r;
+        }
+        if (r < 0) {
+                if (o->debug)
+                        (void)fprintf(stderr, "vmctl-shim: %s, ignoring\n", error_message(error));
+                return 0;
+        }
+        return sandbox_enter(reterr_error);
+}
+
+static int prepare(Shim *s, Error **reterr_error) {
+        int r;
+
+        r = prepare_descriptors(s, reterr_error);
+        if (r >= 0)
+                r = prepare_files(&s->options, reterr_error);
+        if (r >= 0)
+                r = prepare_console(s, reterr_error);
+        if (r >= 0)
+                r = prepare_qemu_log(s, reterr_error);
+        if (r < 0)
+                return r;
+        oom_watch_prepare(&s->oom);
+        r = privileges_prepare(&s->options, reterr_error);
+        if (r >= 0)
+                r = prepare_sandbox(&s->options, reterr_error);
+        if (r >= 0)
+                r = privileges_drop(&s->options, reterr_error);
+        return r;
+}
+
+/* Returns 1 for "g", 0 if nobody wants us any more. */
+static int await_go(const Shim *s, Error **reterr_error) {
+        ssize_t n;
+        char c;
+        int r;
+
+        r = fd_set_nonblock(s->options.control, false);
+        if (r < 0)
+                return error_set_errno(reterr_error, r, "Failed to use the control socket");
+        do
+                n = recv(s->options.control, &c, 1, 0);
+        while (n < 0 && errno == EINTR);
+        if (n < 0 && errno != ECONNRESET)
+                return error_set_errno(reterr_error, -errno, "Failed to read from the control socket");
+        if (n == 1 && c != 'g')
+                return error_set(reterr_error, ERROR_INVALID_SPEC, "Unknown request");
+        return n == 1;
+}
+
+/* What QEMU inherits beside its standard streams; everything else closes on exec. With `close_them` the shim
+ * lets go of it, so that the other ends see when QEMU closes it. */
+static int hand_over(Shim *s, bool close_them) {
+        const Options *o = &s->options;
+        int fds[OPTION_FDS_MAX + OPTION_FILES_MAX + 1], r = 0;
+        size_t n = 0;
+
+        for (size_t i = 0; i < o->pass.n; i++)
+                fds[n++] = o->pass.fd[i];
+        for (size_t i = 0; i < o->n_files; i++)
+                fds[n++] = o->files[i].target;
+        fds[n++] = o->serial;
+        for (size_t i = 0; r >= 0 && i < n; i++) {
+                if (close_them)
+                        safe_close(fds[i]);
+                else
+                        r = fd_set_cloexec(fds[i], false);
+        }
+        return r;
+}
+
+static int spawn_actions(const Shim *s, posix_spawn_file_actions_t *actions, posix_spawnattr_t *attr) {
+        sigset_t none, all;
+        int r;
+
+        sigemptyset(&none);
+        sigfillset(&all);
+        r = posix_spawn_file_actions_adddup2(actions, s->null_fd, STDIN_FILENO);
+        if (r == 0)
+                r = posix_spawn_file_actions_adddup2(actions, s->output[1], STDOUT_FILENO);
+        if (r == 0)
+                r = posix_spawn_file_actions_adddup2(actions, s->output[1], STDERR_FILENO);
+        if (r == 0)
+                r = posix_spawnattr_setsigmask(attr, &none);
+        if (r == 0)
+                r = posix_spawnattr_setsigdefault(attr, &all);
+        if (r == 0)
+                r = posix_spawnattr_setflags(
+                                attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+        return -r;
+}
+
+static int spawn(Shim *s) {
+        static char *const env[] = {
+                (char *)"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                (char *)"LANG=C.UTF-8", NULL
+        };
+        posix_spawn_file_actions_t actions;
+        posix_spawnattr_t attr;
+        int r;
+
+        r = posix_spawn_file_actions_init(&actions);
+        if (r != 0)
+                return -r;
+        r = posix_spawnattr_init(&attr);
+        if (r == 0) {
+                r = -spawn_actions(s, &actions, &attr);
+                if (r == 0) /* returns when it is executed, or with the reason why not */
+                        r = posix_spawn(&s->pid, s->options.command[0], &actions, &attr, s->options.command,
+                                        env);
+                (void)posix_spawnattr_destroy(&attr);
+        }
+        (void)posix_spawn_file_actions_destroy(&actions);
+        return -r;
+}
+
+static int start_qemu(Shim *s, Error **reterr_error) {
+        sigset_t all;
+        int r;
+
+        sigfillset(&all);
+        if (sigprocmask(SIG_BLOCK, &all, NULL) < 0)
+                return error_set_errno(reterr_error, -errno, "Failed to block signals");
+        oom_watch_begin(&s->oom);
+        r = hand_over(s, false);
+        if (r < 0)
+                return error_set_errno(reterr_error, r, "Failed to pass descriptors on");
+        r = spawn(s);
+        if (r < 0)
+                return error_set(reterr_error, ERROR_QEMU_FAILED, "%s: %s", s->options.command[0],
+                                strerror(-r));
+        (void)hand_over(s, true);
+        s->output[1] = safe_close(s->output[1]);
+        s->pidfd = pidfd_open(s->pid, 0);
+        if (s->pidfd < 0) {
+                r = error_set_errno(reterr_error, -errno, "Failed to watch QEMU");
+                (void)kill(s->pid, SIGKILL);
+        }
+        return r;
+}
+
+/* Returns false when there is nothing to read, or nothing more to come. */
+static bool take_output(Shim *s) {
+        char buf[OUTPUT_CHUNK];
+        uint64_t start;
+        ssize_t n;
+
+        if (s->output[0] < 0)
+                return false;
+        n = read(s->output[0], buf, sizeof(buf));
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                return false;
+        if (n <= 0) {
+                s->output[0] = safe_close(s->output[0]);
+                return false;
+        }
+        (void)ring_log_append(&s->qemu_log, buf, (size_t)n, &start);
+        return true;
+}
+
+static int attend(Shim *s, Error **reterr_error) {
+        struct pollfd fds[2 + CONSOLE_POLL_MAX];
+
+        for (;;) {
+                fds[0] = (struct pollfd){ .fd = s->pidfd, .events = POLLIN };
+                fds[1] = (struct pollfd){ .fd = s->output[0], .events = POLLIN };
+                console_prepare(s->console, fds + 2);
+                if (poll(fds, ELEMENTSOF(fds), -1) < 0) {
+                        if (errno == EINTR)
+                                continue;
+                        return error_set_errno(reterr_error, -errno, "Failed to wait");
+                }
+                if (fds[0].revents != 0)
+                        return 0;
+                if (fds[1].revents != 0)
+                        (void)take_output(s);
+                console_dispatch(s->console, fds + 2);
+        }
+}
+
+static int conclude(Shim *s, Error **reterr_error) {
+        char record[EXIT_RECORD_MAX];
+        _cleanup_free_ char *line = NULL;
+        siginfo_t si = {};
+        size_t len;
+        int r;
+
+        if (waitid(P_PID, (id_t)s->pid, &si, WEXITED) < 0)
+                return error_set_errno(reterr_error, -errno, "Failed to learn how QEMU ended");
+        for (size_t i = 0; i < OUTPUT_DRAIN_MAX / OUTPUT_CHUNK && take_output(s); i++)
+                ;
+        console_drain(s->console);
+        len = exit_record_format(&si, oom_watch_has_killed(&s->oom), record);
+        r = exit_record_write(s->options.exit_record, record, len);
+        line = strf("exited %s", record);
+        if (line)
+                report(s, line);
+        console_linger(s->console);
+        return r < 0 ? error_set_errno(reterr_error, r, "Failed to write the exit record") : 0;
+}
+
+static int run(Shim *s, Error **reterr_error) {
+        char line[32];
+        int r;
+
+        r = prepare(s, reterr_error);
+        if (r < 0)
+                return r;
+        r = await_go(s, reterr_error);
+        if (r <= 0)
+                return r;
+        r = start_qemu(s, reterr_error);
+        if (r < 0)
+                return r;
+        (void)snprintf(line, sizeof(line), "pid %i\n", s->pid);
+        report(s, line);
+        r = attend(s, reterr_error);
+        if (r < 0)
+                return r;
+        return conclude(s, reterr_error);
+}
+
+static int cat(const Options *o, Error **reterr_error) {
+        char buf[32 * KIB];
+        RingLog log;
+        uint64_t at;
+        int r;
+
+        r = ring_log_open(&log, o->console_log, o->console_log_old, o->console_log_max);
+        if (r < 0)
+                return error_set_errno(reterr_error, r, "Failed to read the log");
+        r = privileges_drop(o, reterr_error);
+        if (r < 0)
+                return r;
+        at = ring_log_tail(&log, o->tail);
+        while (at < log.end) {
+                ssize_t n = ring_log_read(&log, at, buf, sizeof(buf));
+
+                if (n < 0)
+                        return error_set_errno(reterr_error, (int)n, "Failed to read the log");
+                r = write_all(STDOUT_FILENO, buf, (size_t)n);
+                if (r < 0)
+                        return r == -EPIPE ? 0 : error_set_errno(reterr_error, r, "Failed to write");
+                at += (uint64_t)n;
+        }
+        return 0;
+}
+
+/* A descriptor below 3 that is closed would be taken by the next file that is opened. */
+static int open_standard_streams(void) {
+        int fd;
+
+        do
+                fd = open("/dev/null", O_RDWR);
+        while (fd >= 0 && fd <= STDERR_FILENO);
+        if (fd < 0)
+                return -errno;
+        safe_close(fd);
+        return 0;
+}
+
+int main(int argc, char **argv) {
+        static Shim s = {
+                .null_fd = -EBADF, .output = { -EBADF, -EBADF }, .oom = OOM_WATCH_INIT, .pidfd = -EBADF
+        };
+        _cleanup_error_ Error *error = NULL;
+        int r;
+
+        r = open_standard_streams();
+        if (r >= 0)
+                r = options_parse(argc, argv, &s.options, &error);
+        if (r >= 0)
+                r = s.options.cat ? cat(&s.options, &error) : run(&s, &error);
+        if (r < 0)
+                report_error(&s, error);
+        s.console = console_free(s.console);
+        oom_watch_done(&s.oom);
+        return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
