@@ -181,13 +181,14 @@ static void reader_dispatch(Console *c, Reader *r, short revents) {
                 reader_send_log(c, r);
 }
 
-static void accept_reader(Console *c, ReaderKind kind) {
+/* Returns false when nobody waits any more. */
+static bool accept_reader(Console *c, ReaderKind kind) {
         _cleanup_close_ int fd = accept4(c->listeners[kind], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         Reader *r;
 
         if (fd < 0) {
                 c->accept_failed = errno != EAGAIN && errno != EINTR && errno != ECONNABORTED;
-                return;
+                return false;
         }
         r = reader_find_free(c);
         if (r)
@@ -198,6 +199,13 @@ static void accept_reader(Console *c, ReaderKind kind) {
                         .cursor = c->log->end,
                         .limit = UINT64_MAX,
                 };
+        return true;
+}
+
+/* All of them, within reason: a client that has connected before the guest prints something is to get it. */
+static void accept_readers(Console *c, ReaderKind kind) {
+        for (size_t i = 0; i < CONSOLE_READERS_MAX && accept_reader(c, kind); i++)
+                ;
 }
 
 /* Those who are up to date get it straight from the buffer. That spares reading it back, and they get it
@@ -305,6 +313,9 @@ void console_prepare(Console *c, struct pollfd *fds) {
 }
 
 void console_dispatch(Console *c, const struct pollfd *fds) {
+        for (size_t i = 0; i < ELEMENTSOF(c->listeners); i++)
+                if (fds[POLL_LISTENERS + i].revents != 0)
+                        accept_readers(c, (ReaderKind)i);
         if (fds[POLL_SERIAL].revents & (POLLIN | POLLHUP | POLLERR))
                 (void)take_output(c);
         c->turn++; /* who comes first gets the room that there is for input */

@@ -108,18 +108,26 @@ static int show_resolv_conf(Error **reterr_error) {
         return r < 0 ? error_set_errno(reterr_error, r, "Failed to show '%s' to QEMU", real) : 0;
 }
 
+static int show_device(const char *path, Error **reterr_error) {
+        struct stat st;
+
+        if (stat(path, &st) < 0)
+                return error_set_errno(reterr_error, -errno, "Failed to look at '%s'", path);
+        if (!S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode))
+                return error_set(reterr_error, ERROR_INVALID_SPEC, "'%s' is not a device", path);
+        return bind_same(path, reterr_error);
+}
+
 static int show_devices(const Options *o, Error **reterr_error) {
         static const char *const always[] = { "/dev/null", "/dev/zero", "/dev/full", "/dev/random",
                 "/dev/urandom" };
-        int r;
+        int r = 0;
 
-        for (size_t i = 0; i < ELEMENTSOF(always) + o->devices.n; i++) {
-                r = bind_same(i < ELEMENTSOF(always) ? always[i] : o->devices.path[i - ELEMENTSOF(always)],
-                                reterr_error);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
+        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(always); i++)
+                r = bind_same(always[i], reterr_error);
+        for (size_t i = 0; r >= 0 && i < o->devices.n; i++)
+                r = show_device(o->devices.path[i], reterr_error);
+        return r;
 }
 
 /* Only processes that QEMU may trace are in it, which is itself: the shim is not dumpable. A user may not
@@ -134,11 +142,11 @@ static int show_proc(Error **reterr_error) {
         return r < 0 ? error_set_errno(reterr_error, r, "Failed to show '/proc' to QEMU") : 0;
 }
 
-/* A part of the root's own file system, but writable. */
+/* A part of the root's own file system, but writable. What is shown below it stays. */
 static int show_tmp(Error **reterr_error) {
         struct mount_attr writable = { .attr_clr = MOUNT_ATTR_RDONLY };
 
-        if (mount("tmp", "tmp", NULL, MS_BIND, NULL) < 0 ||
+        if (mount("tmp", "tmp", NULL, MS_BIND | MS_REC, NULL) < 0 ||
                         mount_setattr(AT_FDCWD, "tmp", 0, &writable, sizeof(writable)) < 0)
                 return error_set_errno(reterr_error, -errno, "Failed to mount QEMU's /tmp");
         return 0;

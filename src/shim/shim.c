@@ -61,7 +61,6 @@
 
 typedef struct Shim {
         Options options;
-        int null_fd;
         int output[2]; /* QEMU's standard output and error */
         RingLog console_log, qemu_log;
         Console *console;
@@ -99,29 +98,30 @@ static void report_error(const Shim *s, const Error *e) {
         (void)fprintf(stderr, "vmctl-shim: %s\n", error_message(e));
 }
 
-/* A number that is promised to QEMU must not be taken by something else meanwhile. */
 static int place(int fd, int target) {
         return dup3(fd, target, O_CLOEXEC) < 0 ? -errno : 0;
 }
 
-static int reserve_targets(Shim *s) {
-        const Options *o = &s->options;
+/* A number that is promised to QEMU must not be taken by something else meanwhile. */
+static int reserve_targets(const Options *o) {
         int r;
 
-        r = place(s->null_fd, o->serial);
+        r = place(STDIN_FILENO, o->serial);
         for (size_t i = 0; r >= 0 && i < o->n_files; i++)
-                r = place(s->null_fd, o->files[i].target);
+                r = place(STDIN_FILENO, o->files[i].target);
         return r;
 }
 
+/* QEMU inherits our standard input, which is made /dev/null. */
 static int prepare_descriptors(Shim *s, Error **reterr_error) {
+        _cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
         int r = 0;
 
-        s->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-        if (s->null_fd < 0)
+        if (null < 0 || dup2(null, STDIN_FILENO) < 0)
                 r = -errno;
+        null = safe_close(null); /* its number may be a promised one */
         if (r >= 0)
-                r = reserve_targets(s);
+                r = reserve_targets(&s->options);
         if (r >= 0 && (close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0 || pipe2(s->output, O_CLOEXEC) < 0))
                 r = -errno;
         if (r >= 0) /* the writing end is QEMU's, and blocks: its last words must not be cut short */
@@ -256,9 +256,7 @@ static int spawn_actions(const Shim *s, posix_spawn_file_actions_t *actions, pos
 
         sigemptyset(&none);
         sigfillset(&all);
-        r = posix_spawn_file_actions_adddup2(actions, s->null_fd, STDIN_FILENO);
-        if (r == 0)
-                r = posix_spawn_file_actions_adddup2(actions, s->output[1], STDOUT_FILENO);
+        r = posix_spawn_file_actions_adddup2(actions, s->output[1], STDOUT_FILENO);
         if (r == 0)
                 r = posix_spawn_file_actions_adddup2(actions, s->output[1], STDERR_FILENO);
         if (r == 0)
@@ -441,9 +439,7 @@ static int open_standard_streams(void) {
 }
 
 int main(int argc, char **argv) {
-        static Shim s = {
-                .null_fd = -EBADF, .output = { -EBADF, -EBADF }, .oom = OOM_WATCH_INIT, .pidfd = -EBADF
-        };
+        static Shim s = { .output = { -EBADF, -EBADF }, .oom = OOM_WATCH_INIT, .pidfd = -EBADF };
         _cleanup_error_ Error *error = NULL;
         int r;
 
