@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <grp.h>
+#include <linux/capability.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "confine.h"
+
+/* Far above what any of it takes: milliseconds, and some 200 MiB of address space in qemu-img. */
+#define CPU_SECONDS_MAX 20
+#define ADDRESS_SPACE_MAX (2 * GIB)
+#define FILE_SIZE_MAX (64 * MIB) /* the table of an empty qcow2 disk of 1 PiB has 16 MiB */
+
+#if defined(__SANITIZE_ADDRESS__)
+#        define SANITIZED 1
+#elif defined(__has_feature)
+#        if __has_feature(address_sanitizer)
+#                define SANITIZED 1
+#        endif
+#endif
+#ifndef SANITIZED
+#        define SANITIZED 0 /* else the sanitizer's shadow memory counts as address space: terabytes */
+#endif
+
+static int change_identity(const Identity *identity) {
+        struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+        struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {};
+
+        if (setgroups(0, NULL) < 0 || setresgid(identity->gid, identity->gid, identity->gid) < 0 ||
+                        setresuid(identity->uid, identity->uid, identity->uid) < 0)
+                return -errno;
+        /* The change of user has dropped them unless a securebit says otherwise. */
+        if (syscall(SYS_capset, &header, none) < 0)
+                return -errno;
+        return prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+static int limit(int resource, uint64_t value) {
+        struct rlimit old, new;
+
+        if (getrlimit(resource, &old) < 0)
+                return -errno;
+        new.rlim_max = new.rlim_cur = MIN((rlim_t)value, old.rlim_max);
+        return setrlimit(resource, &new) < 0 ? -errno : 0;
+}
+
+int confine(const Identity *identity, Error **reterr) {
+        int r = 0;
+
+        if (identity->set)
+                r = change_identity(identity);
+        if (r >= 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+                r = -errno;
+        if (r >= 0)
+                r = limit(RLIMIT_CORE, 0); /* it would hold the private key */
+        if (r >= 0)
+                r = limit(RLIMIT_CPU, CPU_SECONDS_MAX);
+        if (r >= 0)
+                r = limit(RLIMIT_FSIZE, FILE_SIZE_MAX);
+        if (r >= 0 && !SANITIZED)
+                r = limit(RLIMIT_AS, ADDRESS_SPACE_MAX);
+        return r < 0 ? error_set_errno(reterr, r, "Failed to drop privileges") : 0;
+}
