@@ -65,41 +65,42 @@ static const struct {
         const char *name;
         const char *advice;
 } foreign_table[] = {
-#define MAGIC(offset, bytes) offset, sizeof(bytes) - 1, bytes
-        { MAGIC(0, "QFI\xfb\0\0\0\1"), ERROR_FORMAT_REFUSED, "a qcow image of version 1", NULL },
-        { MAGIC(0, "KDMV"), ERROR_FORMAT_REFUSED, "a VMDK image", NULL },
-        { MAGIC(0, "COWD"), ERROR_FORMAT_REFUSED, "a VMDK image", NULL },
-        { MAGIC(0, "# Disk DescriptorFile"), ERROR_FORMAT_REFUSED, "a VMDK descriptor", NULL },
-        { MAGIC(0x40, "\x7f\x10\xda\xbe"), ERROR_FORMAT_REFUSED, "a VDI image", NULL },
-        { MAGIC(0, "vhdxfile"), ERROR_FORMAT_REFUSED, "a VHDX image", NULL },
-        { MAGIC(0, "conectix"), ERROR_FORMAT_REFUSED, "a VHD image", NULL },
-        { MAGIC(0, "QED\0"), ERROR_FORMAT_REFUSED, "a QED image", NULL },
-        { MAGIC(0, "WithoutFreeSpace"), ERROR_FORMAT_REFUSED, "a Parallels image", NULL },
-        { MAGIC(0, "WithouFreSpacExt"), ERROR_FORMAT_REFUSED, "a Parallels image", NULL },
-        { MAGIC(0, "Bochs Virtual HD Image"), ERROR_FORMAT_REFUSED, "a Bochs image", NULL },
-        { MAGIC(0, "\x1f\x8b"), ERROR_INVALID_IMAGE, "compressed by gzip", "unpack it with gunzip" },
-        { MAGIC(0,
-                          "\xfd"
-                          "7zXZ\0"),
-                        ERROR_INVALID_IMAGE, "compressed by xz", "unpack it with unxz" },
-        { MAGIC(0, "\x28\xb5\x2f\xfd"), ERROR_INVALID_IMAGE, "compressed by zstd", "unpack it with unzstd" },
-        { MAGIC(0, "BZh"), ERROR_INVALID_IMAGE, "compressed by bzip2", "unpack it with bunzip2" },
-        { MAGIC(0, "\x04\x22\x4d\x18"), ERROR_INVALID_IMAGE, "compressed by lz4", "unpack it with unlz4" },
-        { MAGIC(0, "PK\3\4"), ERROR_INVALID_IMAGE, "a zip archive", "unpack it" },
-        { MAGIC(0, "7z\xbc\xaf\x27\x1c"), ERROR_INVALID_IMAGE, "a 7z archive", "unpack it" },
-        { MAGIC(257, "ustar"), ERROR_INVALID_IMAGE, "a tar archive",
-                        "unpack it; an OVA holds a VMDK image" },
-        { MAGIC(0,
-                          "\x7f"
-                          "ELF"),
-                        ERROR_INVALID_IMAGE, "a program or kernel (ELF)", "a kernel goes in as kernel" },
-        { MAGIC(0x202, "HdrS"), ERROR_INVALID_IMAGE, "a Linux kernel", "a kernel goes in as kernel" },
-        { MAGIC(0, "070701"), ERROR_INVALID_IMAGE, "a cpio archive",
-                        "an initial RAM disk goes in as initrd" },
-        { MAGIC(0, "<!"), ERROR_INVALID_IMAGE, "an HTML page", "the download has probably failed" },
-        { MAGIC(0, "<html"), ERROR_INVALID_IMAGE, "an HTML page", "the download has probably failed" },
-        { MAGIC(0, "<?xml"), ERROR_INVALID_IMAGE, "an XML text", "the download has probably failed" },
+#define MAGIC(offset, bytes) (offset), sizeof(bytes) - 1, (bytes)
+#define IMAGE(offset, bytes, name) \
+        { MAGIC(offset, bytes), ERROR_FORMAT_REFUSED, name, TAKEN }
+#define OTHER(offset, bytes, name, advice) \
+        { MAGIC(offset, bytes), ERROR_INVALID_IMAGE, name, advice }
+#define TAKEN "only qcow2 and raw are taken"
+#define UNPACK "unpack it first"
+#define DOWNLOAD "the download has probably failed"
+        IMAGE(0, "QFI\xfb\0\0\0\1", "a qcow image of version 1"),
+        IMAGE(0, "KDMV", "a VMDK image"),
+        IMAGE(0, "COWD", "a VMDK image"),
+        IMAGE(0, "# Disk DescriptorFile", "a VMDK descriptor"),
+        IMAGE(0x40, "\x7f\x10\xda\xbe", "a VDI image"),
+        IMAGE(0, "vhdxfile", "a VHDX image"),
+        IMAGE(0, "conectix", "a VHD image"),
+        IMAGE(0, "QED\0", "a QED image"),
+        IMAGE(0, "WithoutFreeSpace", "a Parallels image"),
+        IMAGE(0, "WithouFreSpacExt", "a Parallels image"),
+        IMAGE(0, "Bochs Virtual HD Image", "a Bochs image"),
+        OTHER(0, "\x1f\x8b", "compressed by gzip", UNPACK),
+        OTHER(0, "\xfd\x37zXZ", "compressed by xz", UNPACK),
+        OTHER(0, "\x28\xb5\x2f\xfd", "compressed by zstd", UNPACK),
+        OTHER(0, "BZh", "compressed by bzip2", UNPACK),
+        OTHER(0, "\x04\x22\x4d\x18", "compressed by lz4", UNPACK),
+        OTHER(0, "PK\3\4", "a zip archive", UNPACK),
+        OTHER(0, "7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
+        OTHER(257, "ustar", "a tar archive", UNPACK),
+        OTHER(0, "070701", "a cpio archive", "an initial RAM disk is given as initrd"),
+        OTHER(0, "\x7f\x45LF", "an ELF file", "a kernel is given as kernel"),
+        OTHER(0x202, "HdrS", "a Linux kernel", "a kernel is given as kernel"),
+        OTHER(0, "<!", "an HTML page", DOWNLOAD),
+        OTHER(0, "<html", "an HTML page", DOWNLOAD),
+        OTHER(0, "<?xml", "an XML text", DOWNLOAD),
 #undef MAGIC
+#undef IMAGE
+#undef OTHER
 };
 
 /* What whole disks begin with. */
@@ -129,11 +130,8 @@ static int refuse_foreign(const void *buf, size_t len, const char *label, Error 
         for (size_t i = 0; i < ELEMENTSOF(foreign_table); i++) {
                 const typeof(foreign_table[0]) *f = foreign_table + i;
 
-                if (!has_bytes(buf, len, f->offset, f->bytes, f->len))
-                        continue;
-                if (f->advice)
+                if (has_bytes(buf, len, f->offset, f->bytes, f->len))
                         return error_set(reterr, f->code, "%s is %s: %s", label, f->name, f->advice);
-                return error_set(reterr, f->code, "%s is %s: only qcow2 and raw are taken", label, f->name);
         }
         return 0;
 }

@@ -115,9 +115,9 @@ int key_pair_generate(const char *comment, KeyPair *ret, Error **reterr) {
 
         if (strlen(comment) > KEY_PAIR_COMMENT_MAX || strchr(comment, '\n'))
                 return error_set_errno(reterr, -EINVAL, "Failed to name the SSH key");
-        /* An Ed25519 secret key is 32 random bytes. The configuration file, which could load anything, is no
-         * use here and takes a millisecond. */
-        ok = OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL) == 1 &&
+        /* An Ed25519 secret key is 32 random bytes. libcrypto's configuration file, which could load
+         * anything, and its cleaning up at exit cost time and serve nothing here. */
+        ok = OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT, NULL) == 1 &&
                         RAND_priv_bytes(secret, sizeof(secret)) == 1 &&
                         RAND_bytes((unsigned char *)&check, sizeof(check)) == 1;
         if (ok)

@@ -225,7 +225,7 @@ static int check_space(Preparation *p, Error **reterr) {
                 if (fstatvfs(p->fds[role], &sv) < 0)
                         return error_set_errno(reterr, -errno, "Failed to look for free space");
                 space = (uint64_t)sv.f_bavail * sv.f_frsize;
-                if (space < SPACE_NEEDED)
+                if (sv.f_blocks > 0 && space < SPACE_NEEDED) /* some FUSE file systems do not say */
                         return error_set(reterr, ERROR_NO_SPACE,
                                         "Not enough space for the VM's files: %" PRIu64
                                         " KiB are free and up to "
@@ -257,8 +257,10 @@ static int start_overlay(Preparation *p, Error **reterr) {
         r = choose_disk_size(p, reterr);
         if (r < 0)
                 return r;
-        if (p->disk_size == 0 || !has(p, FILE_OVERLAY))
+        if (p->disk_size == 0)
                 return 0;
+        if (!has(p, FILE_OVERLAY))
+                return error_set(reterr, ERROR_FAILED, "vmctl-prepare needs a file for the disk");
         spec.size = p->disk_size;
         return overlay_start(&spec, &p->overlay, reterr);
 }

@@ -168,6 +168,10 @@ static int start_source(IsoImage *image, struct burn_source **ret, Error **reter
         if (r >= 0)
                 r = iso_write_opts_set_joliet(opts, 1);
         if (r >= 0)
+                r = iso_write_opts_set_omit_version_numbers(opts, 2); /* 2: in Joliet's names, no ";1" */
+        if (r >= 0)
+                r = iso_write_opts_set_no_force_dots(opts, 2); /* and no "." at their end */
+        if (r >= 0)
                 r = iso_write_opts_set_relaxed_vol_atts(opts, 1); /* small letters in the label */
         if (r >= 0)
                 r = iso_write_opts_set_default_uid(opts, 0);

@@ -72,9 +72,11 @@ static const char *check_rsa(Blob *blob) {
         Blob e, n;
         size_t bits;
 
-        if (!blob_take(blob, &e) || !blob_take(blob, &n) || blob->len > 0 || mpint_bits(&e) == 0)
+        if (!blob_take(blob, &e) || !blob_take(blob, &n) || blob->len > 0)
                 return "is damaged";
         bits = mpint_bits(&n);
+        if (bits == 0 || mpint_bits(&e) == 0)
+                return "is damaged";
         if (bits < RSA_BITS_MIN)
                 return "is an RSA key of fewer than 1024 bits, which no current sshd takes";
         return bits > RSA_BITS_MAX ? "is an RSA key of more than 16384 bits" : NULL;
