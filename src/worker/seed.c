@@ -23,15 +23,17 @@ static void write_keys(JsonWriter *w, char *const *keys) {
 }
 
 static void write_user(JsonWriter *w, const SeedConfig *c) {
+        bool root = streq(c->user, "root"); /* is there already, and its password stays as it is */
+
         json_write_key(w, "users");
         json_write_array(w);
         json_write_object(w);
         json_put_string(w, "name", c->user);
-        if (!streq(c->user, "root")) { /* root is there already */
+        if (!root) {
                 json_put_string(w, "sudo", "ALL=(ALL) NOPASSWD:ALL");
                 json_put_string(w, "shell", "/bin/bash");
         }
-        json_put_boolean(w, "lock_passwd", true);
+        json_put_boolean(w, "lock_passwd", !root);
         write_keys(w, c->keys);
         json_write_end(w);
         json_write_end(w);

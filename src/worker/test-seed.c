@@ -63,6 +63,7 @@ static void test_root(void) {
         CHECK_EQ(json_get_boolean(v, "disable_root"), false);
         CHECK_STREQ(json_get_string(user, "name"), "root");
         CHECK(!json_get(user, "sudo"));
+        CHECK_EQ(json_get_boolean(user, "lock_passwd"), false);
         CHECK(!json_get(user, "ssh_authorized_keys"));
 }
 
