@@ -109,13 +109,14 @@ static const struct {
         unsigned len;
         const char *bytes;
 } disk_table[] = {
-        { 510, 2, "\x55\xaa" },   /* a partition table (MBR, also in front of GPT), FAT, exFAT, NTFS */
-        { 0x438, 2, "\x53\xef" }, /* ext2 to ext4 */
-        { 0, 4, "XFSB" }, { 0x10040, 8, "_BHRfS_M" }, /* btrfs */
-        { 0x8001, 5, "CD001" },                       /* ISO 9660 */
-        { 0, 4, "hsqs" },                             /* squashfs */
-        { 1024, 4, "\xe2\xe1\xf5\xe0" },              /* EROFS */
-        { 1024, 4, "\x10\x20\xf5\xf2" },              /* F2FS */
+        { 510, 2, "\x55\xaa" },     /* a partition table (MBR, also in front of GPT), FAT, exFAT, NTFS */
+        { 0x438, 2, "\x53\xef" },   /* ext2 to ext4 */
+        { 0, 4, "XFSB" },           /* XFS */
+        { 0x10040, 8, "_BHRfS_M" }, /* btrfs */
+        { 0x8001, 5, "CD001" },     /* ISO 9660 */
+        { 0, 4, "hsqs" },           /* squashfs */
+        { 1024, 4, "\xe2\xe1\xf5\xe0" }, /* EROFS */
+        { 1024, 4, "\x10\x20\xf5\xf2" }, /* F2FS */
 };
 
 /* A file system in LUKS is a proper content of a raw disk, but also an image format of QEMU's, so the user
@@ -154,23 +155,19 @@ static int parse_raw(const void *buf, size_t len, uint64_t file_size, ImageForma
                 if (has_bytes(buf, len, 0, luks_magic, strlen(luks_magic)))
                         return error_set(reterr, ERROR_FORMAT_REFUSED,
                                         "%s is encrypted with LUKS: give its format as raw if the guest is "
-                                        "to "
-                                        "unlock it",
+                                        "to unlock it",
                                         label);
                 if (!looks_like_disk(buf, len))
                         return error_set(reterr, ERROR_INVALID_IMAGE,
                                         "%s is no disk image: it is not qcow2, and as a raw disk it has "
-                                        "neither "
-                                        "a partition table nor a file system (give its format as raw if it "
-                                        "is "
-                                        "one all the same)",
+                                        "neither a partition table nor a file system (give its format as "
+                                        "raw if it is one all the same)",
                                         label);
         }
         if (file_size % 512 != 0)
                 return error_set(reterr, ERROR_INVALID_IMAGE,
                                 "%s has %" PRIu64
-                                " bytes: a raw disk is a multiple of 512, so an end may be "
-                                "missing",
+                                " bytes: a raw disk is a multiple of 512, so an end may be missing",
                                 label, file_size);
         if (file_size > IMAGE_VIRTUAL_SIZE_MAX)
                 return error_set(reterr, ERROR_INVALID_IMAGE,
@@ -308,8 +305,7 @@ static int check_tables(const Qcow2Header *h, const ImageHeader *ih, const char 
         if (h->l1_size < needed)
                 return error_set(reterr, ERROR_INVALID_IMAGE,
                                 "%s has a broken qcow2 header: %" PRIu32
-                                " entries in its first table, where "
-                                "%" PRIu64 " are needed",
+                                " entries in its first table, where %" PRIu64 " are needed",
                                 label, h->l1_size, needed);
         r = check_table(h, ih->file_size, "first table", h->l1_table_offset, h->l1_size * UINT64_C(8),
                         QCOW2_L1_SIZE_MAX, label, reterr);

@@ -193,8 +193,7 @@ static int check_request(Preparation *p, Error **reterr) {
         if (q->ssh_key || q->generate_key)
                 return error_set(reterr, ERROR_INVALID_SPEC,
                                 "User-data is handed on unchanged, so no SSH key can be put in: write the "
-                                "key "
-                                "into the user-data");
+                                "key into the user-data");
         return 0;
 }
 
@@ -228,8 +227,7 @@ static int check_space(Preparation *p, Error **reterr) {
                 if (sv.f_blocks > 0 && space < SPACE_NEEDED) /* some FUSE file systems do not say */
                         return error_set(reterr, ERROR_NO_SPACE,
                                         "Not enough space for the VM's files: %" PRIu64
-                                        " KiB are free and up to "
-                                        "%" PRIu64 " KiB are needed",
+                                        " KiB are free and up to %" PRIu64 " KiB are needed",
                                         space / KIB, SPACE_NEEDED / KIB);
                 return 0; /* all of them lie in one folder */
         }

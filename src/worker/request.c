@@ -135,8 +135,7 @@ static int complete(Request *r, Error **reterr) {
         if (!user_is_valid(r->user))
                 return set_invalid("User name", r->user,
                                 "it has 1 to 32 letters, digits, '-', '_' or '.', and starts with a letter "
-                                "or "
-                                "'_'",
+                                "or '_'",
                                 reterr);
         if (!r->hostname)
                 r->hostname = hostname_from_name(r->name);
@@ -145,8 +144,7 @@ static int complete(Request *r, Error **reterr) {
         if (!hostname_is_valid(r->hostname))
                 return set_invalid("Host name", r->hostname,
                                 "it has 1 to 64 letters, digits, '-' and '.', and no '-' or '.' at an end "
-                                "or "
-                                "beside a '.'",
+                                "or beside a '.'",
                                 reterr);
         if (r->cloud_init && isempty(r->instance_id))
                 return error_set(reterr, ERROR_INVALID_SPEC, "'instance-id' is missing");

@@ -120,9 +120,8 @@ int seed_check_user_data(const char *data, size_t len, Error **reterr) {
         line = string_escape(data, end ? (size_t)(end - data) : len, 60);
         return error_set(reterr, ERROR_INVALID_SPEC,
                         "The user-data file begins with '%s', which cloud-init would ignore: its first line "
-                        "has "
-                        "to be '#cloud-config', or '#!' and an interpreter, '#include', '#cloud-boothook', "
-                        "'## template: jinja' or a MIME header",
+                        "has to be '#cloud-config', or '#!' and an interpreter, '#include', "
+                        "'#cloud-boothook', '## template: jinja' or a MIME header",
                         line ?: "");
 }
 

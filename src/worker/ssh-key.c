@@ -161,14 +161,14 @@ static const char *find_wrong_file(const char *text) {
                                 "This is a private key, which must never leave its owner: give the public "
                                 "key beside it, the file that ends in .pub" },
                 { "PuTTY-User-Key-File-",
-                                "This is a private key of PuTTY's, which must never leave its owner: "
-                                "export the public key in OpenSSH's format" },
+                                "This is a private key of PuTTY's, which must never leave its owner: export "
+                                "the public key in OpenSSH's format" },
                 { "---- BEGIN SSH2 PUBLIC KEY",
-                                "This public key is not in OpenSSH's format: convert it with "
-                                "'ssh-keygen -i -f FILE'" },
+                                "This public key is not in OpenSSH's format: convert it with 'ssh-keygen -i "
+                                "-f FILE'" },
                 { "-----BEGIN ",
-                                "This is a PEM file, not a public key in OpenSSH's format: "
-                                "'ssh-keygen -i -m PKCS8 -f FILE' converts a public key" },
+                                "This is a PEM file, not a public key in OpenSSH's format: 'ssh-keygen -i "
+                                "-m PKCS8 -f FILE' converts a public key" },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(table); i++)
