@@ -1,0 +1,73 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# For tests that run in a throwaway host. The test script's second line sources this file, which starts the script
+# again in a host of its own, as root, with the build installed. Before that line it may set
+#     host_options=(--bind DIR ...)
+# and say "# timeout: SECONDS" in a comment. What it can use is here and in ../lib.sh.
+
+tests=$(realpath "$(dirname "${BASH_SOURCE[0]}")/..")
+
+if [ ! -d /run/vmctl-host ]; then
+        exec "$tests/host" --build "${BUILD:-$tests/../build}" ${host_options+"${host_options[@]}"} -- \
+                "$(realpath "$0")" "$@"
+fi
+
+# shellcheck source=tests/lib.sh
+. "$tests/lib.sh"
+
+# as USER COMMAND...: runs COMMAND as USER.
+as() {
+        "$tests/as" "$@"
+}
+
+# as_active USER COMMAND...: the same in a session on seat0, as somebody who sits in front of the machine has it.
+as_active() {
+        "$tests/as" --session "$@"
+}
+
+# What wait_until listens to: the service's signals, its coming and going, the ends of PID 1's jobs; and which bus
+bus=(--system)
+matches=(
+        --match "type=signal,path_namespace=/org/vmctl1"
+        --match "type=signal,member=NameOwnerChanged,arg0namespace=org.vmctl1"
+        --match "type=signal,path=/org/freedesktop/systemd1,member=JobRemoved"
+)
+
+# wait_until SECONDS COMMAND...: waits until COMMAND succeeds, which is looked at whenever one of these comes.
+wait_until() {
+        local deadline=$((SECONDS + $1)) monitor pid status=1
+
+        shift
+        exec {monitor}< <(exec busctl "${bus[@]}" "${matches[@]}" --json=short monitor 2>&1)
+        pid=$!
+
+        # The first line says that it listens.
+        while [ $SECONDS -lt $deadline ] && read -r -t $((deadline - SECONDS)) -u "$monitor"; do
+                if "$@" > /dev/null 2>&1; then
+                        status=0
+                        break
+                fi
+        done
+
+        exec {monitor}<&-
+        kill "$pid" 2> /dev/null
+        wait "$pid"
+        return $status
+}
+
+# wait_for_line SECONDS REGEX COMMAND...: waits until COMMAND prints a line that matches the extended expression REGEX,
+# which is printed; then ends COMMAND.
+wait_for_line() {
+        local seconds=$1 regex=$2 output pid status
+
+        shift 2
+        exec {output}< <(exec timeout "$seconds" "$@" 2>&1)
+        pid=$!
+        grep --max-count=1 --extended-regexp -e "$regex" <&"$output"
+        status=$?
+        exec {output}<&-
+        kill "$pid" 2> /dev/null
+        wait "$pid"
+        return $status
+}
