@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What people type; meson does the work. "make help" tells the targets.
+
+BUILD ?= build
+MESON_OPTIONS ?=
+
+.DEFAULT_GOAL := all
+.PHONY: all setup check demo bench install uninstall clean help
+
+help:
+	@echo 'make             install the packages that are needed (as root), and build'
+	@echo 'make check       build and run all tests (as root)'
+	@echo 'make demo        build and show a VM from a cloud image, from create to ssh (as root);'
+	@echo '                 KEEP=1 ends in a shell where vmctl works'
+	@echo 'make bench       build and measure (as root)'
+	@echo 'make install     build and install on this machine (as root); DESTDIR as usual'
+	@echo 'make uninstall   remove what was installed; VMs, images and settings stay'
+	@echo 'make clean       remove the build'
+	@echo
+	@echo 'BUILD=DIR builds in DIR rather than build; MESON_OPTIONS is for meson setup:'
+	@echo '    make check BUILD=build-san MESON_OPTIONS="-Db_sanitize=address,undefined"'
+
+setup:
+	@tests/setup
+
+$(BUILD)/build.ninja: | setup
+	meson setup --prefix=/usr --sysconfdir=/etc --localstatedir=/var $(MESON_OPTIONS) $(BUILD)
+
+all: setup $(BUILD)/build.ninja
+	meson compile -C $(BUILD)
+
+check: all
+	tests/run --build $(BUILD)
+
+demo: all
+	tests/demo --build $(BUILD)
+
+bench: all
+	meson compile -C $(BUILD) bench
+
+# Where PID 1 is systemd, the service can be started at once: the users and folders are made, and all are told.
+install: all
+	meson install --no-rebuild -C $(BUILD)
+ifeq ($(DESTDIR),)
+	systemd-sysusers
+	systemd-tmpfiles --create vmctl.conf
+	[ ! -d /run/systemd/system ] || systemctl daemon-reload
+	[ ! -d /run/systemd/system ] || systemctl reload dbus.service
+endif
+
+# VMs run on without the service, and can be managed again after another "make install".
+uninstall:
+	[ ! -d /run/systemd/system ] || systemctl disable --now vmctld.service
+	ninja -C $(BUILD) uninstall
+	[ ! -d /run/systemd/system ] || systemctl daemon-reload
+	@echo 'Left in place: /var/lib/vmctl, /etc/vmctl, and the user and group vmctl.'
+
+clean:
+	rm -rf $(BUILD)
