@@ -114,12 +114,13 @@ bool access_may_see(const Access *a, uid_t owner) {
 bool access_may_use(const Access *a, uid_t owner) {
         const Question *q = dispatched(a);
 
-        return access_may_see(a, owner) || q->rule == RULE_MANAGE || q->rule == RULE_CONSOLE || q->rule == RULE_DEBUG;
+        return access_may_see(a, owner) || q->rule == RULE_MANAGE || q->rule == RULE_CONSOLE ||
+                        q->rule == RULE_DEBUG;
 }
 
 static void refuse(Question *q, const char *name, const char *message) {
         unlink_question(q);
-        (void) sd_bus_reply_method_errorf(q->call, name, "%s", message);
+        (void)sd_bus_reply_method_errorf(q->call, name, "%s", message);
         question_free(q);
 }
 
@@ -148,8 +149,9 @@ static int on_still_there(sd_bus_message *m, void *userdata, sd_bus_error *error
 }
 
 static int call_bus(Question *q, const char *method, sd_bus_message_handler_t reply) {
-        return sd_bus_call_method_async(q->access->bus, &q->slot, "org.freedesktop.DBus", "/org/freedesktop/DBus",
-                "org.freedesktop.DBus", method, reply, q, "s", sd_bus_message_get_sender(q->call));
+        return sd_bus_call_method_async(q->access->bus, &q->slot, "org.freedesktop.DBus",
+                        "/org/freedesktop/DBus", "org.freedesktop.DBus", method, reply, q, "s",
+                        sd_bus_message_get_sender(q->call));
 }
 
 /* polkit may have taken minutes. What a caller who has gone meanwhile wanted is not done. */
@@ -170,27 +172,29 @@ static int on_polkit(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                 if (q->rule == RULE_FILTER)
                         pass_if_still_there(q);
                 else
-                        deny(q, sd_bus_error_has_name(e, SD_BUS_ERROR_SERVICE_UNKNOWN)
-                                        ? "Only root may do this: polkit is not installed"
-                                        : "polkit did not answer");
+                        deny(q,
+                                        sd_bus_error_has_name(e, SD_BUS_ERROR_SERVICE_UNKNOWN)
+                                                        ? "Only root may do this: polkit is not installed"
+                                                        : "polkit did not answer");
                 return 0;
         }
         if (sd_bus_message_enter_container(m, 'r', "bba{ss}") < 0 ||
-                sd_bus_message_read(m, "bb", &authorized, &challenge) < 0)
+                        sd_bus_message_read(m, "bb", &authorized, &challenge) < 0)
                 authorized = challenge = 0;
         if (authorized)
                 q->inspect = q->rule == RULE_FILTER || q->rule == RULE_VISIBLE || q->inspect;
         if (authorized || q->rule == RULE_FILTER)
                 pass_if_still_there(q);
         else if (challenge && sd_bus_message_get_allow_interactive_authorization(q->call) <= 0)
-                refuse(q, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED, "A password is required for this");
+                refuse(q, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED,
+                                "A password is required for this");
         else
                 deny(q, "Permission denied by polkit");
         return 0;
 }
 
 typedef struct Details {
-        char *vm;    /* owned; may be NULL */
+        char *vm; /* owned; may be NULL */
         uid_t owner;
         bool own;
 } Details;
@@ -198,22 +202,25 @@ typedef struct Details {
 static int ask_polkit(Question *q, const char *action, const Details *d) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         /* Only what fails without it is worth a password prompt. */
-        bool interactive = q->rule != RULE_FILTER && sd_bus_message_get_allow_interactive_authorization(q->call) > 0;
+        bool interactive = q->rule != RULE_FILTER &&
+                        sd_bus_message_get_allow_interactive_authorization(q->call) > 0;
         char owner[16];
         int r;
 
-        (void) snprintf(owner, sizeof(owner), "%u", (unsigned) d->owner);
+        (void)snprintf(owner, sizeof(owner), "%u", (unsigned)d->owner);
         r = sd_bus_message_new_method_call(q->access->bus, &m, "org.freedesktop.PolicyKit1",
-                "/org/freedesktop/PolicyKit1/Authority", "org.freedesktop.PolicyKit1.Authority", "CheckAuthorization");
+                        "/org/freedesktop/PolicyKit1/Authority", "org.freedesktop.PolicyKit1.Authority",
+                        "CheckAuthorization");
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sa{sv})s", "system-bus-name", 1, "name", "s",
-                        sd_bus_message_get_sender(q->call), action);
+                                sd_bus_message_get_sender(q->call), action);
         if (r >= 0)
                 r = sd_bus_message_append(m, "a{ss}us", 4, "vm", d->vm ?: "", "owner", owner, "own",
-                        d->own ? "true" : "false", "verb", sd_bus_message_get_member(q->call), (uint32_t) interactive, "");
+                                d->own ? "true" : "false", "verb", sd_bus_message_get_member(q->call),
+                                (uint32_t)interactive, "");
         if (r >= 0)
                 r = sd_bus_call_async(q->access->bus, &q->slot, m, on_polkit, q,
-                        interactive ? POLKIT_INTERACTIVE_TIMEOUT : POLKIT_TIMEOUT);
+                                interactive ? POLKIT_INTERACTIVE_TIMEOUT : POLKIT_TIMEOUT);
         return r;
 }
 
@@ -226,20 +233,20 @@ static void find_details(const Question *q, Details *ret) {
         const Job *job;
         uint32_t id;
 
-        *ret = (Details) { .owner = q->uid, .own = true };
+        *ret = (Details){ .owner = q->uid, .own = true };
         if (q->rule == RULE_CREATE) {
                 if (sd_bus_message_read(q->call, "s", &name) >= 0)
                         ret->vm = strdup(name);
-                (void) sd_bus_message_rewind(q->call, true);
+                (void)sd_bus_message_rewind(q->call, true);
         } else if (sd_bus_path_decode(path, BUS_PATH_VM, &part) > 0)
                 vm = manager_find_vm(m, part);
         else if (sd_bus_path_decode(path, BUS_PATH_JOB, &part) > 0 && parse_u32(part, &id) >= 0) {
                 job = job_find(m, id);
                 if (job)
-                        *ret = (Details) { strdup(job->vm_name), job->owner, job->owner == q->uid };
+                        *ret = (Details){ strdup(job->vm_name), job->owner, job->owner == q->uid };
         }
         if (vm)
-                *ret = (Details) { strdup(vm_name(vm)), vm->record.owner, vm->record.owner == q->uid };
+                *ret = (Details){ strdup(vm_name(vm)), vm->record.owner, vm->record.owner == q->uid };
 }
 
 static bool has_foreign_vms(const Question *q) {
@@ -340,11 +347,14 @@ static int ask(Access *a, sd_bus_message *m) {
         Question *q;
 
         if (a->n >= QUESTIONS_MAX)
-                return sd_bus_reply_method_errorf(m, SD_BUS_ERROR_LIMITS_EXCEEDED, "Too many calls are waiting for polkit");
+                return sd_bus_reply_method_errorf(
+                                m, SD_BUS_ERROR_LIMITS_EXCEEDED, "Too many calls are waiting for polkit");
         q = malloc(sizeof(Question));
         if (!q)
                 return -ENOMEM;
-        *q = (Question) { .access = a, .call = sd_bus_message_ref(m), .rule = rule_for(m), .next = a->questions };
+        *q = (Question){
+                .access = a, .call = sd_bus_message_ref(m), .rule = rule_for(m), .next = a->questions
+        };
         a->questions = q;
         a->n++;
         if (call_bus(q, "GetConnectionCredentials", on_credentials) < 0)
@@ -378,7 +388,7 @@ int access_new(sd_bus *bus, Manager *manager, Access **ret) {
 
         if (!a)
                 return -ENOMEM;
-        *a = (Access) { .bus = bus, .manager = manager };
+        *a = (Access){ .bus = bus, .manager = manager };
         if (manager->config.system) {
                 r = sd_bus_add_filter(bus, &a->filter, on_message, a);
                 if (r < 0)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-/* Who may do what. A filter in front of all our objects holds each call back until the bus daemon has said who
- * calls and, unless that is root, polkit what they may do; then the call is queued again and reaches its method with a
- * verdict. So the methods themselves never wait and never ask. One table names each method's polkit action.
+/* Who may do what. A filter in front of all our objects holds each call back until the bus daemon has said
+ * who calls and, unless that is root, polkit what they may do; then the call is queued again and reaches its
+ * method with a verdict. So the methods themselves never wait and never ask. One table names each method's
+ * polkit action.
  *
  * On a user's bus everybody is that user, and nothing is asked. */
 

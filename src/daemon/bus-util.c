@@ -9,9 +9,9 @@ void bus_reply_done(void *userdata, int r, const Error *error) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = userdata;
 
         if (r < 0)
-                (void) bus_reply_error(call, error);
+                (void)bus_reply_error(call, error);
         else
-                (void) sd_bus_reply_method_return(call, NULL);
+                (void)sd_bus_reply_method_return(call, NULL);
 }
 
 static const char *type_of(const SpecKey *k) {
@@ -73,15 +73,17 @@ static int read_number(sd_bus_message *m, char type, uint64_t *ret) {
         }
         if (s < 0)
                 return -ERANGE;
-        *ret = (uint64_t) s;
+        *ret = (uint64_t)s;
         return 0;
 }
 
 static int wrong_type(const SpecKey *k, const char *got, Error **reterr) {
-        return error_set(reterr, ERROR_INVALID_SPEC, "%s is of D-Bus type '%s', not '%s'", k->name, got, type_of(k));
+        return error_set(reterr, ERROR_INVALID_SPEC, "%s is of D-Bus type '%s', not '%s'", k->name, got,
+                        type_of(k));
 }
 
-static int read_value(sd_bus_message *m, const SpecKey *k, const char *type, VmSpec *s, int *files, Error **reterr) {
+static int read_value(sd_bus_message *m, const SpecKey *k, const char *type, VmSpec *s, int *files,
+                Error **reterr) {
         const char *string;
         uint64_t number;
         int boolean, r;
@@ -91,7 +93,7 @@ static int read_value(sd_bus_message *m, const SpecKey *k, const char *type, VmS
                 if (!streq(type, "b"))
                         return wrong_type(k, type, reterr);
                 r = sd_bus_message_read_basic(m, 'b', &boolean);
-                return r < 0 ? r : vm_spec_set_number(s, k, (uint64_t) boolean, reterr);
+                return r < 0 ? r : vm_spec_set_number(s, k, (uint64_t)boolean, reterr);
         case SPEC_UNSIGNED:
         case SPEC_SIZE:
                 if (type[1] != '\0' || !strchr("ynqiuxt", type[0]))
@@ -129,7 +131,7 @@ static int read_entry(sd_bus_message *m, SpecFlags allowed, VmSpec *s, int *file
                 return error_set(reterr, ERROR_UNKNOWN_OPTION, "There is no option '%s'", name);
         if (allowed && !(k->flags & allowed))
                 return error_set(reterr, ERROR_INVALID_SPEC, "%s cannot be changed%s", name,
-                        k->flags & SPEC_UPDATE ? " while the VM runs" : "");
+                                k->flags & SPEC_UPDATE ? " while the VM runs" : "");
         r = sd_bus_message_peek_type(m, NULL, &type);
         if (r >= 0)
                 r = sd_bus_message_enter_container(m, 'v', type);
@@ -155,15 +157,15 @@ static int append_key(sd_bus_message *m, const SpecKey *k, const VmSpec *s) {
 
         switch (k->type) {
         case SPEC_BOOLEAN:
-                return sd_bus_message_append(m, "{sv}", k->name, "b", *(const bool *) field);
+                return sd_bus_message_append(m, "{sv}", k->name, "b", *(const bool *)field);
         case SPEC_UNSIGNED:
-                return sd_bus_message_append(m, "{sv}", k->name, "u", *(const uint32_t *) field);
+                return sd_bus_message_append(m, "{sv}", k->name, "u", *(const uint32_t *)field);
         case SPEC_SIZE:
-                return sd_bus_message_append(m, "{sv}", k->name, "t", *(const uint64_t *) field);
+                return sd_bus_message_append(m, "{sv}", k->name, "t", *(const uint64_t *)field);
         case SPEC_STRING:
-                return sd_bus_message_append(m, "{sv}", k->name, "s", *(char *const *) field ?: "");
+                return sd_bus_message_append(m, "{sv}", k->name, "s", *(char *const *)field ?: "");
         case SPEC_ENUM:
-                return sd_bus_message_append(m, "{sv}", k->name, "s", k->names[*(const int *) field]);
+                return sd_bus_message_append(m, "{sv}", k->name, "s", k->names[*(const int *)field]);
         case SPEC_FILE:
                 break;
         }

@@ -13,8 +13,9 @@ int bus_reply_error(sd_bus_message *call, const Error *e);
 /* A waiter_t that answers a call without values. userdata: a reference to the call, which it drops. */
 void bus_reply_done(void *userdata, int r, const Error *error);
 
-/* Reads an a{sv} of definition keys into an initialised spec and, where `files` is not NULL, borrowed descriptors.
- * Only keys that have one of the flags of `allowed` count (0: all); others are refused by name. */
+/* Reads an a{sv} of definition keys into an initialised spec and, where `files` is not NULL, borrowed
+ * descriptors. Only keys that have one of the flags of `allowed` count (0: all); others are refused by name.
+ */
 int bus_read_spec(sd_bus_message *m, SpecFlags allowed, VmSpec *s, int *files, Error **reterr);
 
 /* Appends the record's definition as an a{sv}, descriptors as the paths of their files. */

@@ -27,9 +27,9 @@ static int connect_shim(Vm *vm, const char *name) {
 
         if (fd < 0)
                 return -errno;
-        (void) snprintf(sa.sun_path, sizeof(sa.sun_path), "/proc/self/fd/%i/%s/%s", vm->manager->runtime_fd, vm_name(vm),
-                name);
-        return connect(fd, (const struct sockaddr *) &sa, sizeof(sa)) < 0 ? -errno : TAKE_FD(fd);
+        (void)snprintf(sa.sun_path, sizeof(sa.sun_path), "/proc/self/fd/%i/%s/%s", vm->manager->runtime_fd,
+                        vm_name(vm), name);
+        return connect(fd, (const struct sockaddr *)&sa, sizeof(sa)) < 0 ? -errno : TAKE_FD(fd);
 }
 
 static bool has_shim(const Vm *vm) {
@@ -41,8 +41,8 @@ int console_open(Vm *vm, Error **reterr) {
         int r;
 
         if (!has_shim(vm))
-                return error_set(reterr, ERROR_INVALID_STATE, "VM '%s' has no console now: it is %s", vm_name(vm),
-                        vm_state_to_string(vm_state(vm)));
+                return error_set(reterr, ERROR_INVALID_STATE, "VM '%s' has no console now: it is %s",
+                                vm_name(vm), vm_state_to_string(vm_state(vm)));
         fd = connect_shim(vm, "console.sock");
         if (fd < 0)
                 return error_set_errno(reterr, fd, "Cannot connect to the console of VM '%s'", vm_name(vm));
@@ -59,7 +59,8 @@ static int open_live_log(Vm *vm, uint32_t tail, bool follow, Error **reterr) {
         /* A fresh socket takes eight bytes without waiting. */
         if (r >= 0)
                 r = write_all(fd, &request, sizeof(request));
-        return r < 0 ? error_set_errno(reterr, r, "Cannot read the console log of VM '%s'", vm_name(vm)) : TAKE_FD(fd);
+        return r < 0 ? error_set_errno(reterr, r, "Cannot read the console log of VM '%s'", vm_name(vm))
+                     : TAKE_FD(fd);
 }
 
 static int on_reader_exit(sd_event_source *s, const siginfo_t *si, void *userdata) {
@@ -82,11 +83,12 @@ static int spawn_reader(Vm *vm, int output, int log, int old, uint32_t tail) {
         if (r >= 0)
                 r = strv_extend(&argv, "--console-log-old=4");
         if (r >= 0)
-                r = strv_extendf(&argv, "--tail=%" PRIi64, tail == CONSOLE_LOG_ALL ? INT64_C(-1) : (int64_t) tail);
+                r = strv_extendf(&argv, "--tail=%" PRIi64,
+                                tail == CONSOLE_LOG_ALL ? INT64_C(-1) : (int64_t)tail);
         if (r >= 0 && m->config.uid_count > 0)
-                r = strv_extendf(&argv, "--uid=%u", (unsigned) vm->record.uid);
+                r = strv_extendf(&argv, "--uid=%u", (unsigned)vm->record.uid);
         if (r >= 0 && m->config.uid_count > 0)
-                r = strv_extendf(&argv, "--gid=%u", (unsigned) vm->record.uid);
+                r = strv_extendf(&argv, "--gid=%u", (unsigned)vm->record.uid);
         if (r >= 0) {
                 const ChildSpec spec = {
                         .argv = argv,
@@ -101,8 +103,8 @@ static int spawn_reader(Vm *vm, int output, int log, int old, uint32_t tail) {
                 return r;
         r = sd_event_add_child(m->event, NULL, pid, WEXITED, on_reader_exit, NULL);
         if (r < 0) {
-                (void) kill(pid, SIGKILL);
-                (void) waitpid(pid, NULL, 0);
+                (void)kill(pid, SIGKILL);
+                (void)waitpid(pid, NULL, 0);
         }
         return r;
 }
@@ -131,5 +133,6 @@ int console_open_log(Vm *vm, uint32_t tail, bool follow, Error **reterr) {
                 r = -errno;
         else
                 r = spawn_reader(vm, out[1], log, old, tail);
-        return r < 0 ? error_set_errno(reterr, r, "Cannot read the console log of VM '%s'", vm_name(vm)) : TAKE_FD(out[0]);
+        return r < 0 ? error_set_errno(reterr, r, "Cannot read the console log of VM '%s'", vm_name(vm))
+                     : TAKE_FD(out[0]);
 }

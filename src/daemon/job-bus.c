@@ -12,7 +12,7 @@ char *job_bus_path(uint32_t id) {
 }
 
 static int find(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
-        sd_bus_error *error) {
+                sd_bus_error *error) {
         const BusFace *face = userdata;
         const char *rest = startswith(path, BUS_PATH_JOB "/");
         uint32_t id;
@@ -39,37 +39,37 @@ static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***re
         return 1;
 }
 
-static int get_object(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *m,
-        void *userdata, sd_bus_error *error) {
+static int get_object(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const Job *job = userdata;
         _cleanup_free_ char *vm = vm_bus_path(job->vm_name);
 
         return vm ? sd_bus_message_append(m, "o", vm) : -ENOMEM;
 }
 
-static int get_state(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *m,
-        void *userdata, sd_bus_error *error) {
+static int get_state(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const Job *job = userdata;
 
         return sd_bus_message_append(m, "s", job->result == JOB_RUNNING ? "running" : "finished");
 }
 
-static int get_result(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *m,
-        void *userdata, sd_bus_error *error) {
+static int get_result(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const Job *job = userdata;
 
         return sd_bus_message_append(m, "s", job_result_to_string(job->result));
 }
 
 static int get_error_name(sd_bus *bus, const char *path, const char *interface, const char *property,
-        sd_bus_message *m, void *userdata, sd_bus_error *error) {
+                sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const Job *job = userdata;
 
         return sd_bus_message_append(m, "s", job->error ? error_code_name(error_code(job->error)) : "");
 }
 
 static int get_error_message(sd_bus *bus, const char *path, const char *interface, const char *property,
-        sd_bus_message *m, void *userdata, sd_bus_error *error) {
+                sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const Job *job = userdata;
 
         return sd_bus_message_append(m, "s", job->error ? error_message(job->error) : "");
@@ -110,8 +110,9 @@ void job_bus_new(Manager *m, Job *job) {
 
         if (!path || !vm)
                 return;
-        (void) sd_bus_emit_object_added(m->bus, path);
-        (void) sd_bus_emit_signal(m->bus, BUS_PATH_MANAGER, "org.vmctl1.Manager", "JobNew", "uoo", job->id, path, vm);
+        (void)sd_bus_emit_object_added(m->bus, path);
+        (void)sd_bus_emit_signal(
+                        m->bus, BUS_PATH_MANAGER, "org.vmctl1.Manager", "JobNew", "uoo", job->id, path, vm);
 }
 
 void job_bus_finished(Manager *m, Job *job) {
@@ -119,9 +120,9 @@ void job_bus_finished(Manager *m, Job *job) {
 
         if (!path || !vm)
                 return;
-        (void) sd_bus_emit_properties_changed(m->bus, path, "org.vmctl1.Job", "State", "Progress", "Result", "ErrorName",
-                "ErrorMessage", NULL);
-        (void) sd_bus_emit_signal(m->bus, BUS_PATH_MANAGER, "org.vmctl1.Manager", "JobRemoved", "uoos", job->id, path, vm,
-                job_result_to_string(job->result));
-        (void) sd_bus_emit_object_removed(m->bus, path);
+        (void)sd_bus_emit_properties_changed(m->bus, path, "org.vmctl1.Job", "State", "Progress", "Result",
+                        "ErrorName", "ErrorMessage", NULL);
+        (void)sd_bus_emit_signal(m->bus, BUS_PATH_MANAGER, "org.vmctl1.Manager", "JobRemoved", "uoos",
+                        job->id, path, vm, job_result_to_string(job->result));
+        (void)sd_bus_emit_object_removed(m->bus, path);
 }

@@ -23,7 +23,7 @@ int job_new(Vm *vm, const char *kind, void (*cancel)(Job *job, void *userdata), 
 
         if (!job)
                 return -ENOMEM;
-        *job = (Job) {
+        *job = (Job){
                 .manager = m,
                 .id = ++m->last_job_id,
                 .kind = kind,

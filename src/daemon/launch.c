@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The service's own files are opened here. Files of users (image, kernel, initrd) may lie on file systems that
- * answer when they like: those the shim opens, checking that they still are what they were at create. */
+/* The service's own files are opened here. Files of users (image, kernel, initrd) may lie on file systems
+ * that answer when they like: those the shim opens, checking that they still are what they were at create.
+ */
 #include <fcntl.h>
 #include <inttypes.h>
 #include <sys/socket.h>
@@ -48,7 +49,7 @@ static int give(Builder *b, int fd) {
                 safe_close(fd);
                 return -E2BIG;
         }
-        l->fds[l->n_fds++] = (ChildFd) { fd, b->next_target };
+        l->fds[l->n_fds++] = (ChildFd){ fd, b->next_target };
         return b->next_target++;
 }
 
@@ -77,7 +78,8 @@ static int open_own(Builder *b, const char *name, int flags) {
         int fd = openat(b->in->folder_fd, name, flags | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0600);
 
         if (fd < 0)
-                return error_set_errno(b->reterr, -errno, "Cannot open '%s' of VM '%s'", name, b->in->record->name);
+                return error_set_errno(
+                                b->reterr, -errno, "Cannot open '%s' of VM '%s'", name, b->in->record->name);
         return fd;
 }
 
@@ -116,8 +118,8 @@ static int add_user_file(Builder *b, VmFile which, int *ret) {
                 return 0;
         b->next_target++;
         *ret = target;
-        return strv_extendf(&b->options, "--file=%i:r:%" PRIu64 ":%" PRIu64 ":%" PRIu64 ":%s", target, f->inode, f->btime,
-                f->ctime, f->path);
+        return strv_extendf(&b->options, "--file=%i:r:%" PRIu64 ":%" PRIu64 ":%" PRIu64 ":%s", target,
+                        f->inode, f->btime, f->ctime, f->path);
 }
 
 static int add_user_files(Builder *b) {
@@ -130,7 +132,8 @@ static int add_user_files(Builder *b) {
         return r < 0 ? r : add_user_file(b, VM_FILE_INITRD, &fds->initrd);
 }
 
-/* Bound below /proc/self/fd, so that no long path of ours exceeds sun_path. The umask (0077) makes it 0700. */
+/* Bound below /proc/self/fd, so that no long path of ours exceeds sun_path. The umask (0077) makes it 0700.
+ */
 static int listen_at(int folder_fd, const char *name, uid_t owner) {
         struct sockaddr_un sa = { .sun_family = AF_UNIX };
         _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -141,32 +144,32 @@ static int listen_at(int folder_fd, const char *name, uid_t owner) {
         if (!path)
                 return -ENOMEM;
         strncpy(sa.sun_path, path, sizeof(sa.sun_path) - 1);
-        if (bind(fd, (const struct sockaddr *) &sa, sizeof(sa)) < 0 || listen(fd, LISTEN_BACKLOG) < 0)
+        if (bind(fd, (const struct sockaddr *)&sa, sizeof(sa)) < 0 || listen(fd, LISTEN_BACKLOG) < 0)
                 return -errno;
-        if (owner != geteuid() && fchownat(folder_fd, name, owner, (gid_t) -1, AT_SYMLINK_NOFOLLOW) < 0)
+        if (owner != geteuid() && fchownat(folder_fd, name, owner, (gid_t)-1, AT_SYMLINK_NOFOLLOW) < 0)
                 return -errno;
         return TAKE_FD(fd);
 }
 
 static int add_listeners(Builder *b) {
         const VmRecord *rec = b->in->record;
-        int folder = b->launch->runtime_fd, self = (int) geteuid(), fd, r;
+        int folder = b->launch->runtime_fd, self = (int)geteuid(), fd, r;
         QemuFds *fds = &b->machine.fds;
 
         /* Raw QMP is for administrators; the display is the owner's. */
-        fd = listen_at(folder, "qmp.sock", (uid_t) self);
+        fd = listen_at(folder, "qmp.sock", (uid_t)self);
         r = fd < 0 ? fd : give_qemu(b, fd, &fds->monitor_listen);
         if (r < 0)
                 return r;
-        fd = listen_at(folder, "agent.sock", (uid_t) self);
+        fd = listen_at(folder, "agent.sock", (uid_t)self);
         r = fd < 0 ? fd : give_qemu(b, fd, &fds->agent_listen);
         if (r < 0)
                 return r;
-        fd = listen_at(folder, "console.sock", (uid_t) self);
+        fd = listen_at(folder, "console.sock", (uid_t)self);
         r = fd < 0 ? fd : give_shim(b, "listen-console", fd);
         if (r < 0)
                 return r;
-        fd = listen_at(folder, "log.sock", (uid_t) self);
+        fd = listen_at(folder, "log.sock", (uid_t)self);
         r = fd < 0 ? fd : give_shim(b, "listen-log", fd);
         if (r < 0 || rec->spec.display != VM_DISPLAY_VNC || streq(rec->machine, "microvm"))
                 return r;
@@ -184,7 +187,8 @@ static int add_logs(Builder *b) {
         fd = open_own(b, "console.log.1", O_RDWR | O_CREAT);
         r = fd < 0 ? fd : give_shim(b, "console-log-old", fd);
         if (r >= 0)
-                r = strv_extendf(&b->options, "--console-log-max=%" PRIu64, b->in->record->spec.console_log_max);
+                r = strv_extendf(&b->options, "--console-log-max=%" PRIu64,
+                                b->in->record->spec.console_log_max);
         if (r < 0)
                 return r;
         fd = openat(b->launch->runtime_fd, "qemu.log", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -228,16 +232,16 @@ static int add_identity(Builder *b) {
         int r = 0;
 
         if (b->in->config->uid_count > 0) {
-                r = strv_extendf(&b->options, "--uid=%u", (unsigned) rec->uid);
+                r = strv_extendf(&b->options, "--uid=%u", (unsigned)rec->uid);
                 if (r >= 0)
-                        r = strv_extendf(&b->options, "--gid=%u", (unsigned) rec->uid);
+                        r = strv_extendf(&b->options, "--gid=%u", (unsigned)rec->uid);
         }
         if (r >= 0 && b->in->kvm) {
                 gid_t gid = host_kvm_gid(b->in->host);
 
                 r = strv_extend(&b->options, "--device=/dev/kvm");
                 if (r >= 0 && gid > 0 && b->in->config->uid_count > 0)
-                        r = strv_extendf(&b->options, "--group=%u", (unsigned) gid);
+                        r = strv_extendf(&b->options, "--group=%u", (unsigned)gid);
         }
         if (r >= 0 && rec->spec.network == VM_NETWORK_NONE)
                 r = strv_extend(&b->options, "--private-network");
@@ -298,15 +302,22 @@ int launch_new(const LaunchInput *in, Launch **ret, Error **reterr) {
 
         if (!l)
                 return error_set_errno(reterr, -ENOMEM, "Cannot start VM '%s'", in->record->name);
-        *l = (Launch) { .monitor_fd = -EBADF, .control_fd = -EBADF, .runtime_fd = -EBADF, .vnc_fd = -EBADF, .kvm = in->kvm };
+        *l = (Launch){ .monitor_fd = -EBADF,
+                .control_fd = -EBADF,
+                .runtime_fd = -EBADF,
+                .vnc_fd = -EBADF,
+                .kvm = in->kvm };
         if (in->record->spec.disk > in->record->disk_size && in->record->disk_size > 0)
                 l->grow_to = in->record->spec.disk;
         Builder b = {
                 .in = in,
                 .launch = l,
                 .next_target = FIRST_TARGET,
-                .machine = { .binary = in->config->qemu, .record = in->record, .kvm = in->kvm, .paused = l->grow_to > 0,
-                        .fds = { -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1 } },
+                .machine = { .binary = in->config->qemu,
+                                .record = in->record,
+                                .kvm = in->kvm,
+                                .paused = l->grow_to > 0,
+                                .fds = { -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1 } },
                 .reterr = &e,
         };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-/* All that a QEMU and its shim are started with: the command lines, and every file and socket opened beforehand. */
+/* All that a QEMU and its shim are started with: the command lines, and every file and socket opened
+ * beforehand. */
 
 #include "config.h"
 #include "host.h"
@@ -12,11 +13,11 @@
 typedef struct Launch {
         char **argv; /* the shim's, QEMU's behind "--" */
         ChildFd fds[LAUNCH_FDS_MAX];
-        size_t n_fds;     /* all owned */
-        int monitor_fd;   /* our end of the monitor */
-        int control_fd;   /* our end of the shim's control socket */
-        int runtime_fd;   /* /run/vmctl/NAME */
-        int vnc_fd;       /* listening socket for QEMU, to be handed over by QMP; -EBADF: none */
+        size_t n_fds;   /* all owned */
+        int monitor_fd; /* our end of the monitor */
+        int control_fd; /* our end of the shim's control socket */
+        int runtime_fd; /* /run/vmctl/NAME */
+        int vnc_fd;     /* listening socket for QEMU, to be handed over by QMP; -EBADF: none */
         bool kvm;
         uint64_t grow_to; /* bytes; 0: the disk has its size */
 } Launch;
@@ -30,8 +31,8 @@ typedef struct LaunchInput {
         bool kvm;
 } LaunchInput;
 
-/* Opens and makes everything. What fails leaves nothing open; the runtime folder is made anew by the next start and
- * removed with the VM. */
+/* Opens and makes everything. What fails leaves nothing open; the runtime folder is made anew by the next
+ * start and removed with the VM. */
 int launch_new(const LaunchInput *in, Launch **ret, Error **reterr);
 Launch *launch_free(Launch *l);
 DEFINE_CLEANUP(Launch *, launch_free);

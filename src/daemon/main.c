@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* vmctld: one loop, one connection to the bus. It is ready when it shows the same VMs as before its last end. */
+/* vmctld: one loop, one connection to the bus. It is ready when it shows the same VMs as before its last
+ * end. */
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -62,7 +63,7 @@ static int parse_arguments(int argc, char *argv[], Arguments *a) {
                         return -EINVAL;
                 }
         if (optind < argc) {
-                (void) fprintf(stderr, "vmctld: Unexpected argument '%s'\n", argv[optind]);
+                (void)fprintf(stderr, "vmctld: Unexpected argument '%s'\n", argv[optind]);
                 return -EINVAL;
         }
         return 1;
@@ -71,10 +72,11 @@ static int parse_arguments(int argc, char *argv[], Arguments *a) {
 static int on_reload(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata) {
         uint64_t now;
 
-        /* The configuration is for new VMs, and read anew with each start of the service; VMs are never stale. */
-        (void) sd_event_now(sd_event_source_get_event(s), CLOCK_MONOTONIC, &now);
-        (void) sd_notifyf(false, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long) now);
-        (void) sd_notify(false, "READY=1");
+        /* The configuration is for new VMs, and read anew with each start of the service; VMs are never
+         * stale. */
+        (void)sd_event_now(sd_event_source_get_event(s), CLOCK_MONOTONIC, &now);
+        (void)sd_notifyf(false, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)now);
+        (void)sd_notify(false, "READY=1");
         return 0;
 }
 
@@ -83,11 +85,11 @@ static int block_signals(sd_event *event) {
         int r;
 
         sigemptyset(&set);
-        for (const int *s = (const int[]) { SIGTERM, SIGINT, SIGHUP, SIGCHLD, 0 }; *s; s++)
+        for (const int *s = (const int[]){ SIGTERM, SIGINT, SIGHUP, SIGCHLD, 0 }; *s; s++)
                 sigaddset(&set, *s);
         if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
                 return -errno;
-        (void) signal(SIGPIPE, SIG_IGN);
+        (void)signal(SIGPIPE, SIG_IGN);
         /* NULL as handler: leave the loop. */
         r = sd_event_add_signal(event, NULL, SIGTERM, NULL, NULL);
         if (r >= 0)
@@ -99,7 +101,8 @@ static int open_bus(sd_event *event, bool user, sd_bus **ret) {
         _cleanup_(sd_bus_unrefp) sd_bus *bus = NULL;
         int r;
 
-        r = user ? sd_bus_open_user_with_description(&bus, "vmctld") : sd_bus_open_system_with_description(&bus, "vmctld");
+        r = user ? sd_bus_open_user_with_description(&bus, "vmctld")
+                 : sd_bus_open_system_with_description(&bus, "vmctld");
         if (r < 0)
                 return log_error_errno(r, "Cannot connect to the bus: %m");
         r = sd_bus_set_exit_on_disconnect(bus, true);
@@ -127,7 +130,7 @@ static int serve(sd_event *event, sd_bus *bus, Config *config) {
         r = access_new(bus, m, &access);
         if (r < 0)
                 return log_error_errno(r, "Cannot set up access control: %m");
-        face = (BusFace) { m, access };
+        face = (BusFace){ m, access };
         r = manager_bus_add(&face);
         if (r < 0)
                 return log_error_errno(r, "Cannot register the bus objects: %m");
@@ -140,11 +143,11 @@ static int serve(sd_event *event, sd_bus *bus, Config *config) {
         r = sd_bus_request_name(bus, BUS_NAME, 0);
         if (r < 0)
                 return log_error_errno(r, "Cannot get the name " BUS_NAME " on the bus: %m");
-        (void) sd_notifyf(false, "READY=1\nSTATUS=%zu VMs", m->n_vms);
+        (void)sd_notifyf(false, "READY=1\nSTATUS=%zu VMs", m->n_vms);
         r = sd_event_loop(event);
-        (void) sd_notify(false, "STOPPING=1");
+        (void)sd_notify(false, "STOPPING=1");
         /* Replies and signals of the last turn go out; QEMUs run on. */
-        (void) sd_bus_flush(bus);
+        (void)sd_bus_flush(bus);
         sd_bus_close(bus);
         return r < 0 ? log_error_errno(r, "The event loop failed: %m") : 0;
 }

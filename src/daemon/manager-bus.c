@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "manager-bus.h"
 #include "bus-paths.h"
 #include "bus-util.h"
 #include "cgroup.h"
 #include "job-bus.h"
-#include "manager-bus.h"
 #include "vm-bus.h"
 
 typedef struct CreateCall {
@@ -17,9 +17,9 @@ static void on_created(void *userdata, int r, const Error *error) {
         _cleanup_free_ char *name = c->name, *path = r < 0 ? NULL : vm_bus_path(name);
 
         if (path)
-                (void) sd_bus_reply_method_return(call, "o", path);
+                (void)sd_bus_reply_method_return(call, "o", path);
         else
-                (void) bus_reply_error(call, error);
+                (void)bus_reply_error(call, error);
 }
 
 static int read_create(sd_bus_message *m, VmRecord *rec, int *files, Error **reterr) {
@@ -45,7 +45,7 @@ static int method_create(sd_bus_message *m, void *userdata, sd_bus_error *error)
         if (r >= 0) {
                 c = malloc(sizeof(CreateCall));
                 if (c)
-                        *c = (CreateCall) { sd_bus_message_ref(m), strdup(rec.name) };
+                        *c = (CreateCall){ sd_bus_message_ref(m), strdup(rec.name) };
                 r = c && c->name ? 0 : -ENOMEM;
         }
         if (r >= 0) {
@@ -71,8 +71,8 @@ static int reply_vm(sd_bus_message *m, const Vm *vm) {
 /* A VM that the caller may not see is none. */
 static int check_visible(const BusFace *face, const Vm *vm, const char *what, Error **reterr) {
         return access_may_see(face->access, vm->record.owner)
-                ? 0
-                : error_set(reterr, ERROR_NO_SUCH_VM, "There is no VM '%s'", what);
+                        ? 0
+                        : error_set(reterr, ERROR_NO_SUCH_VM, "There is no VM '%s'", what);
 }
 
 static int method_get_vm(sd_bus_message *m, void *userdata, sd_bus_error *error) {
@@ -101,7 +101,7 @@ static int method_get_vm_by_pid(sd_bus_message *m, void *userdata, sd_bus_error 
         r = sd_bus_message_read(m, "u", &pid);
         if (r < 0)
                 return r;
-        r = manager_get_vm_by_pid(face->manager, (pid_t) pid, &vm, &e);
+        r = manager_get_vm_by_pid(face->manager, (pid_t)pid, &vm, &e);
         if (r >= 0 && !access_may_see(face->access, vm->record.owner))
                 r = error_set(&e, ERROR_NO_SUCH_VM, "Process %u belongs to no VM", pid);
         return r < 0 ? bus_reply_error(m, e) : reply_vm(m, vm);
@@ -113,10 +113,12 @@ static int append_vm(sd_bus_message *m, const Vm *vm) {
 
         if (!path)
                 return -ENOMEM;
-        return sd_bus_message_append(m, "(sossusutsuqta{sv})", vm_name(vm), path, vm_state_to_string(vm_state(vm)),
-                vm_failure_to_string(vm->failure), (uint32_t) rec->owner, "qemu", rec->spec.vcpus, rec->spec.memory,
-                vm_network_to_string(rec->spec.network), vm->process ? (uint32_t) process_qemu_pid(vm->process) : 0,
-                rec->ssh_port, vm->process ? vm->started_at : 0, 0);
+        return sd_bus_message_append(m, "(sossusutsuqta{sv})", vm_name(vm), path,
+                        vm_state_to_string(vm_state(vm)), vm_failure_to_string(vm->failure),
+                        (uint32_t)rec->owner, "qemu", rec->spec.vcpus, rec->spec.memory,
+                        vm_network_to_string(rec->spec.network),
+                        vm->process ? (uint32_t)process_qemu_pid(vm->process) : 0, rec->ssh_port,
+                        vm->process ? vm->started_at : 0, 0);
 }
 
 static int method_list_vms(sd_bus_message *m, void *userdata, sd_bus_error *error) {
@@ -149,7 +151,7 @@ static int append_strv_entry(sd_bus_message *m, const char *key, char *const *v)
         if (r >= 0)
                 r = sd_bus_message_open_container(m, 'v', "as");
         if (r >= 0)
-                r = sd_bus_message_append_strv(m, (char **) v);
+                r = sd_bus_message_append_strv(m, (char **)v);
         if (r >= 0)
                 r = sd_bus_message_close_container(m);
         return r < 0 ? r : sd_bus_message_close_container(m);
@@ -188,24 +190,25 @@ static int append_aliases(sd_bus_message *m, const Host *h) {
 }
 
 static int append_capabilities(sd_bus_message *m, const Manager *mgr) {
-        char *accelerators[] = { (char *) "tcg", NULL, NULL }, *firmware[] = { (char *) "bios", NULL, NULL };
+        char *accelerators[] = { (char *)"tcg", NULL, NULL }, *firmware[] = { (char *)"bios", NULL, NULL };
         _cleanup_strv_ char **in_use = NULL, **warnings = NULL;
         const char *reason, *code, *vars;
         bool kvm = host_has_kvm(mgr->host, &reason);
         int r;
 
         if (kvm)
-                accelerators[1] = (char *) "kvm";
+                accelerators[1] = (char *)"kvm";
         else if (strv_extendf(&warnings, "KVM does not work here: %s", reason) < 0)
                 return -ENOMEM;
         if (host_uefi(mgr->host, &code, &vars, NULL) >= 0)
-                firmware[1] = (char *) "uefi";
+                firmware[1] = (char *)"uefi";
         r = machines_in_use(mgr, &in_use);
         if (r >= 0)
                 r = sd_bus_message_open_container(m, 'a', "{sv}");
         if (r >= 0)
-                r = sd_bus_message_append(m, "{sv}{sv}{sv}", "qemu-path", "s", mgr->config.qemu, "qemu-version", "s",
-                        host_qemu_version(mgr->host), "default-accelerator", "s", kvm ? "kvm" : "tcg");
+                r = sd_bus_message_append(m, "{sv}{sv}{sv}", "qemu-path", "s", mgr->config.qemu,
+                                "qemu-version", "s", host_qemu_version(mgr->host), "default-accelerator",
+                                "s", kvm ? "kvm" : "tcg");
         if (r >= 0)
                 r = append_strv_entry(m, "accelerators", accelerators);
         if (r >= 0)
@@ -242,7 +245,7 @@ static void on_host(void *userdata) {
         _cleanup_free_ CapabilitiesCall *c = userdata;
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = c->call;
 
-        (void) reply_capabilities(call, c->manager);
+        (void)reply_capabilities(call, c->manager);
 }
 
 static int method_get_capabilities(sd_bus_message *m, void *userdata, sd_bus_error *error) {
@@ -252,7 +255,7 @@ static int method_get_capabilities(sd_bus_message *m, void *userdata, sd_bus_err
 
         if (!c)
                 return -ENOMEM;
-        *c = (CapabilitiesCall) { sd_bus_message_ref(m), face->manager };
+        *c = (CapabilitiesCall){ sd_bus_message_ref(m), face->manager };
         r = host_ensure(face->manager->host, on_host, c);
         if (r == 0)
                 return 1;
@@ -274,7 +277,7 @@ static int method_get_job(sd_bus_message *m, void *userdata, sd_bus_error *error
                 return r;
         job = job_find(face->manager, id);
         if (!job || !access_may_see(face->access, job->owner)) {
-                (void) error_set(&e, ERROR_NO_SUCH_JOB, "There is no job %u", id);
+                (void)error_set(&e, ERROR_NO_SUCH_JOB, "There is no job %u", id);
                 return bus_reply_error(m, e);
         }
         path = job_bus_path(id);
@@ -298,21 +301,21 @@ static int method_list_jobs(sd_bus_message *m, void *userdata, sd_bus_error *err
                         r = -ENOMEM;
                 else if (access_may_see(face->access, job->owner))
                         r = sd_bus_message_append(reply, "(uososd)", job->id, path, job->kind, vm,
-                                job->result == JOB_RUNNING ? "running" : "finished", job->progress);
+                                        job->result == JOB_RUNNING ? "running" : "finished", job->progress);
         }
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
         return r < 0 ? r : sd_bus_send(mgr->bus, reply, NULL);
 }
 
-static int get_version(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *m,
-        void *userdata, sd_bus_error *error) {
+static int get_version(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *m, void *userdata, sd_bus_error *error) {
         return sd_bus_message_append(m, "s", VMCTL_VERSION);
 }
 
 /* It names VMs of others: for those who may see all. */
-static int get_broken(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *m,
-        void *userdata, sd_bus_error *error) {
+static int get_broken(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const BusFace *face = userdata;
 
         return sd_bus_message_append_strv(m, access_may_see(face->access, 0) ? face->manager->broken : NULL);
@@ -321,21 +324,21 @@ static int get_broken(sd_bus *bus, const char *path, const char *interface, cons
 static const sd_bus_vtable vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD_WITH_ARGS("CreateVM", SD_BUS_ARGS("s", name, "a{sv}", options), SD_BUS_RESULT("o", vm),
-                method_create, SD_BUS_VTABLE_UNPRIVILEGED),
+                        method_create, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("GetVM", SD_BUS_ARGS("s", name), SD_BUS_RESULT("o", vm), method_get_vm,
-                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("GetVMByPID", SD_BUS_ARGS("u", pid), SD_BUS_RESULT("o", vm), method_get_vm_by_pid,
-                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("ListVMs", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(sossusutsuqta{sv})", vms), method_list_vms,
-                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("GetVersion", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", version), method_get_version,
-                SD_BUS_VTABLE_UNPRIVILEGED),
+                        SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("GetVMByPID", SD_BUS_ARGS("u", pid), SD_BUS_RESULT("o", vm),
+                        method_get_vm_by_pid, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ListVMs", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(sossusutsuqta{sv})", vms),
+                        method_list_vms, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("GetVersion", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", version),
+                        method_get_version, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("GetCapabilities", SD_BUS_NO_ARGS, SD_BUS_RESULT("a{sv}", capabilities),
-                method_get_capabilities, SD_BUS_VTABLE_UNPRIVILEGED),
+                        method_get_capabilities, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("GetJob", SD_BUS_ARGS("u", id), SD_BUS_RESULT("o", job), method_get_job,
-                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("ListJobs", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(uososd)", jobs), method_list_jobs,
-                SD_BUS_VTABLE_UNPRIVILEGED),
+                        SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ListJobs", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(uososd)", jobs),
+                        method_list_jobs, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_SIGNAL_WITH_ARGS("VMNew", SD_BUS_ARGS("s", name, "o", vm), 0),
         SD_BUS_SIGNAL_WITH_ARGS("VMRemoved", SD_BUS_ARGS("s", name, "o", vm), 0),
         SD_BUS_SIGNAL_WITH_ARGS("JobNew", SD_BUS_ARGS("u", id, "o", job, "o", object), 0),
@@ -350,19 +353,21 @@ static void on_vm_new(Manager *m, Vm *vm) {
 
         if (!path)
                 return;
-        (void) sd_bus_emit_object_added(m->bus, path);
-        (void) sd_bus_emit_signal(m->bus, BUS_PATH_MANAGER, "org.vmctl1.Manager", "VMNew", "so", vm_name(vm), path);
+        (void)sd_bus_emit_object_added(m->bus, path);
+        (void)sd_bus_emit_signal(
+                        m->bus, BUS_PATH_MANAGER, "org.vmctl1.Manager", "VMNew", "so", vm_name(vm), path);
 }
 
 static void on_vm_removed(Manager *m, const char *name) {
         _cleanup_free_ char *path = vm_bus_path(name);
-        char *const interfaces[] = { (char *) "org.vmctl1.VM", NULL };
+        char *const interfaces[] = { (char *)"org.vmctl1.VM", NULL };
 
         if (!path)
                 return;
         /* sd_bus_emit_object_removed() would look for the object, which is gone. */
-        (void) sd_bus_emit_interfaces_removed_strv(m->bus, path, (char **) interfaces);
-        (void) sd_bus_emit_signal(m->bus, BUS_PATH_MANAGER, "org.vmctl1.Manager", "VMRemoved", "so", name, path);
+        (void)sd_bus_emit_interfaces_removed_strv(m->bus, path, (char **)interfaces);
+        (void)sd_bus_emit_signal(
+                        m->bus, BUS_PATH_MANAGER, "org.vmctl1.Manager", "VMRemoved", "so", name, path);
 }
 
 const ManagerHooks manager_bus_hooks = {
@@ -380,7 +385,8 @@ int manager_bus_add(BusFace *face) {
 
         r = sd_bus_add_object_manager(bus, NULL, BUS_PATH_MANAGER);
         if (r >= 0)
-                r = sd_bus_add_object_vtable(bus, NULL, BUS_PATH_MANAGER, "org.vmctl1.Manager", vtable, face);
+                r = sd_bus_add_object_vtable(
+                                bus, NULL, BUS_PATH_MANAGER, "org.vmctl1.Manager", vtable, face);
         if (r >= 0)
                 r = vm_bus_add(face);
         return r < 0 ? r : job_bus_add(face);

@@ -15,8 +15,8 @@
 
 static void set_aside(Manager *m, const char *name, const char *reason) {
         log_at(LOG_ERR, name, NULL, "Ignoring VM '%s', whose definition cannot be read: %s", name, reason);
-        (void) strv_extendf(&m->broken, "%s/vms/%s/vm.json: %s", m->config.state_dir, name, reason);
-        (void) strv_extend(&m->broken_names, name);
+        (void)strv_extendf(&m->broken, "%s/vms/%s/vm.json: %s", m->config.state_dir, name, reason);
+        (void)strv_extend(&m->broken_names, name);
 }
 
 static int read_record(Manager *m, const char *name, VmRecord *ret, Error **reterr) {
@@ -79,15 +79,18 @@ static void on_swept(void *userdata, int status, const char *output, size_t len)
 
         m->sweep = task_free(m->sweep);
         if (status != 0)
-                log_warning("Some files of earlier VMs could not be removed from '%s/vms'", m->config.state_dir);
+                log_warning("Some files of earlier VMs could not be removed from '%s/vms'",
+                                m->config.state_dir);
 }
 
-/* What left no name behind but files: must not be in the way of a create that comes meanwhile, so it is renamed. */
+/* What left no name behind but files: must not be in the way of a create that comes meanwhile, so it is
+ * renamed. */
 static void hide_left_over(Manager *m, const char *name) {
-        _cleanup_free_ char *hidden = strf(".old-%s.%" PRIi64, name, (int64_t) getpid());
+        _cleanup_free_ char *hidden = strf(".old-%s.%" PRIi64, name, (int64_t)getpid());
 
         if (startswith(name, ".new-") && hidden && renameat(m->vms_fd, name, m->vms_fd, hidden) < 0)
-                log_warning_errno(-errno, "Cannot rename '%s/vms/%s', ignoring: %m", m->config.state_dir, name);
+                log_warning_errno(-errno, "Cannot rename '%s/vms/%s', ignoring: %m", m->config.state_dir,
+                                name);
 }
 
 int manager_load(Manager *m) {

@@ -49,7 +49,7 @@ int manager_new(sd_event *event, sd_bus *bus, Config *config, const ManagerHooks
 
         if (!m)
                 return -ENOMEM;
-        *m = (Manager) {
+        *m = (Manager){
                 .event = sd_event_ref(event),
                 .bus = sd_bus_ref(bus),
                 .config = *config,
@@ -57,9 +57,9 @@ int manager_new(sd_event *event, sd_bus *bus, Config *config, const ManagerHooks
                 .vms_fd = -EBADF,
                 .runtime_fd = -EBADF,
         };
-        *config = (Config) {};
+        *config = (Config){};
         m->uids = calloc(m->config.uid_count / 8 + 1, 1);
-        m->ports = calloc((size_t) (m->config.port_last - m->config.port_first) + 1, sizeof(Vm *));
+        m->ports = calloc((size_t)(m->config.port_last - m->config.port_first) + 1, sizeof(Vm *));
         if (!m->uids || !m->ports)
                 return -ENOMEM;
         r = open_folders(m);
@@ -133,7 +133,7 @@ int manager_get_vm(const Manager *m, const char *name, Vm **ret, Error **reterr)
 /* "vmctl-NAME.scope" */
 static Vm *find_by_unit(const Manager *m, const char *unit) {
         const char *rest = startswith(unit, "vmctl-"), *end = rest ? strrchr(rest, '.') : NULL;
-        _cleanup_free_ char *name = end && streq(end, ".scope") ? strndup(rest, (size_t) (end - rest)) : NULL;
+        _cleanup_free_ char *name = end && streq(end, ".scope") ? strndup(rest, (size_t)(end - rest)) : NULL;
 
         return name ? manager_find_vm(m, name) : NULL;
 }
@@ -147,7 +147,7 @@ int manager_get_vm_by_pid(const Manager *m, pid_t pid, Vm **ret, Error **reterr)
                         return 0;
                 }
         }
-        return error_set(reterr, ERROR_NO_SUCH_VM, "Process %i belongs to no VM", (int) pid);
+        return error_set(reterr, ERROR_NO_SUCH_VM, "Process %i belongs to no VM", (int)pid);
 }
 
 static void mark_uid(Manager *m, uid_t uid, bool used) {
@@ -156,19 +156,21 @@ static void mark_uid(Manager *m, uid_t uid, bool used) {
         if (uid < m->config.uid_first || i >= m->config.uid_count)
                 return; /* handed out from an earlier range; nobody else gets it */
         if (used)
-                m->uids[i / 8] |= (uint8_t) (1 << i % 8);
+                m->uids[i / 8] |= (uint8_t)(1 << i % 8);
         else
                 m->uids[i / 8] &= (uint8_t) ~(1 << i % 8);
 }
 
 static Vm **port_slot(Manager *m, uint16_t port) {
-        return port >= m->config.port_first && port <= m->config.port_last ? &m->ports[port - m->config.port_first]
-                                                                           : NULL;
+        return port >= m->config.port_first && port <= m->config.port_last
+                        ? &m->ports[port - m->config.port_first]
+                        : NULL;
 }
 
 int manager_add_vm(Manager *m, Vm *vm) {
         size_t i = position(m, vm_name(vm));
-        Vm **grown = reallocarray(m->vms, m->n_vms + 1, sizeof(Vm *)), **slot = port_slot(m, vm->record.ssh_port);
+        Vm **grown = reallocarray(m->vms, m->n_vms + 1, sizeof(Vm *)),
+           **slot = port_slot(m, vm->record.ssh_port);
 
         if (!grown) {
                 vm_free(vm);
@@ -212,7 +214,8 @@ int manager_pick_uid(const Manager *m, uid_t *ret, Error **reterr) {
                         *ret = m->config.uid_first + i;
                         return 0;
                 }
-        return error_set(reterr, ERROR_IDS_EXHAUSTED, "All %" PRIu32 " user IDs for VMs are in use", m->config.uid_count);
+        return error_set(reterr, ERROR_IDS_EXHAUSTED, "All %" PRIu32 " user IDs for VMs are in use",
+                        m->config.uid_count);
 }
 
 /* Another instance of the service, or another program, may have it. */
@@ -224,26 +227,36 @@ static bool port_is_free(uint16_t port) {
         };
         _cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-        return fd >= 0 && bind(fd, (const struct sockaddr *) &sa, sizeof(sa)) >= 0;
+        return fd >= 0 && bind(fd, (const struct sockaddr *)&sa, sizeof(sa)) >= 0;
 }
 
 /* The same name gets the same port wherever it can: FNV-1a of the name, then the next one that is free. */
 int manager_pick_port(const Manager *m, const char *name, uint16_t *ret, Error **reterr) {
-        uint32_t n = (uint32_t) (m->config.port_last - m->config.port_first) + 1, hash = 2166136261U;
+        uint32_t n = (uint32_t)(m->config.port_last - m->config.port_first) + 1, hash = 2166136261U;
 
         for (const char *c = name; *c; c++)
-                hash = (hash ^ (uint8_t) *c) * 16777619U;
+                hash = (hash ^ (uint8_t)*c) * 16777619U;
         for (uint32_t i = 0; i < n; i++) {
                 uint32_t slot = (hash % n + i) % n;
-                uint16_t port = (uint16_t) (m->config.port_first + slot);
+                uint16_t port = (uint16_t)(m->config.port_first + slot);
 
                 if (!m->ports[slot] && port_is_free(port)) {
                         *ret = port;
                         return 0;
                 }
         }
-        return error_set(reterr, ERROR_PORTS_EXHAUSTED, "No SSH port from %" PRIu16 " to %" PRIu16 " is left for VM '%s'",
-                m->config.port_first, m->config.port_last, name);
+        return error_set(reterr, ERROR_PORTS_EXHAUSTED,
+                        "No SSH port from %" PRIu16 " to %" PRIu16 " is left for VM '%s'",
+                        m->config.port_first, m->config.port_last, name);
+}
+
+int manager_reassign_port(Manager *m, Vm *vm, Error **reterr) {
+        int r;
+
+        r = manager_pick_port(m, vm_name(vm), &vm->record.ssh_port, reterr);
+        if (r >= 0)
+                *port_slot(m, vm->record.ssh_port) = vm;
+        return r;
 }
 
 static bool mac_is_taken(const Manager *m, const char *mac) {
@@ -260,7 +273,8 @@ int manager_pick_mac(const Manager *m, char **ret) {
 
                 if (getrandom(b, sizeof(b), 0) != sizeof(b))
                         return -errno;
-                mac = strf("52:54:00:%02x:%02x:%02x", b[0], b[1], b[2]); /* QEMU's locally administered prefix */
+                mac = strf("52:54:00:%02x:%02x:%02x", b[0], b[1],
+                                b[2]); /* QEMU's locally administered prefix */
                 if (!mac)
                         return -ENOMEM;
                 if (!mac_is_taken(m, mac)) {

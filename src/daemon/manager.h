@@ -32,13 +32,13 @@ struct Manager {
         int vms_fd, runtime_fd; /* folders */
         Vm **vms;               /* owned, sorted by name */
         size_t n_vms;
-        char **broken;          /* "path: reason" */
-        char **broken_names;    /* taken, though there is no VM */
+        char **broken;       /* "path: reason" */
+        char **broken_names; /* taken, though there is no VM */
 
-        uint8_t *uids;          /* a bit for each of config.uid_count */
-        Vm **ports;             /* borrowed; one place for each port of the range */
+        uint8_t *uids; /* a bit for each of config.uid_count */
+        Vm **ports;    /* borrowed; one place for each port of the range */
 
-        Job **jobs;             /* owned, by rising ID */
+        Job **jobs; /* owned, by rising ID */
         size_t n_jobs;
         uint32_t last_job_id;
 
@@ -65,6 +65,7 @@ bool manager_name_is_taken(const Manager *m, const char *name);
 /* Hand out what no other VM has. -EAGAIN / -EADDRNOTAVAIL with an error when all are given away. */
 int manager_pick_uid(const Manager *m, uid_t *ret, Error **reterr);
 int manager_pick_port(const Manager *m, const char *name, uint16_t *ret, Error **reterr);
+int manager_reassign_port(Manager *m, Vm *vm, Error **reterr); /* for a VM that had none */
 int manager_pick_mac(const Manager *m, char **ret);
 
 void manager_schedule_flush(Manager *m);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Three things tell of a process's end, in any order: the shim's pidfd, QEMU's pidfd, and the monitor's end of file.
- * Only when all three are in is it over; step_end() alone decides. */
+/* Three things tell of a process's end, in any order: the shim's pidfd, QEMU's pidfd, and the monitor's end
+ * of file. Only when all three are in is it over; step_end() alone decides. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -58,12 +58,12 @@ Process *process_free(Process *p) {
 }
 
 static int process_new(sd_event *event, const char *unit, const ProcessHandlers *handlers, void *userdata,
-        Process **ret) {
+                Process **ret) {
         Process *p = malloc(sizeof(Process));
 
         if (!p)
                 return -ENOMEM;
-        *p = (Process) {
+        *p = (Process){
                 .event = event,
                 .handlers = handlers,
                 .userdata = userdata,
@@ -82,7 +82,7 @@ static int process_new(sd_event *event, const char *unit, const ProcessHandlers 
 
 /* Field 22, counted behind the command name, which may hold anything but ends with the last parenthesis. */
 static int start_time(pid_t pid, uint64_t *ret) {
-        _cleanup_free_ char *name = strf("/proc/%i/stat", (int) pid), *text = NULL;
+        _cleanup_free_ char *name = strf("/proc/%i/stat", (int)pid), *text = NULL;
         unsigned long long v;
         const char *rest;
         int r;
@@ -94,8 +94,10 @@ static int start_time(pid_t pid, uint64_t *ret) {
                 return r == -ENOENT ? -ESRCH : r;
         rest = strrchr(text, ')');
         if (!rest ||
-                sscanf(rest + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
-                        &v) != 1)
+                        sscanf(rest + 1,
+                                        " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
+                                        "%*d %*d %*d %llu",
+                                        &v) != 1)
                 return -EBADMSG;
         *ret = v;
         return 0;
@@ -107,15 +109,15 @@ static void read_end(Process *p, ProcessEnd *ret) {
         int64_t code;
         size_t len;
 
-        *ret = (ProcessEnd) {};
+        *ret = (ProcessEnd){};
         if (read_file_at(p->runtime_fd, "exit.json", EXIT_RECORD_MAX, &text, &len) < 0 || len == 0 ||
-                json_parse(text, len, NULL, &doc, NULL) < 0)
+                        json_parse(text, len, NULL, &doc, NULL) < 0)
                 return;
         ret->oom = json_get_boolean(doc, "oom") == 1;
         ret->signaled = json_integer(json_get(doc, "signal"), &code) >= 0;
         if (!ret->signaled && json_integer(json_get(doc, "exited"), &code) < 0)
                 return;
-        ret->code = (int) code;
+        ret->code = (int)code;
         ret->known = true;
 }
 
@@ -190,8 +192,8 @@ static const QmpHandlers monitor_handlers = {
         .closed = on_monitor_closed,
 };
 
-/* The number comes from the shim, which has no more rights than its guest's QEMU: it is believed only for a process
- * in the same scope. */
+/* The number comes from the shim, which has no more rights than its guest's QEMU: it is believed only for a
+ * process in the same scope. */
 static int watch_qemu(Process *p, pid_t pid) {
         _cleanup_free_ char *unit = NULL;
         _cleanup_close_ int fd = pidfd_open(pid, 0);
@@ -218,9 +220,10 @@ static void on_pid(Process *p, const char *text) {
 
         if (p->qemu_pid > 0 || parse_u32(text, &pid) < 0 || pid < 2 || pid > INT32_MAX)
                 return;
-        r = watch_qemu(p, (pid_t) pid);
+        r = watch_qemu(p, (pid_t)pid);
         if (r < 0 && r != -ESRCH) {
-                log_error_errno(r, "The shim of '%s' names PID %s, which is not its QEMU: %m", p->unit, text);
+                log_error_errno(r, "The shim of '%s' names PID %s, which is not its QEMU: %m", p->unit,
+                                text);
                 return;
         }
         r = qmp_new(p->event, TAKE_FD(p->monitor_fd), 0, p->timeout, &monitor_handlers, p, &p->qmp);
@@ -236,7 +239,8 @@ static void on_launch_error(Process *p, const char *text) {
                 const char *message;
         } table[] = {
                 { "missing ", ERROR_IMAGE_MISSING, "The file %s is not there any more" },
-                { "changed ", ERROR_IMAGE_CHANGED, "The file %s is not the one that the VM was created from" },
+                { "changed ", ERROR_IMAGE_CHANGED,
+                                "The file %s is not the one that the VM was created from" },
                 { "access ", ERROR_IMAGE_MISSING, "The file %s cannot be opened" },
                 { "exec ", ERROR_QEMU_MISSING, "QEMU cannot be executed: %s" },
                 { "system ", ERROR_QEMU_FAILED, "QEMU cannot be set up: %s" },
@@ -249,12 +253,12 @@ static void on_launch_error(Process *p, const char *text) {
 
                 if (!rest)
                         continue;
-                (void) error_set(&e, table[i].code, "%.*s%s%s", (int) (hole - table[i].message), table[i].message, rest,
-                        hole + 2);
+                (void)error_set(&e, table[i].code, "%.*s%s%s", (int)(hole - table[i].message),
+                                table[i].message, rest, hole + 2);
                 break;
         }
         if (!e)
-                (void) error_set(&e, ERROR_QEMU_FAILED, "%s", shown ?: "out of memory");
+                (void)error_set(&e, ERROR_QEMU_FAILED, "%s", shown ?: "out of memory");
         p->handlers->launch_failed(p, e, p->userdata);
 }
 
@@ -279,16 +283,17 @@ static int on_control(sd_event_source *s, int fd, uint32_t revents, void *userda
                 p->control_fd = safe_close(p->control_fd);
                 return 0;
         }
-        p->line_len += (size_t) n;
+        p->line_len += (size_t)n;
         p->line[p->line_len] = '\0';
         while ((end = memchr(p->line, '\n', p->line_len))) {
                 *end = '\0';
                 on_line(p, p->line);
-                p->line_len -= (size_t) (end + 1 - p->line);
+                p->line_len -= (size_t)(end + 1 - p->line);
                 memmove(p->line, end + 1, p->line_len + 1);
         }
         if (p->line_len == sizeof(p->line) - 1)
-                p->line_len = 0; /* no report is that long: a broken shim, whose end is noticed all the same */
+                p->line_len = 0; /* no report is that long: a broken shim, whose end is noticed all the same
+                                  */
         return 0;
 }
 
@@ -305,11 +310,12 @@ static int watch_launch(Process *p) {
         if (r < 0)
                 return r;
         r = fd_set_nonblock(p->control_fd, true);
-        return r < 0 ? r : sd_event_add_io(p->event, &p->control_source, p->control_fd, EPOLLIN, on_control, p);
+        return r < 0 ? r
+                     : sd_event_add_io(p->event, &p->control_source, p->control_fd, EPOLLIN, on_control, p);
 }
 
 int process_launch(sd_event *event, Launch *launch, const char *unit, uint64_t timeout_usec,
-        const ProcessHandlers *handlers, void *userdata, Process **ret, Error **reterr) {
+                const ProcessHandlers *handlers, void *userdata, Process **ret, Error **reterr) {
         _cleanup_(launch_freep) Launch *l = launch;
         _cleanup_(process_freep) Process *p = NULL;
         const ChildSpec spec = {
@@ -344,7 +350,9 @@ int process_go(Process *p) {
 }
 
 void process_identity(const Process *p, ProcessIdentity *ret) {
-        *ret = (ProcessIdentity) { .shim_pid = p->shim_pid, .qemu_pid = p->qemu_pid, .shim_started = p->shim_started };
+        *ret = (ProcessIdentity){
+                .shim_pid = p->shim_pid, .qemu_pid = p->qemu_pid, .shim_started = p->shim_started
+        };
 }
 
 static int attach_shim(Process *p, const ProcessIdentity *id) {
@@ -366,22 +374,22 @@ static int attach_shim(Process *p, const ProcessIdentity *id) {
         return 0;
 }
 
-/* One person at a time can have this monitor: while somebody else has it, the connection waits in its queue, and
- * QEMU is simply not attached. So no deadline. */
+/* One person at a time can have this monitor: while somebody else has it, the connection waits in its queue,
+ * and QEMU is simply not attached. So no deadline. */
 static int connect_monitor(Process *p) {
         struct sockaddr_un sa = { .sun_family = AF_UNIX };
         _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
         if (fd < 0)
                 return -errno;
-        (void) snprintf(sa.sun_path, sizeof(sa.sun_path), "/proc/self/fd/%i/qmp.sock", p->runtime_fd);
-        if (connect(fd, (const struct sockaddr *) &sa, sizeof(sa)) < 0)
+        (void)snprintf(sa.sun_path, sizeof(sa.sun_path), "/proc/self/fd/%i/qmp.sock", p->runtime_fd);
+        if (connect(fd, (const struct sockaddr *)&sa, sizeof(sa)) < 0)
                 return -errno;
         return qmp_new(p->event, TAKE_FD(fd), 0, USEC_INFINITY, &monitor_handlers, p, &p->qmp);
 }
 
-int process_attach(sd_event *event, const ProcessIdentity *id, const char *unit, int monitor_fd, int runtime_fd,
-        const ProcessHandlers *handlers, void *userdata, Process **ret) {
+int process_attach(sd_event *event, const ProcessIdentity *id, const char *unit, int monitor_fd,
+                int runtime_fd, const ProcessHandlers *handlers, void *userdata, Process **ret) {
         _cleanup_(process_freep) Process *p = NULL;
         _cleanup_close_ int monitor = monitor_fd;
         int r;
@@ -398,9 +406,10 @@ int process_attach(sd_event *event, const ProcessIdentity *id, const char *unit,
         if (r < 0)
                 p->shim_gone = true;
         if (id->qemu_pid > 0)
-                (void) watch_qemu(p, id->qemu_pid); /* fails when it has ended */
+                (void)watch_qemu(p, id->qemu_pid); /* fails when it has ended */
         if (monitor >= 0)
-                r = qmp_new(event, TAKE_FD(monitor), QMP_REATTACH, USEC_INFINITY, &monitor_handlers, p, &p->qmp);
+                r = qmp_new(event, TAKE_FD(monitor), QMP_REATTACH, USEC_INFINITY, &monitor_handlers, p,
+                                &p->qmp);
         else if (p->qemu_fd >= 0)
                 r = connect_monitor(p);
         if (r < 0)

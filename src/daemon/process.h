@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-/* A QEMU with its shim, from the fork to the last word: launched by us, or taken over from an earlier instance.
+/* A QEMU with its shim, from the fork to the last word: launched by us, or taken over from an earlier
+ * instance.
  *
- * The shim (src/shim) is our child and QEMU's parent. It waits for process_go(), so that the scope can be made
- * around it first. Both outlive us. A process has ended when the shim is gone and, where we have the monitor, that
- * has reached its end too: whatever QEMU still said of its end has been heard then. */
+ * The shim (src/shim) is our child and QEMU's parent. It waits for process_go(), so that the scope can be
+ * made around it first. Both outlive us. A process has ended when the shim is gone and, where we have the
+ * monitor, that has reached its end too: whatever QEMU still said of its end has been heard then. */
 
 #include "launch.h"
 #include "qmp/qmp.h"
@@ -15,38 +16,40 @@ typedef struct ProcessEnd {
         bool known;    /* false: the shim left no record */
         bool signaled; /* then `code` is the signal */
         int code;
-        bool oom;      /* the kernel killed in this scope for want of memory */
+        bool oom; /* the kernel killed in this scope for want of memory */
 } ProcessEnd;
 
 /* All are called from the event loop. Those marked (*) may free the process. */
 typedef struct ProcessHandlers {
-        void (*executed)(Process *p, void *userdata);                          /* QEMU was executed */
-        void (*launch_failed)(Process *p, const Error *error, void *userdata); /* it was not; `ended` follows */
+        void (*executed)(Process *p, void *userdata); /* QEMU was executed */
+        void (*launch_failed)(
+                        Process *p, const Error *error, void *userdata); /* it was not; `ended` follows */
         void (*monitor_ready)(Process *p, void *userdata);
         void (*monitor_event)(Process *p, const char *name, const Json *data, void *userdata);
         void (*monitor_lost)(Process *p, const Error *error, void *userdata); /* while the shim lives on */
         void (*ended)(Process *p, const ProcessEnd *end, void *userdata);     /* (*) */
 } ProcessHandlers;
 
-/* Forks the shim as `launch` says and takes that over (also on failure). unit: the scope that it will be in (copied).
- * timeout_usec: for QEMU's greeting, from its execution. */
+/* Forks the shim as `launch` says and takes that over (also on failure). unit: the scope that it will be in
+ * (copied). timeout_usec: for QEMU's greeting, from its execution. */
 int process_launch(sd_event *event, Launch *launch, const char *unit, uint64_t timeout_usec,
-        const ProcessHandlers *handlers, void *userdata, Process **ret, Error **reterr);
+                const ProcessHandlers *handlers, void *userdata, Process **ret, Error **reterr);
 int process_go(Process *p);
 
 /* What another instance needs to find it again. */
 typedef struct ProcessIdentity {
         pid_t shim_pid, qemu_pid;
-        uint64_t shim_started; /* field 22 of /proc/PID/stat: with the PID it names one process for this boot */
+        uint64_t shim_started; /* field 22 of /proc/PID/stat: with the PID it names one process for this boot
+                                */
 } ProcessIdentity;
 void process_identity(const Process *p, ProcessIdentity *ret);
 
-/* Takes over a process that lives or has just died. monitor_fd (taken over; -EBADF: there is none) is the old
- * connection out of the descriptor store; without it the monitor for people, qmp.sock, is asked. runtime_fd is the folder of
- * its exit record (copied). A process that is gone already is reported through `ended` in the next turn of the
- * loop. */
-int process_attach(sd_event *event, const ProcessIdentity *id, const char *unit, int monitor_fd, int runtime_fd,
-        const ProcessHandlers *handlers, void *userdata, Process **ret);
+/* Takes over a process that lives or has just died. monitor_fd (taken over; -EBADF: there is none) is the
+ * old connection out of the descriptor store; without it the monitor for people, qmp.sock, is asked.
+ * runtime_fd is the folder of its exit record (copied). A process that is gone already is reported through
+ * `ended` in the next turn of the loop. */
+int process_attach(sd_event *event, const ProcessIdentity *id, const char *unit, int monitor_fd,
+                int runtime_fd, const ProcessHandlers *handlers, void *userdata, Process **ret);
 
 /* Forgets it, without ending it. */
 Process *process_free(Process *p);
@@ -55,7 +58,7 @@ DEFINE_CLEANUP(Process *, process_free);
 /* To QEMU, or, before there is one, to the shim. -ESRCH when it is gone. */
 int process_signal(Process *p, int sig);
 
-Qmp *process_monitor(const Process *p); /* borrowed; NULL: not attached */
+Qmp *process_monitor(const Process *p);   /* borrowed; NULL: not attached */
 int process_monitor_fd(const Process *p); /* borrowed, for a descriptor store; -EBADF: not attached */
 pid_t process_qemu_pid(const Process *p); /* 0 before it is executed */
 pid_t process_shim_pid(const Process *p);

@@ -4,11 +4,21 @@
 
 #include "qemu-command.h"
 
-/* The fdsets. A set holds a read-write and a read-only descriptor where QEMU reopens the file to drop a right. */
+/* The fdsets. A set holds a read-write and a read-only descriptor where QEMU reopens the file to drop a
+ * right. */
 enum { SET_OVERLAY = 1, SET_BASE, SET_SEED, SET_VARS };
 
 /* Slots on pcie.0; 0x1f and 0x0 are the chipset's. */
-enum { SLOT_VIDEO = 0x1, SLOT_DISK, SLOT_SEED, SLOT_NET, SLOT_SERIAL, SLOT_RNG, SLOT_BALLOON, SLOT_ROOT_PORTS = 0x10 };
+enum {
+        SLOT_VIDEO = 0x1,
+        SLOT_DISK,
+        SLOT_SEED,
+        SLOT_NET,
+        SLOT_SERIAL,
+        SLOT_RNG,
+        SLOT_BALLOON,
+        SLOT_ROOT_PORTS = 0x10
+};
 #define ROOT_PORTS 4
 
 typedef struct Builder {
@@ -24,8 +34,7 @@ static void add(Builder *b, const char *a) {
                 b->r = strv_extend(&b->argv, a);
 }
 
-_printf_(3, 4)
-static void addf(Builder *b, const char *option, const char *format, ...) {
+_printf_(3, 4) static void addf(Builder *b, const char *option, const char *format, ...) {
         char *s = NULL;
         va_list ap;
         int n;
@@ -47,7 +56,8 @@ static void add_virtio(Builder *b, const char *device, const char *id, int slot,
         if (b->microvm)
                 addf(b, "-device", "virtio-%s-device,id=%s%s", device, id, properties);
         else
-                addf(b, "-device", "virtio-%s-pci,id=%s,bus=pcie.0,addr=0x%x%s", device, id, slot, properties);
+                addf(b, "-device", "virtio-%s-pci,id=%s,bus=pcie.0,addr=0x%x%s", device, id, slot,
+                                properties);
 }
 
 static void add_identity(Builder *b) {
@@ -68,7 +78,7 @@ static void add_machine(Builder *b) {
                 addf(b, "-machine", "microvm,acpi=on,rtc=on,isa-serial=on,pic=on,pit=on,usb=off");
         else
                 addf(b, "-machine", "%s,usb=off,vmport=off,smm=off%s", b->rec->machine,
-                        b->m->fds.vars_rw >= 0 ? ",pflash0=code,pflash1=vars" : "");
+                                b->m->fds.vars_rw >= 0 ? ",pflash0=code,pflash1=vars" : "");
         if (b->m->kvm)
                 addf(b, "-accel", "kvm");
         else
@@ -84,10 +94,10 @@ static void add_fd_to_set(Builder *b, int fd, int set) {
                 addf(b, "-add-fd", "fd=%i,set=%i", fd, set);
 }
 
-/* One -blockdev whose JSON a JsonWriter made, so that nothing has to be quoted. `backing`: NULL: not a format that
- * has one; "": none, said explicitly, so that QEMU never follows what stands in the file. */
-static void add_blockdev(Builder *b, const char *driver, const char *node, const char *filename, const char *file,
-        const char *backing, bool read_only) {
+/* One -blockdev whose JSON a JsonWriter made, so that nothing has to be quoted. `backing`: NULL: not a
+ * format that has one; "": none, said explicitly, so that QEMU never follows what stands in the file. */
+static void add_blockdev(Builder *b, const char *driver, const char *node, const char *filename,
+                const char *file, const char *backing, bool read_only) {
         _cleanup_(json_writer_freep) JsonWriter *w = NULL;
         _cleanup_free_ char *text = NULL;
 
@@ -208,7 +218,7 @@ static void add_devices(Builder *b) {
                 add_virtio(b, "balloon", "balloon0", SLOT_BALLOON, "");
         if (b->microvm)
                 return;
-        addf(b, "-device", "pvpanic"); /* tells us of a guest's panic */
+        addf(b, "-device", "pvpanic");               /* tells us of a guest's panic */
         addf(b, "-global", "ICH9-LPC.noreboot=off"); /* lets the chipset's watchdog act */
         if (b->rec->spec.display == VM_DISPLAY_VNC) {
                 addf(b, "-device", "VGA,id=video0,bus=pcie.0,addr=0x%x", SLOT_VIDEO);
@@ -216,7 +226,7 @@ static void add_devices(Builder *b) {
         }
         for (int i = 0; i < ROOT_PORTS; i++)
                 addf(b, "-device", "pcie-root-port,id=port%i,bus=pcie.0,chassis=%i,addr=0x%x", i, i + 1,
-                        SLOT_ROOT_PORTS + i);
+                                SLOT_ROOT_PORTS + i);
 }
 
 int qemu_command(const QemuMachine *m, char ***ret) {

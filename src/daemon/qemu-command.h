@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-/* A VM's definition as a QEMU command line. A pure function: what is open already comes in as descriptor numbers.
+/* A VM's definition as a QEMU command line. A pure function: what is open already comes in as descriptor
+ * numbers.
  *
- * Every device has an address of its own on the PCI bus that never changes, so that a guest sees the same machine
- * whatever is added later; four root ports stay empty for devices that are plugged in while the guest runs. */
+ * Every device has an address of its own on the PCI bus that never changes, so that a guest sees the same
+ * machine whatever is added later; four root ports stay empty for devices that are plugged in while the
+ * guest runs. */
 
 #include "spec/vm-record.h"
 
@@ -18,7 +20,7 @@ typedef struct QemuMachine {
         const VmRecord *record;
         const char *uefi_code; /* with firmware "uefi" */
         bool kvm;
-        bool paused;           /* start stopped: something must be done before the guest runs */
+        bool paused; /* start stopped: something must be done before the guest runs */
         QemuFds fds;
 } QemuMachine;
 

@@ -43,7 +43,7 @@ static void step(Task *t) {
         t->done(t->userdata, t->status, t->buf ?: "", t->len);
 }
 
-static int on_exit(sd_event_source *s, const siginfo_t *si, void *userdata) {
+static int on_child_exit(sd_event_source *s, const siginfo_t *si, void *userdata) {
         Task *t = userdata;
 
         t->exited = true;
@@ -95,7 +95,7 @@ static int on_output(sd_event_source *s, int fd, uint32_t revents, void *userdat
 static int watch(Task *t, sd_event *event, pid_t pid, uint64_t timeout_usec) {
         int r;
 
-        r = sd_event_add_child(event, &t->child, pid, WEXITED, on_exit, t);
+        r = sd_event_add_child(event, &t->child, pid, WEXITED, on_child_exit, t);
         if (r < 0) {
                 (void)kill(pid, SIGKILL);
                 (void)waitpid(pid, NULL, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* After a restart: what an earlier instance noted in /run is compared with what is really there. A QEMU that lives is
- * taken over, with the operation that was under way; of one that has ended the reason is found out; none is ever
- * killed or started for it. */
+/* After a restart: what an earlier instance noted in /run is compared with what is really there. A QEMU that
+ * lives is taken over, with the operation that was under way; of one that has ended the reason is found out;
+ * none is ever killed or started for it. */
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -25,12 +25,12 @@ static int read_document(int folder, const char *file, Json **ret) {
 static void load_end(Vm *vm, const Json *doc) {
         VmFailure failure = vm_failure_from_string(json_get_string(doc, "failure"));
 
-        (void) json_get_unsigned(doc, "started-at", &vm->started_at);
-        (void) json_get_unsigned(doc, "ended-at", &vm->state_changed_at);
-        (void) free_and_strdup(&vm->shutdown_reason, json_get_string(doc, "shutdown-reason"));
-        if ((int) failure > VM_FAILURE_NONE) {
+        (void)json_get_unsigned(doc, "started-at", &vm->started_at);
+        (void)json_get_unsigned(doc, "ended-at", &vm->state_changed_at);
+        (void)free_and_strdup(&vm->shutdown_reason, json_get_string(doc, "shutdown-reason"));
+        if ((int)failure > VM_FAILURE_NONE) {
                 vm->failure = failure;
-                (void) free_and_strdup(&vm->failure_message, json_get_string(doc, "message"));
+                (void)free_and_strdup(&vm->failure_message, json_get_string(doc, "message"));
         }
 }
 
@@ -38,9 +38,12 @@ static int identity_from(const Json *doc, ProcessIdentity *ret) {
         uint64_t shim, qemu, started;
 
         if (json_get_unsigned(doc, "shim-pid", &shim) < 0 || json_get_unsigned(doc, "qemu-pid", &qemu) < 0 ||
-                json_get_unsigned(doc, "shim-started", &started) < 0 || shim < 2 || shim > INT32_MAX || qemu > INT32_MAX)
+                        json_get_unsigned(doc, "shim-started", &started) < 0 || shim < 2 ||
+                        shim > INT32_MAX || qemu > INT32_MAX)
                 return -EBADMSG;
-        *ret = (ProcessIdentity) { .shim_pid = (pid_t) shim, .qemu_pid = (pid_t) qemu, .shim_started = started };
+        *ret = (ProcessIdentity){
+                .shim_pid = (pid_t)shim, .qemu_pid = (pid_t)qemu, .shim_started = started
+        };
         return 0;
 }
 
@@ -57,7 +60,8 @@ static void continue_operations(Vm *vm, const Json *doc) {
         else if (json_get_unsigned(doc, "stop-deadline", &deadline) >= 0 && deadline > 0)
                 r = vm_stop_continue(vm, deadline);
         if (r < 0)
-                log_at(LOG_WARNING, vm_name(vm), NULL, "Cannot go on with what was under way: %s", error_message(e));
+                log_at(LOG_WARNING, vm_name(vm), NULL, "Cannot go on with what was under way: %s",
+                                error_message(e));
 }
 
 static int attach(Vm *vm, const Json *doc, int folder, int monitor_fd) {
@@ -71,7 +75,8 @@ static int attach(Vm *vm, const Json *doc, int folder, int monitor_fd) {
                 safe_close(monitor_fd);
                 return r;
         }
-        r = process_attach(m->event, &id, vm->unit, monitor_fd, folder, &vm_process_handlers, vm, &vm->process);
+        r = process_attach(
+                        m->event, &id, vm->unit, monitor_fd, folder, &vm_process_handlers, vm, &vm->process);
         if (r < 0)
                 return r;
         r = systemd_watch_scope(m->systemd, vm->unit, &vm->scope_watch);
@@ -79,9 +84,9 @@ static int attach(Vm *vm, const Json *doc, int folder, int monitor_fd) {
                 return r;
         vm->kvm = json_get_boolean(doc, "kvm") == 1;
         vm->came_up = json_get_boolean(doc, "came-up") == 1;
-        (void) json_get_unsigned(doc, "started-at", &vm->started_at);
+        (void)json_get_unsigned(doc, "started-at", &vm->started_at);
         status = json_get_string(doc, "status");
-        (void) free_and_strdup(&vm->status, status);
+        (void)free_and_strdup(&vm->status, status);
         vm->announced = vm_state(vm);
         continue_operations(vm, doc);
         return 0;
@@ -91,7 +96,7 @@ void vm_attach(Vm *vm, int monitor_fd) {
         _cleanup_close_ int monitor = monitor_fd;
         _cleanup_free_ char *log = strf("%s/console.log", vm_name(vm));
         _cleanup_close_ int folder = openat(vm->manager->runtime_fd, vm_name(vm),
-                O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+                        O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         _cleanup_json_ Json *run = NULL, *end = NULL;
         int r;
 
@@ -99,7 +104,8 @@ void vm_attach(Vm *vm, int monitor_fd) {
         if (folder >= 0 && read_document(folder, "run.json", &run) >= 0) {
                 r = attach(vm, run, folder, TAKE_FD(monitor));
                 if (r < 0)
-                        log_at(LOG_ERR, vm_name(vm), NULL, "Cannot take over the running QEMU: %s", strerror(-r));
+                        log_at(LOG_ERR, vm_name(vm), NULL, "Cannot take over the running QEMU: %s",
+                                        strerror(-r));
         } else if (folder >= 0 && read_document(folder, "end.json", &end) >= 0)
                 load_end(vm, end);
         vm->announced = vm_state(vm);

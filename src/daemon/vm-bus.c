@@ -5,6 +5,7 @@
 #include "bus-util.h"
 #include "cgroup.h"
 #include "console-open.h"
+#include "job-bus.h"
 #include "util/fd-util.h"
 #include "util/log.h"
 #include "vm-bus.h"
@@ -18,7 +19,7 @@ char *vm_bus_path(const char *name) {
 }
 
 static int find(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
-        sd_bus_error *error) {
+                sd_bus_error *error) {
         _cleanup_free_ char *name = NULL;
         const BusFace *face = userdata;
         Vm *vm;
@@ -55,39 +56,39 @@ static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***re
         return 1;
 }
 
-static int get_state(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *m,
-        void *userdata, sd_bus_error *error) {
+static int get_state(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *m, void *userdata, sd_bus_error *error) {
         return sd_bus_message_append(m, "s", vm_state_to_string(vm_state(userdata)));
 }
 
-static int get_failure(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *m,
-        void *userdata, sd_bus_error *error) {
+static int get_failure(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const Vm *vm = userdata;
 
         return sd_bus_message_append(m, "s", vm_failure_to_string(vm->failure));
 }
 
-static int get_backend(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *m,
-        void *userdata, sd_bus_error *error) {
+static int get_backend(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *m, void *userdata, sd_bus_error *error) {
         return sd_bus_message_append(m, "s", "qemu");
 }
 
-static int get_spec(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *m,
-        void *userdata, sd_bus_error *error) {
+static int get_spec(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const Vm *vm = userdata;
 
         return bus_append_spec(m, &vm->record);
 }
 
-static int get_pid(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *m,
-        void *userdata, sd_bus_error *error) {
+static int get_pid(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const Vm *vm = userdata;
 
-        return sd_bus_message_append(m, "u", vm->process ? (uint32_t) process_qemu_pid(vm->process) : 0);
+        return sd_bus_message_append(m, "u", vm->process ? (uint32_t)process_qemu_pid(vm->process) : 0);
 }
 
 static int get_attached(sd_bus *bus, const char *path, const char *interface, const char *property,
-        sd_bus_message *m, void *userdata, sd_bus_error *error) {
+                sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const Vm *vm = userdata;
         const Qmp *q = vm->process ? process_monitor(vm->process) : NULL;
 
@@ -95,14 +96,14 @@ static int get_attached(sd_bus *bus, const char *path, const char *interface, co
 }
 
 static int get_accelerator(sd_bus *bus, const char *path, const char *interface, const char *property,
-        sd_bus_message *m, void *userdata, sd_bus_error *error) {
+                sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const Vm *vm = userdata;
 
         return sd_bus_message_append(m, "s", !vm->process ? "" : vm->kvm ? "kvm" : "tcg");
 }
 
 static int get_addresses(sd_bus *bus, const char *path, const char *interface, const char *property,
-        sd_bus_message *m, void *userdata, sd_bus_error *error) {
+                sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const Vm *vm = userdata;
 
         /* Behind user networking, the guest is reached at the host's loopback address. */
@@ -110,8 +111,8 @@ static int get_addresses(sd_bus *bus, const char *path, const char *interface, c
                                                           : sd_bus_message_append(m, "as", 0);
 }
 
-static int get_user(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *m,
-        void *userdata, sd_bus_error *error) {
+static int get_user(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const Vm *vm = userdata;
 
         return sd_bus_message_append(m, "s", vm->record.spec.user ?: "vm");
@@ -131,7 +132,8 @@ static bool is_up(const Vm *vm) {
         return vm->process != NULL;
 }
 static bool has_display(const Vm *vm) {
-        return vm->process && vm->record.spec.display == VM_DISPLAY_VNC && !streq(vm->record.machine, "microvm");
+        return vm->process && vm->record.spec.display == VM_DISPLAY_VNC &&
+                        !streq(vm->record.machine, "microvm");
 }
 
 static const struct {
@@ -149,8 +151,8 @@ static const struct {
         { "VNCSocket", "vnc.sock", true, has_display },
 };
 
-static int get_path(sd_bus *bus, const char *object, const char *interface, const char *property, sd_bus_message *m,
-        void *userdata, sd_bus_error *error) {
+static int get_path(sd_bus *bus, const char *object, const char *interface, const char *property,
+                sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const Vm *vm = userdata;
 
         for (size_t i = 0; i < ELEMENTSOF(path_table); i++) {
@@ -160,27 +162,28 @@ static int get_path(sd_bus *bus, const char *object, const char *interface, cons
                         continue;
                 if (path_table[i].is_there && !path_table[i].is_there(vm))
                         break;
-                path = path_table[i].runtime ? vm_runtime_path(vm, path_table[i].file) : vm_path(vm, path_table[i].file);
+                path = path_table[i].runtime ? vm_runtime_path(vm, path_table[i].file)
+                                             : vm_path(vm, path_table[i].file);
                 return path ? sd_bus_message_append(m, "s", path) : -ENOMEM;
         }
         return sd_bus_message_append(m, "s", "");
 }
 
-static int get_usage(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *m,
-        void *userdata, sd_bus_error *error) {
+static int get_usage(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const Vm *vm = userdata;
         CgroupUsage u = {};
 
         if (vm->process)
                 cgroup_usage(process_shim_pid(vm->process), &u);
         return sd_bus_message_append(m, "t",
-                streq(property, "CPUUsageNSec")            ? u.cpu_nsec
-                        : streq(property, "MemoryCurrent") ? u.memory_current
-                                                           : u.memory_peak);
+                        streq(property, "CPUUsageNSec")                    ? u.cpu_nsec
+                                        : streq(property, "MemoryCurrent") ? u.memory_current
+                                                                           : u.memory_peak);
 }
 
 static int get_warnings(sd_bus *bus, const char *path, const char *interface, const char *property,
-        sd_bus_message *m, void *userdata, sd_bus_error *error) {
+                sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const Vm *vm = userdata;
 
         return sd_bus_message_append_strv(m, vm->warnings);
@@ -279,7 +282,8 @@ static int read_log_options(sd_bus_message *m, uint32_t *ret_tail, bool *ret_fol
                 else
                         return error_set(reterr, ERROR_UNKNOWN_OPTION, "There is no option '%s'", key);
                 if (r < 0)
-                        return error_set(reterr, ERROR_INVALID_SPEC, "Option '%s' has a value of the wrong type", key);
+                        return error_set(reterr, ERROR_INVALID_SPEC,
+                                        "Option '%s' has a value of the wrong type", key);
                 r = sd_bus_message_exit_container(m);
         }
         *ret_follow = follow;
@@ -314,8 +318,6 @@ static int update(sd_bus_message *m, Vm *vm, SpecFlags allowed) {
                 files |= vm->record.files[i].path ? 1U << i : 0;
         if (r >= 0)
                 r = vm_spec_check(&spec, files, &e);
-        if (r >= 0)
-                r = vm_update_check(vm, &spec, &e);
         if (r >= 0) {
                 r = vm_update(vm, &spec, bus_reply_done, sd_bus_message_ref(m), &e);
                 if (r < 0)
@@ -331,7 +333,8 @@ static int method_update_spec(sd_bus_message *m, void *userdata, sd_bus_error *e
 
         if (!vm->process && !vm->start)
                 return update(m, vm, SPEC_UPDATE | SPEC_LIMIT);
-        (void) error_set(&e, ERROR_INVALID_STATE, "VM '%s' runs; only its limits can be changed now", vm_name(vm));
+        (void)error_set(&e, ERROR_INVALID_STATE, "VM '%s' runs; only its limits can be changed now",
+                        vm_name(vm));
         return bus_reply_error(m, e);
 }
 
@@ -343,9 +346,9 @@ static void on_raw_reply(void *userdata, int r, const char *text, const Error *e
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = userdata;
 
         if (r < 0)
-                (void) bus_reply_error(call, error);
+                (void)bus_reply_error(call, error);
         else
-                (void) sd_bus_reply_method_return(call, "s", text);
+                (void)sd_bus_reply_method_return(call, "s", text);
 }
 
 static int method_qmp(sd_bus_message *m, void *userdata, sd_bus_error *error) {
@@ -359,46 +362,46 @@ static int method_qmp(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         if (r < 0)
                 return r;
         if (!q)
-                r = error_set(&e, ERROR_INVALID_STATE, "There is no connection to QEMU: VM '%s' is %s", vm_name(vm),
-                        vm_state_to_string(vm_state(vm)));
+                r = error_set(&e, ERROR_INVALID_STATE, "There is no connection to QEMU: VM '%s' is %s",
+                                vm_name(vm), vm_state_to_string(vm_state(vm)));
         else {
                 r = qmp_call_raw(q, command, QMP_RAW_TIMEOUT, on_raw_reply, sd_bus_message_ref(m), NULL, &e);
                 if (r < 0)
                         sd_bus_message_unref(m);
         }
         if (r < 0 && !e)
-                (void) error_set_errno(&e, r, "QEMU cannot be asked");
+                (void)error_set_errno(&e, r, "QEMU cannot be asked");
         return r < 0 ? bus_reply_error(m, e) : 1;
 }
 
-#define CONST_STRING(name, field)                                                                            \
+#define CONST_STRING(name, field) \
         SD_BUS_PROPERTY(name, "s", NULL, offsetof(Vm, field), SD_BUS_VTABLE_PROPERTY_CONST)
 #define CONST_GET(name, type, get) SD_BUS_PROPERTY(name, type, get, 0, SD_BUS_VTABLE_PROPERTY_CONST)
 #define CHANGING(name, type, get) SD_BUS_PROPERTY(name, type, get, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE)
-#define CHANGING_FIELD(name, type, field)                                                                    \
+#define CHANGING_FIELD(name, type, field) \
         SD_BUS_PROPERTY(name, type, NULL, offsetof(Vm, field), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE)
 
 static const sd_bus_vtable vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD_WITH_ARGS("Start", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_start,
-                SD_BUS_VTABLE_UNPRIVILEGED),
+                        SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Stop", SD_BUS_ARGS("t", timeout_usec), SD_BUS_RESULT("o", job), method_stop,
-                SD_BUS_VTABLE_UNPRIVILEGED),
+                        SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("Kill", NULL, NULL, method_kill, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("Reset", NULL, NULL, method_reset, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("Suspend", NULL, NULL, method_suspend, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("Resume", NULL, NULL, method_resume, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("Destroy", NULL, NULL, method_destroy, SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("OpenConsole", SD_BUS_NO_ARGS, SD_BUS_RESULT("h", console), method_open_console,
-                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("OpenConsole", SD_BUS_NO_ARGS, SD_BUS_RESULT("h", console),
+                        method_open_console, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("OpenConsoleLog", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("h", log),
-                method_open_console_log, SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("UpdateSpec", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_update_spec,
-                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("SetLimits", SD_BUS_ARGS("a{sv}", limits), SD_BUS_NO_RESULT, method_set_limits,
-                SD_BUS_VTABLE_UNPRIVILEGED),
+                        method_open_console_log, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("UpdateSpec", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT,
+                        method_update_spec, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("SetLimits", SD_BUS_ARGS("a{sv}", limits), SD_BUS_NO_RESULT,
+                        method_set_limits, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Qmp", SD_BUS_ARGS("s", command), SD_BUS_RESULT("s", reply), method_qmp,
-                SD_BUS_VTABLE_UNPRIVILEGED),
+                        SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_SIGNAL_WITH_ARGS("Event", SD_BUS_ARGS("s", event, "a{sv}", details), 0),
 
         CONST_STRING("Name", record.name),
@@ -479,10 +482,10 @@ void vm_bus_changed(Manager *m, Vm *vm, VmChange what) {
 
         for (size_t i = 0; i < ELEMENTSOF(change_table); i++)
                 if (change_table[i].change & what)
-                        names[n++] = (char *) change_table[i].property;
+                        names[n++] = (char *)change_table[i].property;
         names[n] = NULL;
         if (path && n > 0)
-                (void) sd_bus_emit_properties_changed_strv(m->bus, path, "org.vmctl1.VM", names);
+                (void)sd_bus_emit_properties_changed_strv(m->bus, path, "org.vmctl1.VM", names);
 }
 
 static int append_event(sd_bus_message *s, const VmEvent *event) {

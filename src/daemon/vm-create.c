@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Create: all files are made in the folder ".new-NAME" by vmctl-prepare, which alone touches what the client gave;
- * then vm.json is written and the folder gets its name. Whatever dies before that leaves only a folder that the next
- * start-up removes. */
+/* Create: all files are made in the folder ".new-NAME" by vmctl-prepare, which alone touches what the client
+ * gave; then vm.json is written and the folder gets its name. Whatever dies before that leaves only a folder
+ * that the next start-up removes. */
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,7 +16,8 @@
 #include "util/log.h"
 #include "vm.h"
 
-#define PREPARE_TIMEOUT (60 * USEC_PER_SEC) /* 15 ms; a client's file may lie on a slow network file system */
+#define PREPARE_TIMEOUT \
+        (60 * USEC_PER_SEC) /* 15 ms; a client's file may lie on a slow network file system */
 #define COMMIT_TIMEOUT (30 * USEC_PER_SEC)
 #define DISK_GRANULE 512
 
@@ -38,12 +39,12 @@ struct VmCreate {
         Vm *vm; /* borrowed */
         CreateStep step;
         Waiters *waiters;
-        int files[_VM_FILE_MAX];      /* owned */
-        int outputs[_OUTPUT_MAX];     /* owned */
+        int files[_VM_FILE_MAX];  /* owned */
+        int outputs[_OUTPUT_MAX]; /* owned */
         int folder_fd;
-        char *folder;                 /* ".new-NAME", while it must be removed if we fail */
+        char *folder; /* ".new-NAME", while it must be removed if we fail */
         Task *task;
-        char *text;                   /* of vm.json */
+        char *text; /* of vm.json */
         size_t len;
 };
 
@@ -58,7 +59,7 @@ VmCreate *vm_create_free(VmCreate *c) {
                 safe_close(c->outputs[i]);
         safe_close(c->folder_fd);
         if (c->folder)
-                (void) remove_tree_at(c->vm->manager->vms_fd, c->folder);
+                (void)remove_tree_at(c->vm->manager->vms_fd, c->folder);
         free(c->folder);
         free(c->text);
         free(c->waiters);
@@ -82,7 +83,7 @@ static void fail(VmCreate *c, const Error *error) {
 static void fail_errno(VmCreate *c, int r, const char *what) {
         _cleanup_error_ Error *e = NULL;
 
-        (void) error_set_errno(&e, r, "Cannot create VM '%s': %s", vm_name(c->vm), what);
+        (void)error_set_errno(&e, r, "Cannot create VM '%s': %s", vm_name(c->vm), what);
         fail(c, e);
 }
 
@@ -115,7 +116,7 @@ static void succeed(VmCreate *c) {
 void vm_create_cancel(Vm *vm) {
         _cleanup_error_ Error *e = NULL;
 
-        (void) error_set(&e, ERROR_CANCELED, "VM '%s' was destroyed while it was made", vm_name(vm));
+        (void)error_set(&e, ERROR_CANCELED, "VM '%s' was destroyed while it was made", vm_name(vm));
         fail(vm->create, e);
 }
 
@@ -124,7 +125,8 @@ static int commit(void *argument) {
         Manager *m = c->vm->manager;
 
         if (write_file_at(c->folder_fd, "vm.json", c->text, c->len, 0600, WRITE_FILE_SYNC) < 0 ||
-                renameat(m->vms_fd, c->folder, m->vms_fd, vm_name(c->vm)) < 0 || fsync(m->vms_fd) < 0)
+                        renameat(m->vms_fd, c->folder, m->vms_fd, vm_name(c->vm)) < 0 ||
+                        fsync(m->vms_fd) < 0)
                 return MIN(errno, 254);
         return 0;
 }
@@ -156,11 +158,12 @@ static int take_back_files(VmCreate *c) {
 
 /* ssh adds the guest's host key to this file of the owner's. */
 static int make_known_hosts(VmCreate *c) {
-        _cleanup_close_ int fd = openat(c->folder_fd, "known_hosts", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        _cleanup_close_ int fd = openat(c->folder_fd, "known_hosts",
+                        O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 
         if (fd < 0)
                 return -errno;
-        return geteuid() == 0 && fchown(fd, c->vm->record.owner, (gid_t) -1) < 0 ? -errno : 0;
+        return geteuid() == 0 && fchown(fd, c->vm->record.owner, (gid_t)-1) < 0 ? -errno : 0;
 }
 
 static int read_file_reply(const Json *object, FileRef *ret) {
@@ -197,8 +200,8 @@ static void on_prepared(void *userdata, int status, const char *output, size_t l
 
         c->task = task_free(c->task);
         if (status == -ETIMEDOUT) {
-                (void) error_set(&e, ERROR_TIMEOUT, "The files given for VM '%s' could not be read within 60 s",
-                        vm_name(c->vm));
+                (void)error_set(&e, ERROR_TIMEOUT,
+                                "The files given for VM '%s' could not be read within 60 s", vm_name(c->vm));
                 fail(c, e);
                 return;
         }
@@ -206,7 +209,7 @@ static void on_prepared(void *userdata, int status, const char *output, size_t l
         name = json_get_string(reply, "error");
         message = json_get_string(reply, "message");
         if (name && message) {
-                (void) error_set(&e, error_code_from_name(name), "%s", message);
+                (void)error_set(&e, error_code_from_name(name), "%s", message);
                 fail(c, e);
                 return;
         }
@@ -249,10 +252,10 @@ static int make_outputs(VmCreate *c) {
                 if (!wanted[i])
                         continue;
                 c->outputs[i] = openat(c->folder_fd, output_table[i].file,
-                        O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+                                O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
                 if (c->outputs[i] < 0)
                         return -errno;
-                if (m->config.uid_count > 0 && fchown(c->outputs[i], rec->uid, (gid_t) -1) < 0)
+                if (m->config.uid_count > 0 && fchown(c->outputs[i], rec->uid, (gid_t)-1) < 0)
                         return -errno;
         }
         return 0;
@@ -292,12 +295,12 @@ typedef struct Arguments {
 } Arguments;
 
 static int add_file(Arguments *a, const char *name, int fd) {
-        int target = 3 + (int) a->n;
+        int target = 3 + (int)a->n;
         int r;
 
         if (fd < 0)
                 return 0;
-        a->fds[a->n++] = (ChildFd) { fd, target };
+        a->fds[a->n++] = (ChildFd){ fd, target };
         r = strv_extend(&a->argv, name);
         return r < 0 ? r : strv_extendf(&a->argv, "%i", target);
 }
@@ -316,11 +319,11 @@ static int make_arguments(VmCreate *c, int vars_template, Arguments *a) {
         if (r >= 0 && m->config.uid_count > 0) {
                 r = strv_extend(&a->argv, "--uid");
                 if (r >= 0)
-                        r = strv_extendf(&a->argv, "%u", (unsigned) c->vm->record.uid);
+                        r = strv_extendf(&a->argv, "%u", (unsigned)c->vm->record.uid);
                 if (r >= 0)
                         r = strv_extend(&a->argv, "--gid");
                 if (r >= 0)
-                        r = strv_extendf(&a->argv, "%u", (unsigned) c->vm->record.uid);
+                        r = strv_extendf(&a->argv, "%u", (unsigned)c->vm->record.uid);
         }
         for (int i = 0; r >= 0 && i < _VM_FILE_MAX; i++)
                 r = add_file(a, inputs[i], c->files[i]);
@@ -339,9 +342,12 @@ static int run_prepare(VmCreate *c, int vars_template) {
         if (r >= 0)
                 r = make_arguments(c, vars_template, &a);
         if (r >= 0) {
-                const ChildSpec spec = { .argv = a.argv, .fds = a.fds, .n_fds = a.n, .flags = CHILD_NEW_SESSION };
+                const ChildSpec spec = {
+                        .argv = a.argv, .fds = a.fds, .n_fds = a.n, .flags = CHILD_NEW_SESSION
+                };
 
-                r = task_run(c->vm->manager->event, &spec, request, len, PREPARE_TIMEOUT, on_prepared, c, &c->task);
+                r = task_run(c->vm->manager->event, &spec, request, len, PREPARE_TIMEOUT, on_prepared, c,
+                                &c->task);
         }
         strv_free(a.argv);
         return r;
@@ -362,7 +368,8 @@ static void prepare(VmCreate *c) {
                 const char *reason;
 
                 if (!host_has_kvm(h, &reason))
-                        r = error_set(&e, ERROR_ACCELERATOR_UNAVAILABLE, "KVM does not work on this host: %s", reason);
+                        r = error_set(&e, ERROR_ACCELERATOR_UNAVAILABLE,
+                                        "KVM does not work on this host: %s", reason);
         }
         if (r >= 0 && rec->spec.firmware == VM_FIRMWARE_UEFI) {
                 r = host_uefi(h, &code, &vars, &e);
@@ -409,10 +416,10 @@ static int hand_out(Manager *m, VmRecord *rec, const int *files, Error **reterr)
         int r;
 
         clock_gettime(CLOCK_REALTIME, &ts);
-        rec->created = (uint64_t) ts.tv_sec * USEC_PER_SEC + (uint64_t) ts.tv_nsec / NSEC_PER_USEC;
+        rec->created = (uint64_t)ts.tv_sec * USEC_PER_SEC + (uint64_t)ts.tv_nsec / NSEC_PER_USEC;
         rec->seed = vm_spec_has(&rec->spec, "cloud-init")
-                ? rec->spec.cloud_init
-                : (image && !kernel) || rec->spec.ssh_key || files[VM_FILE_USER_DATA] >= 0;
+                        ? rec->spec.cloud_init
+                        : (image && !kernel) || rec->spec.ssh_key || files[VM_FILE_USER_DATA] >= 0;
         rec->spec.cloud_init = rec->seed;
         rec->generated_key = rec->seed && !rec->spec.ssh_key && files[VM_FILE_USER_DATA] < 0;
         if (!vm_spec_has(&rec->spec, "console-log-max"))
@@ -446,8 +453,8 @@ static int check(Manager *m, const VmRecord *rec, const int *files, Error **rete
         return vm_spec_check(&rec->spec, given, reterr);
 }
 
-int vm_create(Manager *manager, VmRecord *record, const int files[static _VM_FILE_MAX], waiter_t done, void *userdata,
-        Error **reterr) {
+int vm_create(Manager *manager, VmRecord *record, const int files[static _VM_FILE_MAX], waiter_t done,
+                void *userdata, Error **reterr) {
         VmCreate *c;
         Vm *vm;
         int r;
@@ -467,7 +474,7 @@ int vm_create(Manager *manager, VmRecord *record, const int files[static _VM_FIL
                 vm_free(vm);
                 return error_set_errno(reterr, -ENOMEM, "Cannot create a VM");
         }
-        *c = (VmCreate) { .vm = vm, .folder_fd = -EBADF };
+        *c = (VmCreate){ .vm = vm, .folder_fd = -EBADF };
         for (int i = 0; i < _OUTPUT_MAX; i++)
                 c->outputs[i] = -EBADF;
         for (int i = 0; i < _VM_FILE_MAX; i++)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Remove: the process is ended, the folder loses its name in one rename, the VM leaves the index, and a child deletes
- * the files. What is interrupted goes on at the next start-up: before the rename from run.json, after it because
- * folders of that name are swept. */
+/* Remove: the process is ended, the folder loses its name in one rename, the VM leaves the index, and a
+ * child deletes the files. What is interrupted goes on at the next start-up: before the rename from
+ * run.json, after it because folders of that name are swept. */
 #include <fcntl.h>
 #include <stdio.h>
 
@@ -11,7 +11,8 @@
 #include "util/log.h"
 #include "vm.h"
 
-#define DELETE_TIMEOUT (10 * 60 * USEC_PER_SEC) /* large files on a slow disk; the next start-up would finish it */
+#define DELETE_TIMEOUT \
+        (10 * 60 * USEC_PER_SEC) /* large files on a slow disk; the next start-up would finish it */
 
 struct VmRemoval {
         Vm *vm; /* borrowed; NULL once it has left the index */
@@ -52,8 +53,10 @@ static void on_deleted(void *userdata, int status, const char *output, size_t le
         int r = 0;
 
         if (status != 0)
-                r = error_set(&e, ERROR_IO, "Some files of VM '%s' could not be deleted; the service tries again when it starts",
-                        removal->name);
+                r = error_set(&e, ERROR_IO,
+                                "Some files of VM '%s' could not be deleted; the service tries again when "
+                                "it starts",
+                                removal->name);
         finish(removal, r, e);
 }
 
@@ -61,7 +64,7 @@ static void fail(VmRemoval *removal, int error, const char *what) {
         _cleanup_error_ Error *e = NULL;
         Vm *vm = removal->vm;
 
-        (void) error_set_errno(&e, error, "Cannot %s of VM '%s'", what, removal->name);
+        (void)error_set_errno(&e, error, "Cannot %s of VM '%s'", what, removal->name);
         vm->removal = NULL;
         vm_changed(vm, 0);
         finish(removal, error, e);
@@ -79,7 +82,8 @@ static void on_gone(void *userdata, int error, const Error *unused) {
         }
         r = remove_tree_at(m->runtime_fd, vm_name(vm));
         if (r < 0)
-                log_warning_errno(r, "Cannot remove the runtime folder of VM '%s', ignoring: %m", vm_name(vm));
+                log_warning_errno(
+                                r, "Cannot remove the runtime folder of VM '%s', ignoring: %m", vm_name(vm));
         removal->vm = NULL;
         vm->removal = NULL;
         manager_remove_vm(m, vm);
@@ -100,12 +104,13 @@ int vm_remove(Vm *vm, waiter_t done, void *userdata, Error **reterr) {
         }
         if (vm->removal) {
                 r = waiters_add(&vm->removal->waiters, done, userdata);
-                return r < 0 ? error_set_errno(reterr, r, "Cannot wait for the end of VM '%s'", vm_name(vm)) : 0;
+                return r < 0 ? error_set_errno(reterr, r, "Cannot wait for the end of VM '%s'", vm_name(vm))
+                             : 0;
         }
         removal = malloc(sizeof(VmRemoval));
         if (!removal)
                 return error_set_errno(reterr, -ENOMEM, "Cannot destroy VM '%s'", vm_name(vm));
-        *removal = (VmRemoval) {
+        *removal = (VmRemoval){
                 .vm = vm,
                 .manager = vm->manager,
                 /* the UUID: a VM of the same name may be destroyed again before this one's files are gone */

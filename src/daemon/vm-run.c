@@ -28,25 +28,25 @@ static const char *word(const Json *data, const char *key) {
 }
 
 static VmEventField text(const char *key, const char *value) {
-        return (VmEventField) { .key = key, .string = value };
+        return (VmEventField){ .key = key, .string = value };
 }
 static VmEventField flag(const char *key, bool value) {
-        return (VmEventField) { .key = key, .boolean = value };
+        return (VmEventField){ .key = key, .boolean = value };
 }
 static const VmEventField none;
 
 static void on_shutdown(Vm *vm, const Json *data) {
-        (void) free_and_strdup(&vm->shutdown_reason, word(data, "reason"));
+        (void)free_and_strdup(&vm->shutdown_reason, word(data, "reason"));
         vm_changed(vm, VM_CHANGE_COUNTERS);
-        tell(vm, "shutdown", flag("guest", json_get_boolean(data, "guest") == 1), text("reason", word(data, "reason")),
-                none, none);
+        tell(vm, "shutdown", flag("guest", json_get_boolean(data, "guest") == 1),
+                        text("reason", word(data, "reason")), none, none);
 }
 
 static void on_reset(Vm *vm, const Json *data) {
         vm->resets++;
         vm_changed(vm, VM_CHANGE_COUNTERS);
-        tell(vm, "reset", flag("guest", json_get_boolean(data, "guest") == 1), text("reason", word(data, "reason")),
-                none, none);
+        tell(vm, "reset", flag("guest", json_get_boolean(data, "guest") == 1),
+                        text("reason", word(data, "reason")), none, none);
 }
 
 static void on_panicked(Vm *vm, const Json *data) {
@@ -63,16 +63,20 @@ static void on_io_error(Vm *vm, const Json *data) {
 
         vm->io_errors++;
         if (nospace)
-                (void) vm_warn(vm, "The host's disk is full: the guest was paused; free some space, then resume it");
+                (void)vm_warn(vm,
+                                "The host's disk is full: the guest was paused; free some space, then "
+                                "resume it");
         else
-                (void) vm_warn(vm, "Device '%s' had an I/O error (%s)", word(data, "node-name"), word(data, "operation"));
+                (void)vm_warn(vm, "Device '%s' had an I/O error (%s)", word(data, "node-name"),
+                                word(data, "operation"));
         vm_changed(vm, VM_CHANGE_COUNTERS);
-        tell(vm, "io-error", text("device", word(data, "node-name")), text("operation", word(data, "operation")),
-                text("action", word(data, "action")), text("reason", nospace ? "nospace" : "other"));
+        tell(vm, "io-error", text("device", word(data, "node-name")),
+                        text("operation", word(data, "operation")), text("action", word(data, "action")),
+                        text("reason", nospace ? "nospace" : "other"));
 }
 
 static void on_watchdog(Vm *vm, const Json *data) {
-        (void) vm_warn(vm, "The guest's watchdog expired (%s)", word(data, "action"));
+        (void)vm_warn(vm, "The guest's watchdog expired (%s)", word(data, "action"));
         tell(vm, "watchdog", text("action", word(data, "action")), none, none, none);
 }
 
@@ -101,7 +105,7 @@ static void on_powerdown(Vm *vm, const Json *data) {
 }
 
 static void on_memory_failure(Vm *vm, const Json *data) {
-        (void) vm_warn(vm, "The host reported a memory error (%s)", word(data, "action"));
+        (void)vm_warn(vm, "The host reported a memory error (%s)", word(data, "action"));
         tell(vm, "memory-failure", text("action", word(data, "action")), none, none, none);
 }
 
@@ -131,7 +135,8 @@ static void on_event(Process *p, const char *name, const Json *data, void *userd
                 }
 }
 
-/* QEMU stays, with all vCPUs stopped for good, when the accelerator fails: nobody can do anything with it. */
+/* QEMU stays, with all vCPUs stopped for good, when the accelerator fails: nobody can do anything with it.
+ */
 static void fail_internally(Vm *vm) {
         vm->internal_error = true;
         tell(vm, "internal-error", none, none, none, none);
@@ -141,7 +146,7 @@ static void fail_internally(Vm *vm) {
 void vm_note_status(Vm *vm, const char *status) {
         if (streq_ptr(vm->status, status))
                 return;
-        (void) free_and_strdup(&vm->status, status);
+        (void)free_and_strdup(&vm->status, status);
         vm_changed(vm, VM_CHANGE_QMP);
         if (streq(status, "internal-error"))
                 fail_internally(vm);
@@ -161,7 +166,8 @@ static void on_queried(void *userdata, int r, const Json *result, const Error *e
 
 void vm_query_status(Vm *vm) {
         if (process_monitor(vm->process))
-                (void) qmp_call(process_monitor(vm->process), "query-status", NULL, QUERY_TIMEOUT, on_queried, vm, NULL);
+                (void)qmp_call(process_monitor(vm->process), "query-status", NULL, QUERY_TIMEOUT, on_queried,
+                                vm, NULL);
 }
 
 static void on_executed(Process *p, void *userdata) {
@@ -200,7 +206,7 @@ static void on_lost(Process *p, const Error *error, void *userdata) {
         if (vm->start)
                 vm_start_fail(vm->start, error);
         else
-                (void) vm_warn(vm, "The connection to QEMU is lost: %s", error_message(error));
+                (void)vm_warn(vm, "The connection to QEMU is lost: %s", error_message(error));
 }
 
 char *vm_last_words(const Vm *vm) {
@@ -212,7 +218,7 @@ char *vm_last_words(const Vm *vm) {
         while (len > 0 && (log[len - 1] == '\n' || log[len - 1] == '\r'))
                 log[--len] = '\0';
         /* QEMU says what is wrong in its last line; what comes before is warnings. */
-        start = len > 0 ? (size_t) ((char *) (memrchr(log, '\n', len) ?: log - 1) + 1 - log) : 0;
+        start = len > 0 ? (size_t)((char *)(memrchr(log, '\n', len) ?: log - 1) + 1 - log) : 0;
         shown = string_escape(log + start, len - start, LAST_WORDS_MAX);
         if (isempty(shown))
                 return NULL;
@@ -225,18 +231,22 @@ static void conclude(Vm *vm, const ProcessEnd *end) {
         const char *said = words ?: "it said nothing";
 
         if (vm->panicked)
-                vm_set_failure(vm, VM_FAILURE_GUEST_PANIC, "The guest's kernel panicked; see its console log");
+                vm_set_failure(vm, VM_FAILURE_GUEST_PANIC,
+                                "The guest's kernel panicked; see its console log");
         else if (vm->internal_error)
                 vm_set_failure(vm, VM_FAILURE_INTERNAL_ERROR,
-                        "The accelerator could not go on with the guest (QEMU's run state internal-error)");
+                                "The accelerator could not go on with the guest (QEMU's run state "
+                                "internal-error)");
         else if (end->oom)
-                vm_set_failure(vm, VM_FAILURE_OOM, "The VM needed more memory than its memory-max and was killed");
+                vm_set_failure(vm, VM_FAILURE_OOM,
+                                "The VM needed more memory than its memory-max and was killed");
         else if (vm->ending || (end->known && !end->signaled && end->code == 0))
                 vm_set_failure(vm, VM_FAILURE_NONE, NULL);
         else if (!end->known)
                 vm_set_failure(vm, VM_FAILURE_SIGNAL, "QEMU and its shim ended without a record");
         else if (end->signaled) {
-                message = strf("QEMU was killed by signal %i (%s): %s", end->code, sigdescr_np(end->code) ?: "unknown", said);
+                message = strf("QEMU was killed by signal %i (%s): %s", end->code,
+                                sigdescr_np(end->code) ?: "unknown", said);
                 vm_set_failure(vm, VM_FAILURE_SIGNAL, message);
         } else {
                 message = strf("QEMU exited with status %i: %s", end->code, said);
@@ -280,7 +290,7 @@ static int on_linger(sd_event_source *s, uint64_t usec, void *userdata) {
         Vm *vm = userdata;
 
         vm->linger = sd_event_source_disable_unref(vm->linger);
-        (void) systemd_kill_scope(vm->manager->systemd, vm->unit);
+        (void)systemd_kill_scope(vm->manager->systemd, vm->unit);
         return 0;
 }
 
@@ -298,8 +308,8 @@ void vm_end_process(Vm *vm) {
         if (r < 0 && r != -ESRCH)
                 log_warning_errno(r, "Cannot kill QEMU of VM '%s': %m", vm_name(vm));
         if (!vm->linger)
-                (void) sd_event_add_time_relative(vm->manager->event, &vm->linger, CLOCK_MONOTONIC, LINGER_TIMEOUT, 0,
-                        on_linger, vm);
+                (void)sd_event_add_time_relative(vm->manager->event, &vm->linger, CLOCK_MONOTONIC,
+                                LINGER_TIMEOUT, 0, on_linger, vm);
 }
 
 void vm_scope_removed(Vm *vm) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What of a VM is on disk: vm.json (durable, written by a child because fsync() takes its time), and, for this boot
- * only, run.json while a QEMU runs and end.json of how it ended. */
+/* What of a VM is on disk: vm.json (durable, written by a child because fsync() takes its time), and, for
+ * this boot only, run.json while a QEMU runs and end.json of how it ended. */
 #include <fcntl.h>
+#include <inttypes.h>
 #include <unistd.h>
 
 #include "manager.h"
@@ -52,7 +53,8 @@ static void on_written(void *userdata, int status, const char *output, size_t le
 
         s->task = task_free(s->task);
         if (status != 0)
-                r = error_set(&e, ERROR_IO, "The definition of VM '%s' could not be written to disk", vm_name(vm));
+                r = error_set(&e, ERROR_IO, "The definition of VM '%s' could not be written to disk",
+                                vm_name(vm));
         if (r < 0)
                 log_at(LOG_ERR, vm_name(vm), NULL, "%s", error_message(e));
         waiters = TAKE_PTR(s->waiters);
@@ -60,7 +62,8 @@ static void on_written(void *userdata, int status, const char *output, size_t le
                 s->again = false;
                 s->waiters = TAKE_PTR(s->next);
                 if (begin(s) < 0)
-                        log_at(LOG_ERR, vm_name(vm), NULL, "The last change of the definition could not be written");
+                        log_at(LOG_ERR, vm_name(vm), NULL,
+                                        "The last change of the definition could not be written");
         } else
                 vm->save = vm_save_free(s);
         waiters_fire(&waiters, r, e);
@@ -71,7 +74,8 @@ static int begin(VmSave *s) {
 
         free(TAKE_PTR(s->text));
         s->folder_fd = safe_close(s->folder_fd);
-        s->folder_fd = openat(s->vm->manager->vms_fd, vm_name(s->vm), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        s->folder_fd = openat(s->vm->manager->vms_fd, vm_name(s->vm),
+                        O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         if (s->folder_fd < 0)
                 return -errno;
         r = vm_record_format(&s->vm->record, &s->text, &s->len);
@@ -91,7 +95,7 @@ int vm_save(Vm *vm, waiter_t done, void *userdata) {
         s = malloc(sizeof(VmSave));
         if (!s)
                 return -ENOMEM;
-        *s = (VmSave) { .vm = vm, .folder_fd = -EBADF };
+        *s = (VmSave){ .vm = vm, .folder_fd = -EBADF };
         r = waiters_add(&s->waiters, done, userdata);
         if (r >= 0)
                 r = begin(s);
@@ -106,7 +110,7 @@ int vm_save(Vm *vm, waiter_t done, void *userdata) {
 /* /run is a tmpfs: writing there does not wait for a disk. */
 static void write_runtime(Vm *vm, const char *file, JsonWriter *w) {
         _cleanup_close_ int folder = openat(vm->manager->runtime_fd, vm_name(vm),
-                O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+                        O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         _cleanup_free_ char *text = NULL;
         size_t len;
         int r;
@@ -115,7 +119,8 @@ static void write_runtime(Vm *vm, const char *file, JsonWriter *w) {
         if (r >= 0)
                 r = write_file_at(folder, file, text, len, 0600, 0);
         if (r < 0 && r != -ENOENT)
-                log_warning_errno(r, "Cannot note the state of VM '%s' in '%s', ignoring: %m", vm_name(vm), file);
+                log_warning_errno(r, "Cannot note the state of VM '%s' in '%s', ignoring: %m", vm_name(vm),
+                                file);
 }
 
 void vm_save_run_state(Vm *vm) {
@@ -126,9 +131,9 @@ void vm_save_run_state(Vm *vm) {
                 return;
         process_identity(vm->process, &id);
         json_write_object(w);
-        json_put_unsigned(w, "shim-pid", (uint64_t) id.shim_pid);
+        json_put_unsigned(w, "shim-pid", (uint64_t)id.shim_pid);
         json_put_unsigned(w, "shim-started", id.shim_started);
-        json_put_unsigned(w, "qemu-pid", (uint64_t) id.qemu_pid);
+        json_put_unsigned(w, "qemu-pid", (uint64_t)id.qemu_pid);
         json_put_unsigned(w, "started-at", vm->started_at);
         json_put_boolean(w, "kvm", vm->kvm);
         json_put_boolean(w, "came-up", vm->came_up);
@@ -155,10 +160,11 @@ void vm_save_end(Vm *vm) {
         json_write_end(w);
         write_runtime(vm, "end.json", w);
         if (run)
-                (void) unlinkat(vm->manager->runtime_fd, run, 0);
+                (void)unlinkat(vm->manager->runtime_fd, run, 0);
 }
 
-/* A change of limits of a running VM counts when PID 1 has taken it and it is on disk. The VM may be gone by then. */
+/* A change of limits of a running VM counts when PID 1 has taken it and it is on disk. The VM may be gone by
+ * then. */
 typedef struct LimitsChange {
         Manager *manager; /* borrowed */
         char *vm;
@@ -188,7 +194,7 @@ static void on_limits(void *userdata, int r, const Error *error) {
                 r = vm_save(vm, c->done, c->userdata);
                 if (r >= 0)
                         return;
-                (void) error_set_errno(&e, r, "Cannot write the definition of VM '%s'", c->vm);
+                (void)error_set_errno(&e, r, "Cannot write the definition of VM '%s'", c->vm);
         }
         if (c->done)
                 c->done(c->userdata, r, e ?: error);
@@ -201,7 +207,9 @@ static int change_live_limits(Vm *vm, waiter_t done, void *userdata) {
 
         if (!c)
                 return -ENOMEM;
-        *c = (LimitsChange) { .manager = vm->manager, .vm = strdup(vm_name(vm)), .done = done, .userdata = userdata };
+        *c = (LimitsChange){
+                .manager = vm->manager, .vm = strdup(vm_name(vm)), .done = done, .userdata = userdata
+        };
         if (!c->vm)
                 return -ENOMEM;
         r = systemd_set_limits(vm->manager->systemd, vm->unit, &limits, on_limits, c, &c->job);
@@ -211,13 +219,33 @@ static int change_live_limits(Vm *vm, waiter_t done, void *userdata) {
         return 0;
 }
 
+/* What the new definition needs beyond itself. */
+static int fit_record(Vm *vm, const VmSpec *spec, Error **reterr) {
+        VmRecord *rec = &vm->record;
+
+        if (spec->disk != rec->spec.disk && spec->disk > 0 && rec->disk_size == 0)
+                return error_set(reterr, ERROR_INVALID_SPEC, "VM '%s' has no disk that could grow",
+                                vm_name(vm));
+        if (spec->disk != rec->spec.disk && spec->disk < rec->disk_size)
+                return error_set(reterr, ERROR_INVALID_SPEC,
+                                "disk %" PRIu64 " is smaller than the disk is now, %" PRIu64
+                                "; it can only grow",
+                                spec->disk, rec->disk_size);
+        if (spec->network == VM_NETWORK_USER && rec->ssh_port == 0)
+                return manager_reassign_port(vm->manager, vm, reterr);
+        return 0;
+}
+
 int vm_update(Vm *vm, VmSpec *spec, waiter_t done, void *userdata, Error **reterr) {
         VmSpec old;
         int r;
 
         if (vm->create || vm->removal)
-                return error_set(reterr, ERROR_INVALID_STATE, "VM '%s' cannot be changed while it is %s", vm_name(vm),
-                        vm_state_to_string(vm_state(vm)));
+                return error_set(reterr, ERROR_INVALID_STATE, "VM '%s' cannot be changed while it is %s",
+                                vm_name(vm), vm_state_to_string(vm_state(vm)));
+        r = fit_record(vm, spec, reterr);
+        if (r < 0)
+                return r;
         old = vm->record.spec;
         vm->record.spec = *spec;
         r = vm->process ? change_live_limits(vm, done, userdata) : vm_save(vm, done, userdata);
@@ -226,7 +254,7 @@ int vm_update(Vm *vm, VmSpec *spec, waiter_t done, void *userdata, Error **reter
                 return error_set_errno(reterr, r, "Cannot change VM '%s'", vm_name(vm));
         }
         vm_spec_done(&old);
-        *spec = (VmSpec) {};
+        *spec = (VmSpec){};
         vm_changed(vm, VM_CHANGE_SPEC);
         return 0;
 }

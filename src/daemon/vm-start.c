@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Start: the host is known, the scope's name is free, the shim is held, the scope is around it, QEMU is executed,
- * its monitor answers, it says that it runs. Each callback stores what it got and calls step(). */
+/* Start: the host is known, the scope's name is free, the shim is held, the scope is around it, QEMU is
+ * executed, its monitor answers, it says that it runs. Each callback stores what it got and calls step(). */
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
@@ -12,7 +12,8 @@
 #include "util/log.h"
 #include "vm.h"
 
-/* Below the 25 s after which a D-Bus client gives up by default, so that it gets our answer. QEMU needs 30 ms. */
+/* Below the 25 s after which a D-Bus client gives up by default, so that it gets our answer. QEMU needs 30
+ * ms. */
 #define START_TIMEOUT (20 * USEC_PER_SEC)
 
 typedef enum StartStep {
@@ -86,7 +87,7 @@ void vm_start_fail(VmStart *s, const Error *error) {
 static void fail(VmStart *s, int r, const char *what) {
         _cleanup_error_ Error *e = NULL;
 
-        (void) error_set_errno(&e, r, "%s", what);
+        (void)error_set_errno(&e, r, "%s", what);
         vm_start_fail(s, e);
 }
 
@@ -99,10 +100,13 @@ void vm_start_process_ended(VmStart *s, const ProcessEnd *end) {
 
                 error_free(s->error);
                 s->error = NULL;
-                (void) error_set(&s->error, ERROR_QEMU_FAILED, "QEMU ended while it started (%s %i): %s",
-                        end->signaled ? "signal" : "status", end->code, words ?: "it said nothing");
-                vm_set_failure(vm, end->oom ? VM_FAILURE_OOM : end->signaled ? VM_FAILURE_SIGNAL : VM_FAILURE_EXIT_CODE,
-                        error_message(s->error));
+                (void)error_set(&s->error, ERROR_QEMU_FAILED, "QEMU ended while it started (%s %i): %s",
+                                end->signaled ? "signal" : "status", end->code, words ?: "it said nothing");
+                vm_set_failure(vm,
+                                end->oom                        ? VM_FAILURE_OOM
+                                                : end->signaled ? VM_FAILURE_SIGNAL
+                                                                : VM_FAILURE_EXIT_CODE,
+                                error_message(s->error));
         } else if (error_code(s->error) == ERROR_QMP_TIMEOUT)
                 vm_set_failure(vm, VM_FAILURE_TIMEOUT, error_message(s->error));
         else if (error_code(s->error) == ERROR_QMP_FAILED)
@@ -114,10 +118,10 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
         _cleanup_error_ Error *e = NULL;
         VmStart *s = userdata;
 
-        (void) error_set(&e, s->step >= START_EXECUTE ? ERROR_QMP_TIMEOUT : ERROR_SCOPE_FAILED,
-                s->step >= START_EXECUTE ? "QEMU of VM '%s' did not answer within 20 s"
-                                         : "systemd made no scope for VM '%s' within 20 s",
-                vm_name(s->vm));
+        (void)error_set(&e, s->step >= START_EXECUTE ? ERROR_QMP_TIMEOUT : ERROR_SCOPE_FAILED,
+                        s->step >= START_EXECUTE ? "QEMU of VM '%s' did not answer within 20 s"
+                                                 : "systemd made no scope for VM '%s' within 20 s",
+                        vm_name(s->vm));
         vm_start_fail(s, e);
         return 0;
 }
@@ -147,16 +151,18 @@ static int choose_accelerator(VmStart *s, Error **reterr) {
         VmAccelerator asked = s->vm->record.spec.accelerator;
 
         if (asked == VM_ACCELERATOR_KVM && !works)
-                return error_set(reterr, ERROR_ACCELERATOR_UNAVAILABLE, "KVM does not work on this host: %s", reason);
+                return error_set(reterr, ERROR_ACCELERATOR_UNAVAILABLE, "KVM does not work on this host: %s",
+                                reason);
         if (asked == VM_ACCELERATOR_AUTO && !works)
-                (void) vm_warn(s->vm, "No KVM, so the guest is emulated and slow: %s", reason);
+                (void)vm_warn(s->vm, "No KVM, so the guest is emulated and slow: %s", reason);
         s->kvm = asked != VM_ACCELERATOR_TCG && works;
         return 0;
 }
 
 static int make_launch(VmStart *s, Launch **ret, Error **reterr) {
         Manager *m = s->vm->manager;
-        _cleanup_close_ int folder = openat(m->vms_fd, vm_name(s->vm), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        _cleanup_close_ int folder = openat(
+                        m->vms_fd, vm_name(s->vm), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         const LaunchInput in = {
                 .config = &m->config,
                 .record = &s->vm->record,
@@ -222,7 +228,8 @@ static void launch(VmStart *s) {
         s->grow_to = l->grow_to;
         vm->kvm = s->kvm;
         s->step = START_SCOPE;
-        r = process_launch(vm->manager->event, l, vm->unit, START_TIMEOUT, &vm_process_handlers, vm, &vm->process, &e);
+        r = process_launch(vm->manager->event, l, vm->unit, START_TIMEOUT, &vm_process_handlers, vm,
+                        &vm->process, &e);
         if (r < 0) {
                 vm_start_fail(s, e);
                 return;
@@ -298,7 +305,7 @@ static void on_resized(void *userdata, int r, const Json *result, const Error *e
 
         if (r >= 0) {
                 s->vm->record.disk_size = s->grow_to;
-                (void) vm_save(s->vm, NULL, NULL);
+                (void)vm_save(s->vm, NULL, NULL);
         }
         answered(s, r, error, 2);
 }
@@ -323,7 +330,8 @@ static void on_status(void *userdata, int r, const Json *result, const Error *er
 }
 
 static int call(VmStart *s, size_t i, const char *command, const char *arguments, qmp_reply_t reply) {
-        int r = qmp_call(process_monitor(s->vm->process), command, arguments, START_TIMEOUT, reply, s, &s->calls[i]);
+        int r = qmp_call(process_monitor(s->vm->process), command, arguments, START_TIMEOUT, reply, s,
+                        &s->calls[i]);
 
         if (r >= 0)
                 s->unanswered++;
@@ -333,18 +341,19 @@ static int call(VmStart *s, size_t i, const char *command, const char *arguments
 static int hand_over_display(VmStart *s) {
         int r;
 
-        r = qmp_call_fd(process_monitor(s->vm->process), "getfd", "{\"fdname\":\"vnc\"}", TAKE_FD(s->vnc_fd), START_TIMEOUT,
-                on_fd, s, &s->calls[0]);
+        r = qmp_call_fd(process_monitor(s->vm->process), "getfd", "{\"fdname\":\"vnc\"}", TAKE_FD(s->vnc_fd),
+                        START_TIMEOUT, on_fd, s, &s->calls[0]);
         if (r < 0)
                 return r;
         s->unanswered++;
-        return call(s, 1, "display-update", "{\"type\":\"vnc\",\"addresses\":[{\"type\":\"fd\",\"str\":\"vnc\"}]}",
-                on_display);
+        return call(s, 1, "display-update",
+                        "{\"type\":\"vnc\",\"addresses\":[{\"type\":\"fd\",\"str\":\"vnc\"}]}", on_display);
 }
 
 /* The guest must not see the disk before it has its size: QEMU was started paused. */
 static int grow_disk(VmStart *s) {
-        _cleanup_free_ char *arguments = strf("{\"node-name\":\"disk\",\"size\":%llu}", (unsigned long long) s->grow_to);
+        _cleanup_free_ char *arguments = strf(
+                        "{\"node-name\":\"disk\",\"size\":%llu}", (unsigned long long)s->grow_to);
         int r;
 
         r = arguments ? call(s, 2, "block_resize", arguments, on_resized) : -ENOMEM;
@@ -371,8 +380,8 @@ static int check_startable(Vm *vm, Error **reterr) {
         VmState state = vm_state(vm);
 
         if (vm->create || vm->removal || vm->stop || vm->ending)
-                return error_set(reterr, ERROR_INVALID_STATE, "VM '%s' cannot be started while it is %s", vm_name(vm),
-                        vm->removal ? "being destroyed" : vm_state_to_string(state));
+                return error_set(reterr, ERROR_INVALID_STATE, "VM '%s' cannot be started while it is %s",
+                                vm_name(vm), vm->removal ? "being destroyed" : vm_state_to_string(state));
         return 0;
 }
 
@@ -395,11 +404,11 @@ int vm_start(Vm *vm, waiter_t done, void *userdata, Error **reterr) {
         s = malloc(sizeof(VmStart));
         if (!s)
                 return error_set_errno(reterr, -ENOMEM, "Cannot start VM '%s'", vm_name(vm));
-        *s = (VmStart) { .vm = vm, .vnc_fd = -EBADF };
+        *s = (VmStart){ .vm = vm, .vnc_fd = -EBADF };
         r = waiters_add(&s->waiters, done, userdata);
         if (r >= 0)
-                r = sd_event_add_time_relative(vm->manager->event, &s->deadline, CLOCK_MONOTONIC, START_TIMEOUT,
-                        100 * USEC_PER_MSEC, on_deadline, s);
+                r = sd_event_add_time_relative(vm->manager->event, &s->deadline, CLOCK_MONOTONIC,
+                                START_TIMEOUT, 100 * USEC_PER_MSEC, on_deadline, s);
         if (r < 0) {
                 vm_start_free(s);
                 return error_set_errno(reterr, r, "Cannot start VM '%s'", vm_name(vm));

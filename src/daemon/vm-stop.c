@@ -8,7 +8,8 @@
 #include "vm.h"
 
 #define COMMAND_TIMEOUT (10 * USEC_PER_SEC)
-#define TERM_TIMEOUT (5 * USEC_PER_SEC) /* QEMU ends within milliseconds of a SIGTERM unless its disk hangs */
+#define TERM_TIMEOUT \
+        (5 * USEC_PER_SEC) /* QEMU ends within milliseconds of a SIGTERM unless its disk hangs */
 
 typedef enum StopStep { STOP_POWERDOWN, STOP_TERM, STOP_KILL } StopStep;
 
@@ -37,8 +38,8 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata);
 static int arm(VmStop *s, uint64_t deadline) {
         s->deadline = deadline;
         s->timer = sd_event_source_disable_unref(s->timer);
-        return sd_event_add_time(s->vm->manager->event, &s->timer, CLOCK_MONOTONIC, deadline, 50 * USEC_PER_MSEC, on_timer,
-                s);
+        return sd_event_add_time(s->vm->manager->event, &s->timer, CLOCK_MONOTONIC, deadline,
+                        50 * USEC_PER_MSEC, on_timer, s);
 }
 
 static void next_step(VmStop *s) {
@@ -53,8 +54,8 @@ static void next_step(VmStop *s) {
         s->step = STOP_TERM;
         vm->ending = true;
         vm_save_run_state(vm);
-        (void) process_signal(vm->process, SIGTERM);
-        (void) sd_event_now(vm->manager->event, CLOCK_MONOTONIC, &now);
+        (void)process_signal(vm->process, SIGTERM);
+        (void)sd_event_now(vm->manager->event, CLOCK_MONOTONIC, &now);
         if (arm(s, now + TERM_TIMEOUT) < 0)
                 vm_end_process(vm);
 }
@@ -63,7 +64,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         VmStop *s = userdata;
 
         if (s->step == STOP_POWERDOWN)
-                (void) vm_warn(s->vm, "The guest did not shut down in time and was ended by force");
+                (void)vm_warn(s->vm, "The guest did not shut down in time and was ended by force");
         next_step(s);
         return 0;
 }
@@ -72,7 +73,8 @@ static void on_powerdown(void *userdata, int r, const Json *result, const Error 
         Vm *vm = userdata;
 
         if (r < 0 && r != -ECONNRESET)
-                log_at(LOG_WARNING, vm_name(vm), NULL, "Cannot press the power button: %s", error_message(error));
+                log_at(LOG_WARNING, vm_name(vm), NULL, "Cannot press the power button: %s",
+                                error_message(error));
 }
 
 static void press_power_button(VmStop *s) {
@@ -80,7 +82,7 @@ static void press_power_button(VmStop *s) {
 
         /* A guest that is paused cannot react. */
         if (q && !streq_ptr(s->vm->status, "running"))
-                (void) qmp_call(q, "cont", NULL, COMMAND_TIMEOUT, on_powerdown, s->vm, NULL);
+                (void)qmp_call(q, "cont", NULL, COMMAND_TIMEOUT, on_powerdown, s->vm, NULL);
         if (!q || qmp_call(q, "system_powerdown", NULL, COMMAND_TIMEOUT, on_powerdown, s->vm, NULL) < 0)
                 next_step(s);
 }
@@ -103,7 +105,7 @@ static int stop_new(Vm *vm, uint64_t deadline, VmStop **ret) {
 
         if (!s)
                 return -ENOMEM;
-        *s = (VmStop) { .vm = vm };
+        *s = (VmStop){ .vm = vm };
         r = arm(s, deadline);
         if (r >= 0)
                 r = job_new(vm, "stop", on_cancel, s, &s->job);
@@ -130,7 +132,7 @@ static int finished_job(Vm *vm, uint32_t *ret, Error **reterr) {
 static void cancel_start(Vm *vm) {
         _cleanup_error_ Error *e = NULL;
 
-        (void) error_set(&e, ERROR_CANCELED, "VM '%s' was stopped while it started", vm_name(vm));
+        (void)error_set(&e, ERROR_CANCELED, "VM '%s' was stopped while it started", vm_name(vm));
         vm_start_fail(vm->start, e);
 }
 
@@ -140,21 +142,21 @@ int vm_stop(Vm *vm, uint64_t timeout_usec, uint32_t *ret_job, Error **reterr) {
         int r;
 
         if (vm->create || vm->removal)
-                return error_set(reterr, ERROR_INVALID_STATE, "VM '%s' cannot be stopped while it is %s", vm_name(vm),
-                        vm->create ? "preparing" : "being destroyed");
+                return error_set(reterr, ERROR_INVALID_STATE, "VM '%s' cannot be stopped while it is %s",
+                                vm_name(vm), vm->create ? "preparing" : "being destroyed");
         if (vm->start && !vm->process)
                 cancel_start(vm);
         if (!vm->process)
                 return finished_job(vm, ret_job, reterr);
 
-        (void) sd_event_now(vm->manager->event, CLOCK_MONOTONIC, &now);
+        (void)sd_event_now(vm->manager->event, CLOCK_MONOTONIC, &now);
         if (timeout_usec == 0)
                 timeout_usec = vm->manager->config.stop_timeout;
         deadline = __builtin_add_overflow(now, timeout_usec, &deadline) ? USEC_INFINITY - 1 : deadline;
         if (vm->stop) {
                 /* One stop at a time; whoever is in more of a hurry sets its pace. */
                 if (vm->stop->step == STOP_POWERDOWN && deadline < vm->stop->deadline)
-                        (void) arm(vm->stop, deadline);
+                        (void)arm(vm->stop, deadline);
                 *ret_job = vm->stop->job->id;
                 return 0;
         }
@@ -188,8 +190,8 @@ int vm_kill(Vm *vm, waiter_t done, void *userdata, Error **reterr) {
         int r;
 
         if (vm->create)
-                return error_set(reterr, ERROR_INVALID_STATE, "VM '%s' cannot be killed while it is preparing",
-                        vm_name(vm));
+                return error_set(reterr, ERROR_INVALID_STATE,
+                                "VM '%s' cannot be killed while it is preparing", vm_name(vm));
         if (vm->start)
                 cancel_start(vm);
         if (!vm->process) {
@@ -222,11 +224,11 @@ static int run_command(Vm *vm, const char *command, waiter_t done, void *userdat
 
         if (!vm->process || vm->start || !process_monitor(vm->process) || vm->ending)
                 return error_set(reterr, ERROR_INVALID_STATE, "VM '%s' does not run: it is %s", vm_name(vm),
-                        vm_state_to_string(vm_state(vm)));
+                                vm_state_to_string(vm_state(vm)));
         c = malloc(sizeof(Command));
         if (!c)
                 return error_set_errno(reterr, -ENOMEM, "Cannot command QEMU");
-        *c = (Command) { done, userdata };
+        *c = (Command){ done, userdata };
         r = qmp_call(process_monitor(vm->process), command, NULL, COMMAND_TIMEOUT, on_command, c, NULL);
         if (r < 0) {
                 free(c);
@@ -235,8 +237,8 @@ static int run_command(Vm *vm, const char *command, waiter_t done, void *userdat
         return 0;
 }
 
-/* QEMU answers these after the event that changes the state; the query that the event causes is answered later, so
- * the state would lag behind the reply: it is noted here. */
+/* QEMU answers these after the event that changes the state; the query that the event causes is answered
+ * later, so the state would lag behind the reply: it is noted here. */
 typedef struct RunStateChange {
         char *vm;
         Manager *manager;
@@ -261,7 +263,7 @@ static void on_run_state(void *userdata, int r, const Error *error) {
 }
 
 static int change_run_state(Vm *vm, const char *command, const char *status, waiter_t done, void *userdata,
-        Error **reterr) {
+                Error **reterr) {
         RunStateChange *c;
         int r;
 
@@ -273,7 +275,7 @@ static int change_run_state(Vm *vm, const char *command, const char *status, wai
         c = malloc(sizeof(RunStateChange));
         if (!c)
                 return error_set_errno(reterr, -ENOMEM, "Cannot command QEMU");
-        *c = (RunStateChange) { strdup(vm_name(vm)), vm->manager, status, done, userdata };
+        *c = (RunStateChange){ strdup(vm_name(vm)), vm->manager, status, done, userdata };
         r = c->vm ? run_command(vm, command, on_run_state, c, reterr)
                   : error_set_errno(reterr, -ENOMEM, "Cannot command QEMU");
         if (r < 0) {

@@ -38,8 +38,8 @@ int vm_new(Manager *manager, VmRecord *record, Vm **ret) {
                 vm_record_done(record);
                 return -ENOMEM;
         }
-        *vm = (Vm) { .manager = manager, .record = *record };
-        *record = (VmRecord) {};
+        *vm = (Vm){ .manager = manager, .record = *record };
+        *record = (VmRecord){};
         vm->unit = strf("vmctl-%s.scope", vm_name(vm));
         if (!vm->unit)
                 return -ENOMEM;
@@ -88,7 +88,7 @@ static uint64_t now_realtime(void) {
         struct timespec ts;
 
         clock_gettime(CLOCK_REALTIME, &ts);
-        return (uint64_t) ts.tv_sec * USEC_PER_SEC + (uint64_t) ts.tv_nsec / NSEC_PER_USEC;
+        return (uint64_t)ts.tv_sec * USEC_PER_SEC + (uint64_t)ts.tv_nsec / NSEC_PER_USEC;
 }
 
 void vm_changed(Vm *vm, VmChange what) {
@@ -119,9 +119,10 @@ void vm_flush(Vm *vm) {
 
 void vm_set_failure(Vm *vm, VmFailure failure, const char *message) {
         vm->failure = failure;
-        (void) free_and_strdup(&vm->failure_message, message);
+        (void)free_and_strdup(&vm->failure_message, message);
         if (failure != VM_FAILURE_NONE)
-                log_at(LOG_WARNING, vm_name(vm), NULL, "VM failed (%s): %s", vm_failure_to_string(failure), message);
+                log_at(LOG_WARNING, vm_name(vm), NULL, "VM failed (%s): %s", vm_failure_to_string(failure),
+                                message);
         vm_changed(vm, VM_CHANGE_STATE);
 }
 
@@ -146,7 +147,8 @@ int vm_warn(Vm *vm, const char *format, ...) {
 }
 
 char *vm_path(const Vm *vm, const char *file) {
-        return strf("%s/vms/%s%s%s", vm->manager->config.state_dir, vm_name(vm), file ? "/" : "", file ?: "");
+        return strf("%s/vms/%s%s%s", vm->manager->config.state_dir, vm_name(vm), file ? "/" : "",
+                        file ?: "");
 }
 
 char *vm_runtime_path(const Vm *vm, const char *file) {

@@ -2,8 +2,9 @@
 #pragma once
 /* A VM: its record, the QEMU that runs for it, if any, and the one operation that is under way.
  *
- * What state a VM is in is never stored but derived (vm_state()), from the process, what QMP says of it, and the
- * operation. The files vm-create.c, vm-start.c, vm-stop.c, vm-run.c and vm-remove.c each hold one operation. */
+ * What state a VM is in is never stored but derived (vm_state()), from the process, what QMP says of it, and
+ * the operation. The files vm-create.c, vm-start.c, vm-stop.c, vm-run.c and vm-remove.c each hold one
+ * operation. */
 
 #include "host.h"
 #include "process.h"
@@ -72,23 +73,23 @@ typedef struct VmEvent {
 struct Vm {
         Manager *manager; /* borrowed */
         VmRecord record;
-        char *unit;       /* name of the scope */
+        char *unit; /* name of the scope */
 
         Process *process; /* owned; NULL while there is no QEMU */
-        char *status;         /* QMP's run state; NULL: not known yet */
-        bool came_up;         /* QMP has said that it runs */
-        bool ending;          /* somebody asked for the process's end */
+        char *status;     /* QMP's run state; NULL: not known yet */
+        bool came_up;     /* QMP has said that it runs */
+        bool ending;      /* somebody asked for the process's end */
         bool kvm;
         bool panicked, internal_error;
-        ScopeWatch *scope_watch;    /* owned; there while the scope may exist */
-        sd_event_source *linger;    /* owned; for a process that was killed and does not go */
+        ScopeWatch *scope_watch; /* owned; there while the scope may exist */
+        sd_event_source *linger; /* owned; for a process that was killed and does not go */
 
         VmCreate *create; /* owned; at most one of these four at a time */
         VmStart *start;
         VmStop *stop;
         VmRemoval *removal;
-        VmSave *save;     /* owned; vm.json being written */
-        Waiters *gone;    /* owned; those who wait for the process's end */
+        VmSave *save;  /* owned; vm.json being written */
+        Waiters *gone; /* owned; those who wait for the process's end */
 
         VmState announced;
         VmChange changes; /* not yet told */
@@ -111,20 +112,21 @@ static inline const char *vm_name(const Vm *vm) {
         return vm->record.name;
 }
 
-/* Notes what changed and has it told at the end of this turn of the loop; vm_flush() tells it now, so that a client
- * hears of a change before it gets the reply to the call that caused it. */
+/* Notes what changed and has it told at the end of this turn of the loop; vm_flush() tells it now, so that a
+ * client hears of a change before it gets the reply to the call that caused it. */
 void vm_changed(Vm *vm, VmChange what);
 void vm_flush(Vm *vm);
 void vm_set_failure(Vm *vm, VmFailure failure, const char *message);
 int vm_warn(Vm *vm, const char *format, ...) _printf_(2, 3); /* log once and keep for clients */
 
-/* The folder of the VM: "state_dir/vms/NAME/FILE"; `file` NULL: the folder. Of its sockets: "runtime_dir/NAME/FILE".
- * The caller frees the result; NULL when memory is short. */
+/* The folder of the VM: "state_dir/vms/NAME/FILE"; `file` NULL: the folder. Of its sockets:
+ * "runtime_dir/NAME/FILE". The caller frees the result; NULL when memory is short. */
 char *vm_path(const Vm *vm, const char *file);
 char *vm_runtime_path(const Vm *vm, const char *file);
 
-/* The operations. Each either fails with a negative errno and an error, and then calls nobody, or returns 0 and calls
- * `done` exactly once, possibly before it returns. `done` may be NULL. What is the case already is a success. */
+/* The operations. Each either fails with a negative errno and an error, and then calls nobody, or returns 0
+ * and calls `done` exactly once, possibly before it returns. `done` may be NULL. What is the case already is
+ * a success. */
 int vm_start(Vm *vm, waiter_t done, void *userdata, Error **reterr);
 int vm_kill(Vm *vm, waiter_t done, void *userdata, Error **reterr);
 int vm_remove(Vm *vm, waiter_t done, void *userdata, Error **reterr);
@@ -135,18 +137,18 @@ int vm_reset(Vm *vm, waiter_t done, void *userdata, Error **reterr);
 /* The graceful one is a job. timeout_usec 0: the default. */
 int vm_stop(Vm *vm, uint64_t timeout_usec, uint32_t *ret_job, Error **reterr);
 
-/* `spec` is the whole new definition, taken over on success; `done` is called when it is on disk and, for limits of
- * a running VM, in force. */
+/* `spec` is the whole new definition, taken over on success; `done` is called when it is on disk and, for
+ * limits of a running VM, in force. */
 int vm_update(Vm *vm, VmSpec *spec, waiter_t done, void *userdata, Error **reterr);
 
-/* Making a VM: takes record->name, owner and spec as asked for (taken over, also on failure) and the descriptors
- * (borrowed; -EBADF: not given); hands out the rest. The VM exists at once, preparing; when making it fails it is
- * removed again before `done` is called. */
-int vm_create(Manager *manager, VmRecord *record, const int files[static _VM_FILE_MAX], waiter_t done, void *userdata,
-        Error **reterr);
+/* Making a VM: takes record->name, owner and spec as asked for (taken over, also on failure) and the
+ * descriptors (borrowed; -EBADF: not given); hands out the rest. The VM exists at once, preparing; when
+ * making it fails it is removed again before `done` is called. */
+int vm_create(Manager *manager, VmRecord *record, const int files[static _VM_FILE_MAX], waiter_t done,
+                void *userdata, Error **reterr);
 
-/* Takes over what an earlier instance of the service left running (vm-attach.c): once for each VM, at start-up, with
- * the monitor's descriptor out of the store (taken over; -EBADF: there is none). */
+/* Takes over what an earlier instance of the service left running (vm-attach.c): once for each VM, at
+ * start-up, with the monitor's descriptor out of the store (taken over; -EBADF: there is none). */
 void vm_attach(Vm *vm, int monitor_fd);
 
 /* For the operations among each other. */
@@ -158,22 +160,22 @@ void vm_start_process_ended(VmStart *s, const ProcessEnd *end);
 VmStart *vm_start_free(VmStart *s);
 
 VmStop *vm_stop_free(VmStop *s);
-void vm_stop_finished(Vm *vm);                          /* the process has ended */
-int vm_stop_continue(Vm *vm, uint64_t deadline_usec);   /* after a restart of the service; CLOCK_MONOTONIC */
+void vm_stop_finished(Vm *vm);                        /* the process has ended */
+int vm_stop_continue(Vm *vm, uint64_t deadline_usec); /* after a restart of the service; CLOCK_MONOTONIC */
 uint64_t vm_stop_deadline(const VmStop *s);
 
 VmCreate *vm_create_free(VmCreate *c);
 void vm_create_cancel(Vm *vm);
 VmRemoval *vm_removal_free(VmRemoval *r);
 
-void vm_scope_removed(Vm *vm);          /* the scope's name is free again */
-void vm_end_process(Vm *vm);            /* SIGKILL; its end is reported as any other */
-void vm_save_run_state(Vm *vm);         /* what a restarted service must know of the process */
-void vm_save_end(Vm *vm);               /* ... and of its end */
+void vm_scope_removed(Vm *vm);                   /* the scope's name is free again */
+void vm_end_process(Vm *vm);                     /* SIGKILL; its end is reported as any other */
+void vm_save_run_state(Vm *vm);                  /* what a restarted service must know of the process */
+void vm_save_end(Vm *vm);                        /* ... and of its end */
 void vm_note_status(Vm *vm, const char *status); /* QMP's run state, as it becomes known */
 void vm_query_status(Vm *vm);
 int vm_save(Vm *vm, waiter_t done, void *userdata); /* vm.json, durably, without blocking */
 VmSave *vm_save_free(VmSave *s);
-char *vm_last_words(const Vm *vm);      /* what QEMU said last on its standard error, one line; NULL: nothing */
+char *vm_last_words(const Vm *vm); /* what QEMU said last on its standard error, one line; NULL: nothing */
 
 extern const ProcessHandlers vm_process_handlers; /* vm-run.c; userdata is the Vm */
