@@ -147,10 +147,10 @@ static void finish_job(ScopeJob *j, const char *result) {
 }
 
 static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
-        const char *job, *result;
+        const char *job, *unit, *result;
         ScopeJob *j = userdata;
 
-        if (sd_bus_message_read(m, "uoss", NULL, &job, NULL, &result) < 0)
+        if (sd_bus_message_read(m, "uoss", NULL, &job, &unit, &result) < 0 || !streq(unit, j->unit))
                 return 0;
         if (!j->job) {
                 (void)free_and_strdup(&j->early_job, job);
@@ -283,16 +283,14 @@ int systemd_start_scope(
                 Systemd *s, const ScopeSpec *spec, scope_done_t done, void *userdata, ScopeJob **ret) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         _cleanup_(scope_job_freep) ScopeJob *j = NULL;
-        _cleanup_free_ char *match = strf("type='signal',sender='" DESTINATION "',path='" MANAGER_PATH
-                                          "',interface='" MANAGER_INTERFACE
-                                          "',member='JobRemoved',arg2='%s'",
-                        spec->unit);
         int r;
 
-        r = match ? job_new(s, spec->unit, done, userdata, &j) : -ENOMEM;
+        r = job_new(s, spec->unit, done, userdata, &j);
         if (r < 0)
                 return r;
-        r = sd_bus_add_match_async(s->bus, &j->match, match, on_job_removed, NULL, j);
+        /* The ends of all jobs, while we wait: sd-bus matches no argument that stands behind a number. */
+        r = sd_bus_match_signal_async(s->bus, &j->match, DESTINATION, MANAGER_PATH, MANAGER_INTERFACE,
+                        "JobRemoved", on_job_removed, NULL, j);
         if (r < 0)
                 return r;
         r = new_call(s, "StartTransientUnit", &m);

@@ -37,10 +37,13 @@ Task *task_free(Task *t) {
 
 /* Both ends must be in: the process may exit before its last output was read, and vice versa. */
 static void step(Task *t) {
+        _cleanup_free_ char *buf = NULL;
+
         if (!t->exited || !t->eof)
                 return;
         t->deadline = sd_event_source_disable_unref(t->deadline);
-        t->done(t->userdata, t->status, t->buf ?: "", t->len);
+        buf = TAKE_PTR(t->buf); /* the task may be freed in the callback */
+        t->done(t->userdata, t->status, buf ?: "", t->len);
 }
 
 static int on_child_exit(sd_event_source *s, const siginfo_t *si, void *userdata) {
@@ -129,7 +132,7 @@ int task_run(sd_event *event, const ChildSpec *spec, const void *input, size_t l
         _cleanup_close_pair_ int out[2] = { -EBADF, -EBADF };
         _cleanup_(task_freep) Task *t = NULL;
         _cleanup_close_ int in = -EBADF;
-        ChildFd fds[TASK_FDS_MAX + 2];
+        ChildFd fds[TASK_FDS_MAX + 3];
         ChildSpec with_io = *spec;
         pid_t pid;
         int r;
@@ -147,8 +150,9 @@ int task_run(sd_event *event, const ChildSpec *spec, const void *input, size_t l
         memcpy(fds, spec->fds, spec->n_fds * sizeof(ChildFd));
         fds[spec->n_fds] = (ChildFd){ in, 0 };
         fds[spec->n_fds + 1] = (ChildFd){ out[1], 1 };
+        fds[spec->n_fds + 2] = (ChildFd){ STDERR_FILENO, STDERR_FILENO }; /* complaints go where ours go */
         with_io.fds = fds;
-        with_io.n_fds += 2;
+        with_io.n_fds += 3;
         with_io.flags |= CHILD_DIE_WITH_PARENT;
         r = fd_set_nonblock(out[0], true);
         if (r < 0)

@@ -17,7 +17,7 @@ typedef struct Task Task;
  * callback or later. */
 typedef void (*task_done_t)(void *userdata, int status, const char *output, size_t len);
 
-/* The program gets `input` as stdin, and spec's other descriptors; spec->fds must not name 0 or 1. */
+/* The program gets `input` as stdin, and spec's other descriptors; spec->fds must not name 0, 1 or 2. */
 int task_run(sd_event *event, const ChildSpec *spec, const void *input, size_t len, uint64_t timeout_usec,
                 task_done_t done, void *userdata, Task **ret);
 

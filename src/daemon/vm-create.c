@@ -213,6 +213,9 @@ static void on_prepared(void *userdata, int status, const char *output, size_t l
                 fail(c, e);
                 return;
         }
+        if (r < 0 || status != 0)
+                log_at(LOG_ERR, vm_name(c->vm), NULL, "vmctl-prepare ended with status %i and no answer",
+                                status);
         if (r >= 0)
                 r = status == 0 ? take_reply(c, reply) : -EPROTO;
         if (r >= 0)
