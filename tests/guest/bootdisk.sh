@@ -10,13 +10,14 @@ readonly BOOTDISK_BIOS_START=2048
 readonly BOOTDISK_BIOS_SECTORS=2046
 readonly BOOTDISK_ESP_START=4096
 
-# bootdisk_partition IMAGE SIZE ESP_SECTORS [ROOT_TYPE_AND_UUID]: a sparse file of this size with the two
-# partitions and, when asked for, a third one over the rest of it.
+# bootdisk_partition IMAGE ESP_SECTORS [ROOT]: a sparse file with the two partitions and, when its size, type
+# and uuid are given as sfdisk takes them, a third one; then one more MiB, for the GPT's copy of itself.
 bootdisk_partition() {
-        local image=$1 size=$2 esp_sectors=$3 root=${4:-}
+        local image=$1 esp_sectors=$2 root=${3:-} root_sectors=0
 
+        [[ -z $root ]] || root_sectors=$(sed -E 's/.*size=([0-9]+).*/\1/' <<<"$root")
         rm -f "$image"
-        truncate -s "$size" "$image"
+        truncate -s $(((BOOTDISK_ESP_START + esp_sectors + root_sectors + 2048) * BOOTDISK_SECTOR)) "$image"
         sfdisk -q "$image" <<-END
 		label: gpt
 		label-id: 5f8c2a10-7d3e-4b7a-9b0e-6d1f0c3a2e01
@@ -45,18 +46,17 @@ bootdisk_poke() {
         printf "$text" | dd of="$image" bs=1 seek="$place" conv=notrunc status=none
 }
 
-# bootdisk_grub IMAGE ESP_SECTORS LABEL CONFIG MODULE...: formats the EFI system partition and puts GRUB with
-# this built-in configuration in both places. What grub-bios-setup does for a BIOS is three writes: boot.img
+# bootdisk_grub IMAGE ESP_SECTORS LABEL CONFIG LIB MODULE...: formats the EFI system partition and puts GRUB, of
+# what LIB (such as /usr/lib/grub) has, with this built-in configuration in both places. What grub-bios-setup does for a BIOS is three writes: boot.img
 # into the first sector, ahead of the partition table, with the place of the core image (offset 0x5c); the
 # core image into its partition; and in the core image's first sector, where the rest of it is (0x1f4).
 bootdisk_grub() {
-        local image=$1 esp_sectors=$2 label=$3 config=$4 start=$BOOTDISK_BIOS_START work
-        local lib=/usr/lib/grub
+        local image=$1 esp_sectors=$2 label=$3 config=$4 lib=$5 start=$BOOTDISK_BIOS_START work
 
-        shift 4
+        shift 5
         work=$(mktemp -d)
-        grub-mkimage -O i386-pc -p /boot/grub -c "$config" -o "$work/core.img" biosdisk "$@"
-        grub-mkimage -O x86_64-efi -p /boot/grub -c "$config" -o "$work/BOOTX64.EFI" "$@"
+        grub-mkimage -d "$lib/i386-pc" -O i386-pc -p /boot/grub -c "$config" -o "$work/core.img" biosdisk "$@"
+        grub-mkimage -d "$lib/x86_64-efi" -O x86_64-efi -p /boot/grub -c "$config" -o "$work/BOOTX64.EFI" "$@"
 
         if (($(stat -c %s "$work/core.img") > BOOTDISK_BIOS_SECTORS * BOOTDISK_SECTOR)); then
                 echo "GRUB's core image is too large for the BIOS boot partition" >&2
