@@ -8,11 +8,10 @@
 #include "console.h"
 #include "util/fd-util.h"
 
-#define CHUNK (64 * KIB)      /* what one step reads or sends: bounds how long the others wait */
-#define INPUT_MAX (4 * KIB)   /* typed ahead towards a guest that does not read */
-#define DRAIN_MAX (1 * MIB)   /* more than a socket's buffer holds when QEMU ends */
-#define LINGER_MS 1000        /* in all, for readers that have not got the end of the log yet */
-#define LINGER_STALLED_MS 100 /* if none of them takes anything any more */
+#define CHUNK (64 * KIB)    /* what one step reads or sends: bounds how long the others wait */
+#define INPUT_MAX (4 * KIB) /* typed ahead towards a guest that does not read */
+#define DRAIN_MAX (1 * MIB) /* more than a socket's buffer holds when QEMU ends */
+#define LINGER_MS 1000      /* for readers that have not got the end of the log yet */
 
 typedef enum ReaderKind {
         READER_CONSOLE,
@@ -202,10 +201,24 @@ static bool accept_reader(Console *c, ReaderKind kind) {
         return true;
 }
 
-/* All of them, within reason: a client that has connected before the guest prints something is to get it. */
-static void accept_readers(Console *c, ReaderKind kind) {
-        for (size_t i = 0; i < CONSOLE_READERS_MAX && accept_reader(c, kind); i++)
-                ;
+/* As many as there is room for: a client that has connected before the guest prints something is to get it.
+ * Who has hung up already is only found out in the next round, so the last place being taken in this one is
+ * no reason yet to turn somebody away. */
+static void accept_readers(Console *c, const struct pollfd *listeners) {
+        size_t room = CONSOLE_READERS_MAX;
+        bool full;
+
+        FOREACH_READER(c, r)
+        room--;
+        full = room == 0;
+        for (size_t i = 0; i < ELEMENTSOF(c->listeners); i++) {
+                if (listeners[i].revents == 0)
+                        continue;
+                if (full)
+                        (void)accept_reader(c, (ReaderKind)i);
+                while (room > 0 && accept_reader(c, (ReaderKind)i))
+                        room--;
+        }
 }
 
 /* Those who are up to date get it straight from the buffer. That spares reading it back, and they get it
@@ -313,11 +326,6 @@ void console_prepare(Console *c, struct pollfd *fds) {
 }
 
 void console_dispatch(Console *c, const struct pollfd *fds) {
-        for (size_t i = 0; i < ELEMENTSOF(c->listeners); i++)
-                if (fds[POLL_LISTENERS + i].revents != 0)
-                        accept_readers(c, (ReaderKind)i);
-        if (fds[POLL_SERIAL].revents & (POLLIN | POLLHUP | POLLERR))
-                (void)take_output(c);
         c->turn++; /* who comes first gets the room that there is for input */
         for (size_t n = 0; n < CONSOLE_READERS_MAX; n++) {
                 size_t i = (c->turn + n) % CONSOLE_READERS_MAX;
@@ -328,9 +336,9 @@ void console_dispatch(Console *c, const struct pollfd *fds) {
         FOREACH_READER(c, r)
         if (reader_is_done(r))
                 reader_close(c, r);
-        for (size_t i = 0; i < ELEMENTSOF(c->listeners); i++)
-                if (fds[POLL_LISTENERS + i].revents != 0)
-                        accept_reader(c, (ReaderKind)i);
+        accept_readers(c, fds + POLL_LISTENERS);
+        if (fds[POLL_SERIAL].revents & (POLLIN | POLLHUP | POLLERR))
+                (void)take_output(c);
         flush_input(c);
 }
 
@@ -369,7 +377,7 @@ void console_linger(Console *c) {
                 if (!waiting)
                         return;
                 console_prepare(c, fds);
-                if (poll(fds, CONSOLE_POLL_MAX, (int)MIN(deadline - now, (uint64_t)LINGER_STALLED_MS)) <= 0)
+                if (poll(fds, CONSOLE_POLL_MAX, (int)(deadline - now)) <= 0)
                         return;
                 console_dispatch(c, fds);
         }

@@ -315,9 +315,13 @@ int bed_console(const Bed *b) {
         return bed_connect(b, "console");
 }
 
+int bed_log_silent(const Bed *b) {
+        return bed_connect(b, "log");
+}
+
 int bed_log(const Bed *b, uint32_t tail, uint32_t flags) {
         LogRequest request = { tail, flags };
-        int fd = bed_connect(b, "log");
+        int fd = bed_log_silent(b);
 
         CHECK_EQ(write_all(fd, &request, sizeof(request)), 0);
         return fd;

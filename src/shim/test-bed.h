@@ -73,6 +73,7 @@ char *bed_output(Bed *b, const char *script);
 
 int bed_console(const Bed *b);
 int bed_log(const Bed *b, uint32_t tail, uint32_t flags);
+int bed_log_silent(const Bed *b); /* has not asked for anything yet */
 
 /* Reads until the text is there, or the end (NULL). The rest stays unread. */
 void read_until(int fd, const char *text);
