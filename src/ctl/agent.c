@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent.h"
+#include "term.h"
+#include "util/child.h"
+#include "util/fd-util.h"
+#include "util/log.h"
+
+#define AGENT_PATH "/usr/bin/pkttyagent"
+#define NOTIFY_FD 3
+
+/* Registration is a call to polkitd; beyond this the question will not come anyway. */
+#define READY_TIMEOUT_MSEC 5000
+
+static bool makes_sense(const Ctl *c) {
+        return c->ask_password && !c->bus_is_user && !c->host && geteuid() != 0 && isatty(STDIN_FILENO) &&
+                        isatty(STDERR_FILENO) && access(AGENT_PATH, X_OK) >= 0;
+}
+
+static int spawn(int notify_fd, pid_t *ret) {
+        char pid[16], fd[16];
+        char *argv[] = { (char *)AGENT_PATH, (char *)"--notify-fd", fd, (char *)"--fallback",
+                (char *)"--process", pid, NULL };
+        /* Standard output stays ours: who reads it from a pipe waits for its end. */
+        const ChildFd fds[] = {
+                { STDIN_FILENO, STDIN_FILENO },
+                { STDERR_FILENO, STDOUT_FILENO },
+                { STDERR_FILENO, STDERR_FILENO },
+                { notify_fd, NOTIFY_FD },
+        };
+        const ChildSpec spec = {
+                .argv = argv,
+                .envp = environ,
+                .fds = fds,
+                .n_fds = ELEMENTSOF(fds),
+                .flags = CHILD_DIE_WITH_PARENT,
+        };
+
+        (void)snprintf(pid, sizeof(pid), "%i", getpid());
+        (void)snprintf(fd, sizeof(fd), "%i", NOTIFY_FD);
+        return child_spawn(&spec, ret);
+}
+
+void agent_start(Ctl *c) {
+        _cleanup_close_pair_ int notify[2] = { -EBADF, -EBADF };
+        struct pollfd p;
+        int r;
+
+        if (c->agent_tried || !makes_sense(c))
+                return;
+        c->agent_tried = true;
+        if (pipe2(notify, O_CLOEXEC) < 0)
+                return;
+        r = spawn(notify[1], &c->agent);
+        if (r < 0) {
+                log_debug_errno(r, "Failed to start " AGENT_PATH ", ignoring: %m");
+                return;
+        }
+        notify[1] = safe_close(notify[1]);
+        p = (struct pollfd){ .fd = notify[0] };
+        while (poll(&p, 1, READY_TIMEOUT_MSEC) < 0 && errno == EINTR)
+                ;
+}
+
+void agent_stop(Ctl *c) {
+        if (c->agent <= 0)
+                return;
+        /* It is our child and not yet waited for, so the number cannot mean another process. */
+        (void)kill(c->agent, SIGTERM);
+        (void)kill(c->agent, SIGCONT);
+        (void)waitpid(c->agent, NULL, 0);
+        c->agent = 0;
+}

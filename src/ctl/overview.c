@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <stdio.h>
+
+#include "list.h"
+#include "message-json.h"
+#include "overview.h"
+#include "term.h"
+#include "verbs.h"
+
+static const char *const states[] = { "running", "suspended", "starting", "stopping", "preparing",
+        "prepared", "stopped", "failed" };
+
+typedef struct Overview {
+        Json *capabilities; /* NULL: `error` tells why */
+        sd_bus_error error;
+        char *version;
+        Json *broken; /* files of VMs that were set aside */
+        size_t counts[ELEMENTSOF(states)], n_vms;
+} Overview;
+
+static void overview_done(Overview *o) {
+        json_free(o->capabilities);
+        sd_bus_error_free(&o->error);
+        free(o->version);
+        json_free(o->broken);
+}
+
+static int fetch_capabilities(Ctl *c, Json **ret, sd_bus_error *reterr) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
+        int r;
+
+        r = sd_bus_message_new_method_call(
+                        c->bus, &m, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER, "GetCapabilities");
+        if (r >= 0)
+                r = ctl_call(c, m, 0, &reply, reterr);
+        return r < 0 ? r : message_to_json(reply, ret);
+}
+
+static int fetch_broken(Ctl *c, Json **ret, sd_bus_error *reterr) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        int r;
+
+        r = sd_bus_get_property(c->bus, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER, "BrokenVMs", reterr,
+                        &reply, "as");
+        return r < 0 ? r : message_to_json(reply, ret);
+}
+
+static int count_vms(Ctl *c, Overview *o) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        ListedVM vm;
+        int r;
+
+        r = vm_list_fetch(c, &reply);
+        if (r != 0)
+                return r;
+        r = vm_list_begin(reply);
+        while (r >= 0 && (r = vm_list_next(reply, &vm)) > 0) {
+                o->n_vms++;
+                for (size_t i = 0; i < ELEMENTSOF(states); i++)
+                        o->counts[i] += streq(states[i], vm.state);
+        }
+        return r < 0 ? ctl_report(c, NULL, r, "Failed to read the list of VMs") : 0;
+}
+
+static int overview_fetch(Ctl *c, Overview *o) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        int r;
+
+        r = count_vms(c, o);
+        if (r != 0)
+                return r;
+        r = sd_bus_get_property_string(
+                        c->bus, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER, "Version", &error, &o->version);
+        if (r >= 0)
+                r = fetch_broken(c, &o->broken, &error);
+        if (r < 0)
+                return ctl_report(c, &error, r, "Failed to look at the service");
+        (void)fetch_capabilities(c, &o->capabilities, &o->error); /* a host without QEMU is worth a line */
+        return 0;
+}
+
+/* "a, b, c" */
+static void print_list(const char *label, const Json *list) {
+        if (json_length(list) == 0)
+                return;
+        term_label(label);
+        for (size_t i = 0; i < json_length(list); i++) {
+                printf("%s", i > 0 ? ", " : "");
+                term_print(stdout, json_string(json_element(list, i)) ?: "");
+        }
+        putchar('\n');
+}
+
+static void print_lines(const char *label, const Json *list, Style style) {
+        for (size_t i = 0; i < json_length(list); i++) {
+                term_label(i == 0 ? label : "");
+                printf("%s", term_style(stdout, style));
+                term_print(stdout, json_string(json_element(list, i)) ?: "");
+                printf("%s\n", term_normal(stdout));
+        }
+}
+
+static void print_machines(const Json *types) {
+        for (size_t i = 0; i < json_length(types); i++) {
+                const char *alias = json_key(types, i), *type = json_string(json_member(types, i)) ?: "";
+
+                term_label(i == 0 ? "Machines" : "");
+                printf(streq(alias, type) ? "%s\n" : "%s, new VMs get %s\n", alias, type);
+        }
+}
+
+static void print_capabilities(const Json *o) {
+        const char *accel = json_get_string(o, "default-accelerator");
+
+        term_label("QEMU");
+        term_print(stdout, json_get_string(o, "qemu-version") ?: "?");
+        printf(", ");
+        term_print(stdout, json_get_string(o, "qemu-path") ?: "?");
+        putchar('\n');
+        print_list("Accel", json_get(o, "accelerators"));
+        if (accel) {
+                term_label("Default");
+                puts(accel);
+        }
+        print_machines(json_get(o, "machine-types"));
+        print_list("In use", json_get(o, "machine-types-in-use"));
+        print_list("Firmware", json_get(o, "firmware"));
+        print_lines("Warning", json_get(o, "warnings"), STYLE_YELLOW);
+}
+
+static void print_counts(const Overview *o) {
+        const char *before = " (";
+
+        term_label("VMs");
+        printf("%zu", o->n_vms);
+        for (size_t i = 0; i < ELEMENTSOF(states); i++) {
+                if (o->counts[i] == 0)
+                        continue;
+                printf("%s%zu %s%s%s", before, o->counts[i], term_style(stdout, style_of_state(states[i])),
+                                states[i], term_normal(stdout));
+                before = ", ";
+        }
+        puts(o->n_vms > 0 ? ")" : "");
+}
+
+static void print_overview(const Ctl *c, const Overview *o) {
+        printf("%s●%s vmctld %s, ", term_style(stdout, STYLE_GREEN), term_normal(stdout), o->version);
+        if (c->host)
+                printf("on %s\n", c->host);
+        else
+                puts(c->bus_is_user ? "your own service" : "the system service");
+        print_counts(o);
+        if (o->capabilities)
+                print_capabilities(o->capabilities);
+        else {
+                term_label("QEMU");
+                term_print(stdout, o->error.message ?: "?");
+                putchar('\n');
+        }
+        print_lines("Broken", o->broken, STYLE_RED);
+}
+
+static void write_overview(JsonWriter *w, const Overview *o) {
+        json_write_object(w);
+        json_put_string(w, "Version", o->version);
+        json_write_key(w, "States");
+        json_write_object(w);
+        for (size_t i = 0; i < ELEMENTSOF(states); i++)
+                json_put_unsigned(w, states[i], o->counts[i]);
+        json_write_end(w);
+        json_write_key(w, "Capabilities");
+        if (o->capabilities)
+                json_write_value(w, o->capabilities);
+        else
+                json_write_null(w);
+        json_write_key(w, "BrokenVMs");
+        json_write_value(w, o->broken);
+        json_write_end(w);
+}
+
+int overview_show(Ctl *c, JsonWriter *json) {
+        _cleanup_(overview_done) Overview o = {};
+        int r;
+
+        r = overview_fetch(c, &o);
+        if (r != 0)
+                return r;
+        if (json)
+                write_overview(json, &o);
+        else
+                print_overview(c, &o);
+        return 0;
+}
+
+int verb_capabilities(Ctl *c, const Args *args) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(json_writer_freep) JsonWriter *w = NULL;
+        _cleanup_json_ Json *capabilities = NULL;
+        int r;
+
+        r = ctl_connect(c);
+        if (r != 0)
+                return r;
+        r = fetch_capabilities(c, &capabilities, &error);
+        if (r < 0)
+                return ctl_report(c, &error, r, "Failed to ask what the host can do");
+        if (!c->json) {
+                print_capabilities(capabilities);
+                return 0;
+        }
+        if (json_writer_new(JSON_WRITER_PRETTY, &w) < 0)
+                return ctl_oom();
+        json_write_value(w, capabilities);
+        return json_print(w);
+}

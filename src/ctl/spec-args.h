@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/* Options of the command line as the a{sv} of CreateVM, UpdateSpec and SetLimits. */
+
+#include "ctl.h"
+
+/* Opens a file of the user's for reading. Only a regular file will do: -EISDIR or -EINVAL otherwise, and a
+ * FIFO does not make us wait. The message names the file. */
+int spec_open_file(const char *path, int *ret_fd, Error **reterr);
+
+/* Appends the option's entry {sv}. An option without a key appends nothing. -EINVAL with a message that
+ * names option and value when it can't be read. */
+int spec_append_option(sd_bus_message *m, const Option *o, const char *value, Error **reterr);
+
+/* Appends the a{sv} of all options that were used, and of the words, which are "LIMIT=VALUE" with the names
+ * of options that are limits. Of two entries for one key the last counts; words come last. */
+int spec_append_changes(sd_bus_message *m, const Args *args, const char *const *words, Error **reterr);
+
+static inline int spec_append_options(sd_bus_message *m, const Args *args, Error **reterr) {
+        return spec_append_changes(m, args, (const char *const[]){ NULL }, reterr);
+}

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A service with the interface of vmctld and no VMs behind it, for tests of vmctl. What it does depends on a
+ * VM's name; what it is told it prints, a line for each call. */
+
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
+#include <unistd.h>
+
+#include "ctl.h"
+#include "message-json.h"
+#include "util/fd-util.h"
+
+typedef struct FakeVM {
+        char *name, *path, *state;
+        uint16_t ssh_port;
+        unsigned stops;
+} FakeVM;
+
+static struct {
+        sd_bus *bus;
+        sd_event *event;
+        FakeVM *vms;
+        size_t n_vms;
+        uint32_t last_job;
+} service;
+
+/* A job that will end when its timer does. */
+typedef struct FakeJob {
+        FakeVM *vm;
+        uint32_t id;
+        char *path;
+} FakeJob;
+
+static FakeVM *find_path(const char *path) {
+        for (size_t i = 0; i < service.n_vms; i++)
+                if (streq(service.vms[i].path, path))
+                        return &service.vms[i];
+        return NULL;
+}
+
+static FakeVM *add_vm(const char *name, const char *state) {
+        FakeVM *vm;
+
+        service.vms = reallocarray(service.vms, service.n_vms + 1, sizeof(FakeVM));
+        assert(service.vms);
+        vm = &service.vms[service.n_vms++];
+        *vm = (FakeVM){ .name = strdup(name), .path = ctl_vm_path(name), .state = strdup(state) };
+        return vm;
+}
+
+static void print_call(sd_bus_message *m) {
+        FakeVM *vm = find_path(sd_bus_message_get_path(m));
+        bool first = true;
+
+        printf("%s%s%s", sd_bus_message_get_member(m), vm ? " " : "", vm ? vm->name : "");
+        while (sd_bus_message_at_end(m, true) == 0) {
+                _cleanup_(json_writer_freep) JsonWriter *w = NULL;
+                _cleanup_free_ char *text = NULL;
+
+                if (json_writer_new(0, &w) < 0 || json_write_message(w, m) < 0 ||
+                                json_writer_finish(w, &text, NULL) < 0)
+                        break;
+                printf("%s%s", first ? " " : ", ", text);
+                first = false;
+        }
+        puts("");
+        (void)fflush(stdout);
+        (void)sd_bus_message_rewind(m, true);
+}
+
+static int emit_state(FakeVM *vm, const char *state) {
+        int r;
+
+        r = free_and_strdup(&vm->state, state);
+        return r < 0 ? r : sd_bus_emit_properties_changed(service.bus, vm->path, CTL_VM, "State", NULL);
+}
+
+static int take_name(sd_event_source *s, uint64_t usec, void *userdata) {
+        sd_event_source_unref(s);
+        return sd_bus_request_name(service.bus, CTL_SERVICE, 0);
+}
+
+static int in_a_moment(sd_event_time_handler_t handler, void *userdata) {
+        sd_event_source *s;
+
+        return sd_event_add_time_relative(
+                        service.event, &s, CLOCK_MONOTONIC, 100 * USEC_PER_MSEC, 1, handler, userdata);
+}
+
+static int end_job(sd_event_source *s, uint64_t usec, void *userdata) {
+        FakeJob *job = userdata;
+        bool stuck = streq(job->vm->name, "stuck");
+        int r;
+
+        sd_event_source_unref(s);
+        if (stuck)
+                r = sd_bus_emit_signal(service.bus, job->path, "org.freedesktop.DBus.Properties",
+                                "PropertiesChanged", "sa{sv}as", CTL_JOB, 2, "ErrorName", "s",
+                                "org.vmctl1.Error.QemuFailed", "ErrorMessage", "s", "QEMU is stuck", 0);
+        else
+                r = emit_state(job->vm, "stopped");
+        if (r >= 0)
+                r = sd_bus_emit_signal(service.bus, CTL_MANAGER_PATH, CTL_MANAGER, "JobRemoved", "uoos",
+                                job->id, job->path, job->vm->path, stuck ? "failed" : "done");
+        free(job->path);
+        free(job);
+        return r;
+}
+
+static int method_stop(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        FakeVM *vm = find_path(sd_bus_message_get_path(m));
+        FakeJob *job = calloc(1, sizeof(FakeJob));
+        int r;
+
+        print_call(m);
+        *job = (FakeJob){ vm, ++service.last_job, strf(CTL_JOB_PREFIX "/%u", service.last_job) };
+        r = sd_bus_reply_method_return(m, "o", job->path);
+        if (r < 0)
+                return r;
+        /* A crash: the first job is never heard of again, the VM runs on. */
+        if (streq(vm->name, "forgotten") && vm->stops++ == 0) {
+                r = sd_bus_release_name(service.bus, CTL_SERVICE);
+                return r < 0 ? r : in_a_moment(take_name, NULL);
+        }
+        return in_a_moment(end_job, job);
+}
+
+static int method_state(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        static const char *const states[][2] = { { "Start", "running" }, { "Kill", "stopped" },
+                { "Suspend", "suspended" }, { "Resume", "running" }, { "Reset", "running" } };
+        FakeVM *vm = find_path(sd_bus_message_get_path(m));
+        int r;
+
+        print_call(m);
+        if (streq(vm->name, "broken"))
+                return sd_bus_error_set(reterr, "org.vmctl1.Error.QemuFailed", "QEMU said \033[31mno");
+        if (streq(vm->name, "guarded") && sd_bus_message_get_allow_interactive_authorization(m) <= 0)
+                return sd_bus_error_set(
+                                reterr, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED, "Who are you?");
+        if (streq(vm->name, "silent"))
+                return 1; /* no reply, ever */
+        for (size_t i = 0; i < ELEMENTSOF(states); i++)
+                if (streq(states[i][0], sd_bus_message_get_member(m))) {
+                        r = emit_state(vm, states[i][1]);
+                        if (r < 0)
+                                return r;
+                }
+        return sd_bus_reply_method_return(m, NULL);
+}
+
+static int method_change(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        print_call(m);
+        return sd_bus_reply_method_return(m, NULL);
+}
+
+static int method_create(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        const char *name;
+        FakeVM *vm;
+        int r;
+
+        print_call(m);
+        r = sd_bus_message_read(m, "s", &name);
+        if (r < 0)
+                return r;
+        if (streq(name, "web"))
+                return sd_bus_error_set(reterr, "org.vmctl1.Error.VMExists", "There is a VM 'web' already");
+        vm = add_vm(name, "prepared");
+        return sd_bus_reply_method_return(m, "o", vm->path);
+}
+
+static int method_list(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        int r;
+
+        r = sd_bus_message_new_method_return(m, &reply);
+        if (r >= 0)
+                r = sd_bus_message_open_container(reply, 'a', "(sossusutsuqta{sv})");
+        for (size_t i = 0; r >= 0 && i < service.n_vms; i++) {
+                const FakeVM *vm = &service.vms[i];
+                bool running = streq(vm->state, "running");
+
+                r = sd_bus_message_append(reply, "(sossusutsuqta{sv})", vm->name, vm->path, vm->state, "",
+                                getuid(), "qemu", 2, 2 * GIB, "user", running ? 12345 : 0, vm->ssh_port,
+                                UINT64_C(0), 0);
+        }
+        if (r >= 0)
+                r = sd_bus_message_close_container(reply);
+        return r < 0 ? r : sd_bus_send(service.bus, reply, NULL);
+}
+
+static int method_capabilities(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        return sd_bus_reply_method_return(m, "a{sv}", 4, "accelerators", "as", 1, "tcg",
+                        "default-accelerator", "s", "tcg", "qemu-version", "s", "7.2.22", "machine-types",
+                        "a{ss}", 1, "q35", "pc-q35-7.2");
+}
+
+static int on_console(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
+        char data[256];
+        ssize_t n = read(fd, data, sizeof(data));
+
+        if (n > 0 && write_all(fd, data, (size_t)n) >= 0)
+                return 0;
+        /* What comes after the end of input shows that output goes on. */
+        (void)write_all(fd, "bye\r\n", 5);
+        sd_event_source_disable_unref(s);
+        return 0;
+}
+
+static int method_console(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        _cleanup_close_pair_ int pair[2] = { -EBADF, -EBADF };
+        sd_event_source *s;
+        int r;
+
+        print_call(m);
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+                return -errno;
+        r = sd_event_add_io(service.event, &s, pair[0], EPOLLIN, on_console, NULL);
+        if (r >= 0)
+                r = sd_event_source_set_io_fd_own(s, true);
+        if (r < 0)
+                return r;
+        (void)write_all(TAKE_FD(pair[0]), "login: ", 7);
+        return sd_bus_reply_method_return(m, "h", pair[1]);
+}
+
+static int method_log(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        static const char text[] = "first line\n\033]0;title\007\033[2Jsecond \033[32mline\033[0m\n";
+        _cleanup_close_ int fd = memfd_with("log", text, sizeof(text) - 1);
+
+        print_call(m);
+        return fd < 0 ? fd : sd_bus_reply_method_return(m, "h", fd);
+}
+
+static int method_qmp(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        const char *command;
+
+        print_call(m);
+        if (sd_bus_message_read(m, "s", &command) < 0)
+                return -EBADMSG;
+        return sd_bus_reply_method_return(m, "s", "{\"return\": {\"status\": \"running\"}}");
+}
+
+static int get_string(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *reply, void *userdata, sd_bus_error *reterr) {
+        const FakeVM *vm = find_path(path);
+
+        return sd_bus_message_append(reply, "s",
+                        streq(property, "Version")                  ? "0.1"
+                                        : streq(property, "Name")   ? vm->name
+                                        : streq(property, "State")  ? vm->state
+                                        : streq(property, "Folder") ? (getenv("FAKE_FOLDER") ?: "/nowhere")
+                                                                    : "");
+}
+
+static int get_port(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *reply, void *userdata, sd_bus_error *reterr) {
+        return sd_bus_message_append(reply, "q", find_path(path)->ssh_port);
+}
+
+static int get_strings(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *reply, void *userdata, sd_bus_error *reterr) {
+        return sd_bus_message_append(reply, "as", 0);
+}
+
+static int get_spec(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *reply, void *userdata, sd_bus_error *reterr) {
+        return sd_bus_message_append(reply, "a{sv}", 4, "vcpus", "u", 2, "memory", "t", 2 * GIB, "network",
+                        "s", "user", "cpu-quota", "u", 50);
+}
+
+static int find_vm(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
+                sd_bus_error *reterr) {
+        return find_path(path) != NULL;
+}
+
+static const sd_bus_vtable manager_vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_METHOD("CreateVM", "sa{sv}", "o", method_create, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("ListVMs", "", "a(sossusutsuqta{sv})", method_list, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("GetCapabilities", "", "a{sv}", method_capabilities, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_PROPERTY("Version", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("BrokenVMs", "as", get_strings, 0, 0),
+        SD_BUS_VTABLE_END,
+};
+
+static const sd_bus_vtable vm_vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_METHOD("Start", "a{sv}", "", method_state, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("Stop", "t", "o", method_stop, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("Kill", "", "", method_state, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("Reset", "", "", method_state, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("Suspend", "", "", method_state, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("Resume", "", "", method_state, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("Destroy", "", "", method_state, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("OpenConsole", "", "h", method_console, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("OpenConsoleLog", "a{sv}", "h", method_log, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("UpdateSpec", "a{sv}", "", method_change, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("SetLimits", "a{sv}", "", method_change, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("Qmp", "s", "s", method_qmp, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_PROPERTY("Name", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("State", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Folder", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("Spec", "a{sv}", get_spec, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("SSHPort", "q", get_port, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Warnings", "as", get_strings, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_VTABLE_END,
+};
+
+static int serve(void) {
+        int r;
+
+        r = sd_event_new(&service.event);
+        if (r >= 0)
+                r = sd_bus_open_user(&service.bus);
+        if (r >= 0)
+                r = sd_bus_add_object_vtable(
+                                service.bus, NULL, CTL_MANAGER_PATH, CTL_MANAGER, manager_vtable, NULL);
+        if (r >= 0)
+                r = sd_bus_add_fallback_vtable(
+                                service.bus, NULL, CTL_VM_PREFIX, CTL_VM, vm_vtable, find_vm, NULL);
+        if (r >= 0)
+                r = sd_bus_attach_event(service.bus, service.event, 0);
+        if (r >= 0)
+                r = sd_bus_set_exit_on_disconnect(service.bus, true);
+        if (r >= 0)
+                r = sd_bus_request_name(service.bus, CTL_SERVICE, 0);
+        return r < 0 ? r : sd_event_loop(service.event);
+}
+
+/* Arguments: NAME=STATE[:SSH-PORT], and a number of nameless VMs. */
+int main(int argc, char *argv[]) {
+        uint32_t n;
+
+        for (int i = 1; i < argc; i++) {
+                char *state = strchr(argv[i], '='), *port = strchr(argv[i], ':');
+
+                if (!state && parse_u32(argv[i], &n) >= 0)
+                        for (uint32_t j = 0; j < n; j++) {
+                                _cleanup_free_ char *name = strf("vm%04u", j);
+
+                                add_vm(name, "stopped")->ssh_port = 10022;
+                        }
+                if (!state)
+                        continue;
+                *state++ = '\0';
+                if (port)
+                        *port++ = '\0';
+                add_vm(argv[i], state)->ssh_port = port ? (uint16_t)atoi(port) : 0;
+        }
+        return serve() < 0;
+}

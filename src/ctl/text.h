@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/* Text for people: durations, sizes, times, quoting, nearness of words. All without a bus or a terminal. */
+
+#include "util/macro.h"
+
+/* "2min 3s", "1day 4h", "350ms": the two largest units. The caller frees; NULL when memory is short. */
+char *text_duration(uint64_t usec);
+
+/* "512B", "1.5K", "2G", as systemctl does. */
+char *text_size(uint64_t bytes);
+
+/* "Mon 2024-05-06 10:11:12 CEST" in local time; "-" for 0. */
+char *text_timestamp(uint64_t usec);
+
+/* A time span: "30", "30s", "500ms", "2min", "1h"; a bare number is seconds. 0, -EINVAL or -ERANGE. */
+int parse_timespan(const char *s, uint64_t *ret_usec);
+
+/* "20%" or "20". 0, -EINVAL or -ERANGE. */
+int parse_percent(const char *s, uint32_t *ret);
+
+/* As one word for a POSIX shell. NULL when memory is short. */
+char *shell_quote(const char *s);
+
+/* Edits (insert, delete, replace, swap neighbours) from a to b. */
+size_t text_distance(const char *a, const char *b);
+
+/* If `candidate` is near enough to `word` to be meant, and nearer than *best, makes it *found. */
+void text_nearer(const char *word, const char *candidate, size_t *best, const char **found);
+
+/* Code points, which is columns for everything that names and numbers are made of. */
+size_t text_width(const char *s);

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Shows what the service signals, a line for each thing that happened: changes of state, VMs that come and
+ * go, events of QEMU, jobs, and whether the service is there at all. Its restart is no end. */
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "message-json.h"
+#include "term.h"
+#include "verbs.h"
+
+#define TIME_LENGTH 32
+
+typedef struct Monitor {
+        Ctl *ctl;
+        const char *const *names; /* only these; empty: all */
+} Monitor;
+
+static bool is_wanted(const Monitor *m, const char *name) {
+        return !m->names[0] || (name && strv_contains((char *const *)m->names, name));
+}
+
+/* "10:11:12.345" */
+static void format_time(char buf[TIME_LENGTH]) {
+        uint64_t now = now_realtime();
+        time_t seconds = (time_t)(now / USEC_PER_SEC);
+        char clock[TIME_LENGTH / 2];
+        struct tm tm;
+
+        if (!localtime_r(&seconds, &tm) || strftime(clock, sizeof(clock), "%H:%M:%S", &tm) == 0)
+                clock[0] = '\0';
+        (void)snprintf(buf, TIME_LENGTH, "%s.%03u", clock, (unsigned)(now / USEC_PER_MSEC % 1000));
+}
+
+/* Something that happened, on its way to be printed. */
+typedef struct Happening {
+        const char *vm; /* NULL: it is the service's */
+        const char *type;
+        const char *what;
+        Style style;
+        const Json *details; /* borrowed; NULL: none */
+} Happening;
+
+static void print_json(const Happening *h) {
+        _cleanup_(json_writer_freep) JsonWriter *w = NULL;
+
+        if (json_writer_new(0, &w) < 0)
+                return;
+        json_write_object(w);
+        json_put_unsigned(w, "Time", now_realtime());
+        json_put_string(w, "Type", h->type);
+        json_put_string(w, "VM", h->vm);
+        json_put_string(w, "What", h->what);
+        json_write_key(w, "Details");
+        if (h->details)
+                json_write_value(w, h->details);
+        else {
+                json_write_object(w);
+                json_write_end(w);
+        }
+        json_write_end(w);
+        (void)json_print(w);
+}
+
+/* " key=value", of what is worth a word: the state stands before, lists and the like are for JSON. */
+static void print_detail(const char *key, const Json *v) {
+        const char *string = json_string(v);
+        int64_t n;
+
+        if (streq(key, "State") || (string && *string == '\0'))
+                return;
+        if (!string && json_integer(v, &n) < 0 && json_boolean(v) < 0)
+                return;
+        printf(" ");
+        term_print(stdout, key);
+        putchar('=');
+        if (string)
+                term_print(stdout, string);
+        else if (json_boolean(v) >= 0)
+                printf("%s", json_boolean(v) ? "yes" : "no");
+        else
+                printf("%" PRId64, n);
+}
+
+static void print_text(const Happening *h) {
+        char when[TIME_LENGTH];
+
+        format_time(when);
+        printf("%s%s%s ", term_style(stdout, STYLE_DIM), when, term_normal(stdout));
+        term_print(stdout, h->vm ?: "vmctld");
+        printf(" %s", h->type);
+        if (*h->what) {
+                printf(" %s", term_style(stdout, h->style));
+                term_print(stdout, h->what);
+                printf("%s", term_normal(stdout));
+        }
+        for (size_t i = 0; i < json_length(h->details); i++)
+                print_detail(json_key(h->details, i), json_member(h->details, i));
+        putchar('\n');
+}
+
+static int print(Monitor *m, const Happening *h) {
+        if (m->ctl->json)
+                print_json(h);
+        else
+                print_text(h);
+        return fflush(stdout) == 0 ? 0 : -errno;
+}
+
+static int on_vm_new(Monitor *m, sd_bus_message *message) {
+        const char *name, *path;
+
+        if (sd_bus_message_read(message, "so", &name, &path) < 0 || !is_wanted(m, name))
+                return 0;
+        return print(m, &(Happening){ .vm = name, .type = "new", .what = "" });
+}
+
+static int on_vm_removed(Monitor *m, sd_bus_message *message) {
+        const char *name, *path;
+
+        if (sd_bus_message_read(message, "so", &name, &path) < 0 || !is_wanted(m, name))
+                return 0;
+        return print(m, &(Happening){ .vm = name, .type = "removed", .what = "" });
+}
+
+static int print_job(Monitor *m, uint32_t id, const char *object, const char *what) {
+        _cleanup_free_ char *vm = ctl_vm_name(object), *type = strf("job %" PRIu32, id);
+
+        if (!type)
+                return -ENOMEM;
+        return is_wanted(m, vm) ? print(m, &(Happening){ .vm = vm, .type = type, .what = what }) : 0;
+}
+
+static int on_job_new(Monitor *m, sd_bus_message *message) {
+        const char *job, *object;
+        uint32_t id;
+
+        if (sd_bus_message_read(message, "uoo", &id, &job, &object) < 0)
+                return 0;
+        return print_job(m, id, object, "began");
+}
+
+static int on_job_removed(Monitor *m, sd_bus_message *message) {
+        const char *job, *object, *result;
+        uint32_t id;
+
+        if (sd_bus_message_read(message, "uoos", &id, &job, &object, &result) < 0)
+                return 0;
+        return print_job(m, id, object, result);
+}
+
+static int on_event(Monitor *m, sd_bus_message *message) {
+        _cleanup_free_ char *vm = ctl_vm_name(sd_bus_message_get_path(message));
+        _cleanup_json_ Json *details = NULL;
+        const char *event;
+
+        if (!vm || !is_wanted(m, vm) || sd_bus_message_read(message, "s", &event) < 0 ||
+                        message_to_json(message, &details) < 0)
+                return 0;
+        return print(m, &(Happening){ .vm = vm, .type = "event", .what = event, .details = details });
+}
+
+static int on_properties(Monitor *m, sd_bus_message *message) {
+        _cleanup_free_ char *vm = ctl_vm_name(sd_bus_message_get_path(message));
+        _cleanup_json_ Json *changed = NULL;
+        const char *interface, *state;
+
+        if (!vm || !is_wanted(m, vm) || sd_bus_message_read(message, "s", &interface) < 0 ||
+                        !streq(interface, CTL_VM) || message_to_json(message, &changed) < 0)
+                return 0;
+        state = json_get_string(changed, "State");
+        return print(m,
+                        &(Happening){
+                                        .vm = vm,
+                                        .type = state ? "state" : "changed",
+                                        .what = state ?: "",
+                                        .style = style_of_state(state ?: ""),
+                                        .details = changed,
+                        });
+}
+
+static const struct {
+        const char *interface, *member;
+        int (*handle)(Monitor *m, sd_bus_message *message);
+} signals[] = {
+        { CTL_MANAGER, "VMNew", on_vm_new },
+        { CTL_MANAGER, "VMRemoved", on_vm_removed },
+        { CTL_MANAGER, "JobNew", on_job_new },
+        { CTL_MANAGER, "JobRemoved", on_job_removed },
+        { CTL_VM, "Event", on_event },
+        { "org.freedesktop.DBus.Properties", "PropertiesChanged", on_properties },
+};
+
+static int on_signal(sd_bus_message *message, void *userdata, sd_bus_error *reterr) {
+        Monitor *m = userdata;
+
+        if (!ctl_from_service(m->ctl, message))
+                return 0;
+        for (size_t i = 0; i < ELEMENTSOF(signals); i++)
+                if (sd_bus_message_is_signal(message, signals[i].interface, signals[i].member))
+                        return signals[i].handle(m, message);
+        return 0;
+}
+
+static int on_owner_changed(sd_bus_message *message, void *userdata, sd_bus_error *reterr) {
+        const char *name, *before, *now;
+        Monitor *m = userdata;
+        int r;
+
+        if (!streq_ptr(sd_bus_message_get_sender(message), "org.freedesktop.DBus") ||
+                        sd_bus_message_read(message, "sss", &name, &before, &now) < 0)
+                return 0;
+        r = free_and_strdup(&m->ctl->owner, isempty(now) ? NULL : now);
+        if (r < 0)
+                return r;
+        return print(m, &(Happening){ .type = "service", .what = isempty(now) ? "gone" : "started" });
+}
+
+static int subscribe(Monitor *m) {
+        sd_bus *bus = m->ctl->bus;
+        int r;
+
+        r = sd_bus_add_match(bus, NULL,
+                        "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',"
+                        "member='NameOwnerChanged',arg0='" CTL_SERVICE "'",
+                        on_owner_changed, m);
+        if (r >= 0)
+                r = sd_bus_add_match(bus, NULL,
+                                "type='signal',sender='" CTL_SERVICE "',path_namespace='" CTL_MANAGER_PATH
+                                "'",
+                                on_signal, m);
+        return r;
+}
+
+/* A service that does not run yet isn't started for the sake of looking at it. */
+static int find_service(Monitor *m) {
+        _cleanup_(sd_bus_creds_unrefp) sd_bus_creds *creds = NULL;
+        const char *owner;
+
+        if (sd_bus_get_name_creds(m->ctl->bus, CTL_SERVICE, SD_BUS_CREDS_UNIQUE_NAME, &creds) >= 0 &&
+                        sd_bus_creds_get_unique_name(creds, &owner) >= 0)
+                return free_and_strdup(&m->ctl->owner, owner);
+        return print(m, &(Happening){ .type = "service", .what = "not running" });
+}
+
+int verb_monitor(Ctl *c, const Args *args) {
+        Monitor m = { .ctl = c, .names = args->words };
+        int r;
+
+        r = ctl_connect(c);
+        if (r != 0)
+                return r;
+        r = subscribe(&m);
+        if (r >= 0)
+                r = find_service(&m);
+        while (r >= 0)
+                r = ctl_step(c, UINT64_MAX, NULL);
+        return ctl_report(c, NULL, r, "The connection to the bus ended");
+}

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "verbs.h"
+
+#define DEFINE "Define VMs"
+#define RUN "Run VMs"
+#define LOOK "Look at VMs"
+#define TALK "Talk to guests"
+#define OTHER "Other"
+
+#define ANY_NUMBER SIZE_MAX
+
+#define STATES "preparing prepared starting running suspended stopping stopped failed"
+
+const Option global_options[] = {
+        { "system", 0, NULL, "Speak to the system service" },
+        { "user", 0, NULL, "Speak to your own service, vmctld --user" },
+        { "host", 'H', "HOST", "Speak to another host's system service, over ssh", "@host" },
+        { "json", 0, NULL, "Print JSON" },
+        { "no-ask-password", 0, NULL, "Never ask for a password" },
+        { "help", 'h', NULL, "Tell about vmctl, or about a verb" },
+        { "version", 0, NULL, "Print the version" },
+        {},
+};
+
+/* What can be changed later, too. */
+static const Option definition_options[] = {
+        { "vcpus", 0, "NUMBER", "Virtual CPUs, 1 to 255 (default: 1)", NULL, "vcpus", VALUE_U32 },
+        { "memory", 0, "SIZE", "Guest RAM in MB, or as 2G (default: 1024)", NULL, "memory", VALUE_MIB },
+        { "disk", 0, "SIZE", "Disk in GB, or as 500M (default: the image's)", NULL, "disk", VALUE_GIB },
+        { "network", 0, "MODE", "user (default) or none", "user none", "network", VALUE_STRING },
+        { "hostname", 0, "NAME", "Host name (default: the VM's name)", NULL, "hostname", VALUE_STRING },
+        { "ssh-user", 0, "USER", "Account that ssh uses (default: vm)", NULL, "user", VALUE_STRING },
+        { "append", 0, "TEXT", "Kernel command line, with --kernel", NULL, "append", VALUE_STRING },
+        { "accel", 0, "ACCEL", "auto (default), kvm or tcg", "auto kvm tcg", "accel", VALUE_STRING },
+        { "cpu", 0, "MODEL", "CPU model (default: host, or max without KVM)", "host max", "cpu",
+                        VALUE_STRING },
+        { "display", 0, "KIND", "vnc, on a UNIX socket (default with q35), or none", "vnc none", "display",
+                        VALUE_STRING },
+        { "balloon", 0, NULL, "Have a balloon device", NULL, "balloon", VALUE_TRUE },
+        { "no-balloon", 0, NULL, "Have none (default)", NULL, "balloon", VALUE_FALSE },
+        { "console-log-max", 0, "SIZE", "Console output to keep, in MB (default: 16)", NULL,
+                        "console-log-max", VALUE_MIB },
+        {},
+};
+
+static const Option limit_options[] = {
+        { "cpu-quota", 0, "PERCENT", "CPU time; 100% is one CPU", "default", "cpu-quota", VALUE_PERCENT,
+                        true },
+        { "cpu-weight", 0, "WEIGHT", "Share of contended CPUs, 1 to 10000", "default", "cpu-weight",
+                        VALUE_U64, true },
+        { "io-weight", 0, "WEIGHT", "Share of contended disks, 1 to 10000", "default", "io-weight",
+                        VALUE_U64, true },
+        { "memory-max", 0, "SIZE", "Memory of QEMU, in MB, beyond which it is killed", "default",
+                        "memory-max", VALUE_MIB, true },
+        { "memory-high", 0, "SIZE", "Memory of QEMU, in MB, beyond which it is slowed down", "default",
+                        "memory-high", VALUE_MIB, true },
+        { "tasks-max", 0, "NUMBER", "Threads of QEMU", "default", "tasks-max", VALUE_U64, true },
+        {},
+};
+
+static const Option create_options[] = {
+        { "name", 0, "NAME", "Name of the VM, in place of the first word" },
+        { "image", 0, "FILE", "Disk image, which stays as it is", "@file", "image", VALUE_FILE },
+        { "image-format", 0, "FORMAT", "raw or qcow2 (default: told from FILE)", "raw qcow2", "image-format",
+                        VALUE_STRING },
+        { "image-url", 0, "URL", "Image to download (not supported yet)" },
+        { "kernel", 0, "FILE", "Kernel to boot directly", "@file", "kernel", VALUE_FILE },
+        { "initrd", 0, "FILE", "Initial RAM disk for the kernel", "@file", "initrd", VALUE_FILE },
+        { "machine", 0, "TYPE", "q35 (default), microvm, or a version of these", "q35 microvm", "machine",
+                        VALUE_STRING },
+        { "firmware", 0, "KIND", "bios (default) or uefi", "bios uefi", "firmware", VALUE_STRING },
+        { "bridge", 0, "NAME", "Bridge for TAP networking (not supported yet)" },
+        { "ssh-key", 0, "FILE", "Public key to let in (default: a new pair)", "@file", "ssh-key",
+                        VALUE_TEXT },
+        { "cloud-init", 0, "FILE", "Raw user-data for cloud-init", "@file", "user-data", VALUE_FILE },
+        { "no-cloud-init", 0, NULL, "Make neither a seed nor a key pair", NULL, "cloud-init", VALUE_FALSE },
+        { "start", 0, NULL, "Start it at once", NULL, "start", VALUE_TRUE },
+        { "wait", 0, NULL, "Start it and wait until it can be reached by ssh", NULL, "start", VALUE_TRUE },
+        { "timeout", 0, "TIME", "How long to wait (default: 120)" },
+        {},
+};
+
+static const Option start_options[] = {
+        { "wait", 0, NULL, "Wait until it can be reached by ssh" },
+        { "timeout", 0, "TIME", "How long to wait (default: 120)" },
+        {},
+};
+
+static const Option stop_options[] = {
+        { "timeout", 0, "TIME", "What the guest gets before QEMU is ended (default: 30)" },
+        { "no-block", 0, NULL, "Return once the power button is pressed" },
+        {},
+};
+
+static const Option list_options[] = {
+        { "state", 0, "STATE", "Only VMs in this state; several with commas", STATES },
+        { "quiet", 'q', NULL, "Print names only" },
+        {},
+};
+
+static const Option status_options[] = {
+        { "lines", 'n', "NUMBER", "Lines of the console to show (default: 5)" },
+        {},
+};
+
+static const Option console_options[] = {
+        { "timeout", 0, "TIME", "With no terminal: end so long after the end of input" },
+        {},
+};
+
+static const Option ssh_options[] = {
+        { "name", 0, "NAME", "Name of the VM, in place of the first word", "@vm" },
+        { "user", 0, "USER", "Account to log in to (default: the VM's)" },
+        { "key", 0, "FILE", "Private key to offer, behind the VM's own", "@file" },
+        { "option", 'o', "OPTION", "Option for ssh, as in ssh_config(5); may stand several times" },
+        { "timeout", 0, "TIME", "How long to wait for sshd (default: 120 while it boots, then 30)" },
+        {},
+};
+
+static const Option log_options[] = {
+        { "console", 0, NULL, "Only what the guest printed on its console" },
+        { "provision", 0, NULL, "Only what provisioning printed" },
+        { "tail", 'n', "NUMBER", "Only the last lines (0: all)" },
+        { "follow", 'f', NULL, "Go on with what is printed from now on" },
+        { "raw", 0, NULL, "Leave control sequences in, on a terminal, too" },
+        {},
+};
+
+const Verb verbs[] = {
+        {
+                        .name = "create",
+                        .group = DEFINE,
+                        .arguments = "NAME",
+                        .max_words = 1,
+                        .help = "Create a VM from a disk image or a kernel",
+                        .details = "The image becomes the base of the VM's own disk and is never written. "
+                                   "Unless told otherwise the guest gets a cloud-init seed and a new key "
+                                   "pair, so that 'vmctl ssh NAME' needs nothing more.",
+                        .options = { create_options, definition_options, limit_options },
+                        .run = verb_create,
+        },
+        {
+                        .name = "update",
+                        .group = DEFINE,
+                        .arguments = "NAME",
+                        .min_words = 1,
+                        .max_words = 1,
+                        .words = "@vm",
+                        .help = "Change the definition of a VM that does not run",
+                        .details = "Disks only grow. A new host name is known to vmctl alone: the guest "
+                                   "keeps that of its seed.",
+                        .options = { definition_options, limit_options },
+                        .run = verb_update,
+        },
+        {
+                        .name = "set",
+                        .group = DEFINE,
+                        .arguments = "NAME LIMIT=VALUE...",
+                        .min_words = 1,
+                        .max_words = ANY_NUMBER,
+                        .words = "@limit",
+                        .help = "Change limits, also while the VM runs",
+                        .details = "As in 'vmctl set web cpu-quota=50% memory-max=2G'. A limit may also be "
+                                   "written as an option; the value 'default' takes one back.",
+                        .options = { limit_options },
+                        .run = verb_set,
+        },
+        {
+                        .name = "destroy",
+                        .alias = "rm",
+                        .group = DEFINE,
+                        .arguments = "NAME...",
+                        .min_words = 1,
+                        .max_words = ANY_NUMBER,
+                        .words = "@vm",
+                        .help = "Remove VMs with all that belongs to them",
+                        .details = "A running VM is killed first. The image stays. There is no way back.",
+                        .run = verb_action,
+        },
+        {
+                        .name = "start",
+                        .group = RUN,
+                        .arguments = "NAME...",
+                        .min_words = 1,
+                        .max_words = ANY_NUMBER,
+                        .words = "@vm",
+                        .help = "Start VMs",
+                        .options = { start_options },
+                        .run = verb_action,
+        },
+        {
+                        .name = "stop",
+                        .group = RUN,
+                        .arguments = "NAME...",
+                        .min_words = 1,
+                        .max_words = ANY_NUMBER,
+                        .words = "@vm",
+                        .help = "Shut guests down, and wait until they are",
+                        .details = "Presses the power button. A guest that still runs after the timeout has "
+                                   "its QEMU ended by SIGTERM, and by SIGKILL as a last resort.",
+                        .options = { stop_options },
+                        .run = verb_action,
+        },
+        {
+                        .name = "kill",
+                        .group = RUN,
+                        .arguments = "NAME...",
+                        .min_words = 1,
+                        .max_words = ANY_NUMBER,
+                        .words = "@vm",
+                        .help = "End VMs at once, as if the power cord was pulled",
+                        .run = verb_action,
+        },
+        {
+                        .name = "reset",
+                        .group = RUN,
+                        .arguments = "NAME...",
+                        .min_words = 1,
+                        .max_words = ANY_NUMBER,
+                        .words = "@vm",
+                        .help = "Press the reset button",
+                        .run = verb_action,
+        },
+        {
+                        .name = "suspend",
+                        .group = RUN,
+                        .arguments = "NAME...",
+                        .min_words = 1,
+                        .max_words = ANY_NUMBER,
+                        .words = "@vm",
+                        .help = "Halt the virtual CPUs; the memory stays",
+                        .run = verb_action,
+        },
+        {
+                        .name = "resume",
+                        .group = RUN,
+                        .arguments = "NAME...",
+                        .min_words = 1,
+                        .max_words = ANY_NUMBER,
+                        .words = "@vm",
+                        .help = "Let suspended VMs go on",
+                        .run = verb_action,
+        },
+        {
+                        .name = "list",
+                        .alias = "ls",
+                        .group = LOOK,
+                        .help = "List VMs",
+                        .options = { list_options },
+                        .run = verb_list,
+        },
+        {
+                        .name = "status",
+                        .group = LOOK,
+                        .arguments = "[NAME...]",
+                        .max_words = ANY_NUMBER,
+                        .words = "@vm",
+                        .help = "Show all about VMs, or an overview",
+                        .options = { status_options },
+                        .run = verb_status,
+        },
+        {
+                        .name = "log",
+                        .alias = "logs",
+                        .group = LOOK,
+                        .arguments = "NAME",
+                        .min_words = 1,
+                        .max_words = 1,
+                        .words = "@vm",
+                        .help = "Show what the guest and its provisioning printed",
+                        .options = { log_options },
+                        .flags = VERB_RELAY,
+                        .run = verb_log,
+        },
+        {
+                        .name = "monitor",
+                        .group = LOOK,
+                        .arguments = "[NAME...]",
+                        .max_words = ANY_NUMBER,
+                        .words = "@vm",
+                        .help = "Show what happens to VMs, as it happens",
+                        .run = verb_monitor,
+        },
+        {
+                        .name = "capabilities",
+                        .group = LOOK,
+                        .help = "Show what the host can do",
+                        .run = verb_capabilities,
+        },
+        {
+                        .name = "ssh",
+                        .group = TALK,
+                        .arguments = "[NAME [COMMAND...]]",
+                        .max_words = ANY_NUMBER,
+                        .words = "@vm",
+                        .help = "Log in to the guest, or run a command in it",
+                        .details = "Waits until sshd answers, then becomes ssh(1) and hands its exit status "
+                                   "on. NAME may be left out where there is but one VM. '--user' behind the "
+                                   "verb is the account in the guest: the choice of the bus stands before "
+                                   "the verb.",
+                        .options = { ssh_options },
+                        .flags = VERB_RELAY | VERB_COMMAND,
+                        .run = verb_ssh,
+        },
+        {
+                        .name = "console",
+                        .group = TALK,
+                        .arguments = "NAME",
+                        .min_words = 1,
+                        .max_words = 1,
+                        .words = "@vm",
+                        .help = "Attach to the serial console; Ctrl-] detaches",
+                        .options = { console_options },
+                        .flags = VERB_RELAY,
+                        .run = verb_console,
+        },
+        {
+                        .name = "qmp",
+                        .group = TALK,
+                        .arguments = "NAME COMMAND [ARGUMENTS]",
+                        .min_words = 2,
+                        .max_words = 3,
+                        .words = "@vm",
+                        .help = "Send a command to QEMU's monitor, for debugging",
+                        .details = "COMMAND is a name, with ARGUMENTS as a JSON object, or a whole JSON "
+                                   "object.",
+                        .run = verb_qmp,
+        },
+        {
+                        .name = "help",
+                        .group = OTHER,
+                        .arguments = "[VERB]",
+                        .max_words = 1,
+                        .words = "@verb",
+                        .help = "Tell about vmctl, or about a verb",
+                        .run = verb_help,
+        },
+        {},
+};

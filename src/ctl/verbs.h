@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/* The table of verbs. */
+
+#include "ctl.h"
+
+extern const Verb verbs[];
+extern const Option global_options[];
+
+int verb_create(Ctl *c, const Args *args);
+int verb_action(Ctl *c, const Args *args); /* start, stop, kill, reset, suspend, resume, destroy */
+int verb_set(Ctl *c, const Args *args);
+int verb_update(Ctl *c, const Args *args);
+int verb_list(Ctl *c, const Args *args);
+int verb_status(Ctl *c, const Args *args);
+int verb_console(Ctl *c, const Args *args);
+int verb_ssh(Ctl *c, const Args *args);
+int verb_log(Ctl *c, const Args *args);
+int verb_monitor(Ctl *c, const Args *args);
+int verb_capabilities(Ctl *c, const Args *args);
+int verb_qmp(Ctl *c, const Args *args);
+int verb_help(Ctl *c, const Args *args);
