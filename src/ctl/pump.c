@@ -140,6 +140,8 @@ int pump_run(const Pump *p, PumpEnd *ret) {
                 if (r < 0)
                         return r;
         }
+        if (s.n_input > 0)
+                (void)send_input(&s); /* typed right before the key that detaches */
         *ret = s.end;
         return 0;
 }
