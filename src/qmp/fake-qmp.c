@@ -10,31 +10,38 @@
 #include "util/fd-util.h"
 #include "util/test.h"
 
+typedef struct Buffer {
+        char *data;
+        size_t len, size;
+} Buffer;
+
 struct FakeQmp {
         sd_event_source *io;
         int fd;
         FakeQmpFlags flags;
         fake_qmp_command_t handler;
         void *userdata;
-        bool hang_up;
+        bool hang_up, deaf;
         unsigned n_commands;
 
-        char *in;
-        size_t in_len;
+        Buffer in;
         int passed_fd;
 
-        char *out;
-        size_t out_start, out_len;
+        Buffer out;
+        size_t out_start; /* up to here it is sent */
 };
 
-static void append(char **buf, size_t *len, const char *data, size_t n) {
-        char *grown = realloc(*buf, *len + n + 1);
+static void append(Buffer *b, const char *data, size_t n) {
+        if (n > b->size - b->len) {
+                size_t size = MAX(b->size * 2, b->len + n);
+                char *grown = realloc(b->data, size);
 
-        CHECK(grown);
-        memcpy(grown + *len, data, n);
-        grown[*len + n] = '\0';
-        *buf = grown;
-        *len += n;
+                CHECK(grown);
+                b->data = grown;
+                b->size = size;
+        }
+        memcpy(b->data + b->len, data, n);
+        b->len += n;
 }
 
 static void disconnect(FakeQmp *f) {
@@ -43,16 +50,15 @@ static void disconnect(FakeQmp *f) {
 }
 
 static void set_events(FakeQmp *f) {
-        uint32_t events = (f->flags & FAKE_QMP_DEAF ? 0 : EPOLLIN) |
-                        (f->out_start < f->out_len ? EPOLLOUT : 0);
+        uint32_t events = (f->deaf ? 0 : EPOLLIN) | (f->out_start < f->out.len ? EPOLLOUT : 0);
 
         if (f->io)
                 CHECK(sd_event_source_set_io_events(f->io, events) >= 0);
 }
 
 static void flush(FakeQmp *f) {
-        while (f->fd >= 0 && f->out_start < f->out_len) {
-                ssize_t n = send(f->fd, f->out + f->out_start, f->out_len - f->out_start,
+        while (f->fd >= 0 && f->out_start < f->out.len) {
+                ssize_t n = send(f->fd, f->out.data + f->out_start, f->out.len - f->out_start,
                                 MSG_DONTWAIT | MSG_NOSIGNAL);
 
                 if (n < 0 && errno == EAGAIN)
@@ -63,8 +69,8 @@ static void flush(FakeQmp *f) {
                 }
                 f->out_start += (size_t)n;
         }
-        if (f->out_start == f->out_len) {
-                f->out_start = f->out_len = 0;
+        if (f->out_start == f->out.len) {
+                f->out_start = f->out.len = 0;
                 if (f->hang_up)
                         disconnect(f);
         }
@@ -100,18 +106,18 @@ static char *resync(char *line) {
 static void take_lines(FakeQmp *f) {
         char *newline;
 
-        while (f->in_len > 0 && (newline = memchr(f->in, '\n', f->in_len))) {
-                size_t len = (size_t)(newline - f->in);
+        while (f->in.len > 0 && (newline = memchr(f->in.data, '\n', f->in.len))) {
+                size_t len = (size_t)(newline - f->in.data);
                 _cleanup_json_ Json *message = NULL;
                 _cleanup_error_ Error *error = NULL;
-                char *line = f->in;
+                char *line = f->in.data;
 
                 *newline = '\0';
                 line = resync(line);
                 if (json_parse(line, strlen(line), NULL, &message, &error) < 0)
                         TEST_FAIL("the client said '%s': %s", line, error_message(error));
-                memmove(f->in, newline + 1, f->in_len - len - 1);
-                f->in_len -= len + 1;
+                memmove(f->in.data, newline + 1, f->in.len - len - 1);
+                f->in.len -= len + 1;
                 on_command(f, message);
         }
 }
@@ -147,10 +153,10 @@ static bool receive_byte(FakeQmp *f) {
                 return false;
         }
         take_fd(f, &message);
-        append(&f->in, &f->in_len, &byte, 1);
+        append(&f->in, &byte, 1);
         if (byte == '\n')
                 take_lines(f);
-        return f->fd >= 0 && !(f->flags & FAKE_QMP_DEAF);
+        return f->fd >= 0 && !f->deaf;
 }
 
 static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
@@ -200,14 +206,14 @@ FakeQmp *fake_qmp_free(FakeQmp *f) {
                 return NULL;
         disconnect(f);
         safe_close(f->passed_fd);
-        free(f->in);
-        free(f->out);
+        free(f->in.data);
+        free(f->out.data);
         free(f);
         return NULL;
 }
 
 void fake_qmp_say_n(FakeQmp *f, const char *data, size_t len) {
-        append(&f->out, &f->out_len, data, len);
+        append(&f->out, data, len);
         flush(f);
 }
 
@@ -250,8 +256,8 @@ void fake_qmp_hang_up(FakeQmp *f) {
         flush(f);
 }
 
-void fake_qmp_listen(FakeQmp *f) {
-        f->flags &= ~FAKE_QMP_DEAF;
+void fake_qmp_set_deaf(FakeQmp *f, bool deaf) {
+        f->deaf = deaf;
         set_events(f);
 }
 
@@ -260,5 +266,5 @@ unsigned fake_qmp_n_commands(const FakeQmp *f) {
 }
 
 size_t fake_qmp_n_unsent(const FakeQmp *f) {
-        return f->out_len - f->out_start;
+        return f->out.len - f->out_start;
 }

@@ -23,7 +23,6 @@ typedef void (*fake_qmp_command_t)(FakeQmp *f, const FakeQmpCommand *command, vo
 typedef enum FakeQmpFlags {
         FAKE_QMP_SILENT = 1 << 0,           /* no greeting by itself */
         FAKE_QMP_PASS_NEGOTIATION = 1 << 1, /* qmp_capabilities is for the handler, too */
-        FAKE_QMP_DEAF = 1 << 2,             /* reads nothing */
 } FakeQmpFlags;
 
 /* *ret_fd is the client's end, owned by the caller. */
@@ -41,8 +40,8 @@ void fake_qmp_return(FakeQmp *f, uint64_t id, const char *value); /* JSON text *
 void fake_qmp_refuse(FakeQmp *f, uint64_t id, const char *class, const char *description);
 void fake_qmp_event(FakeQmp *f, const char *name, const char *data); /* JSON text, or NULL */
 
-void fake_qmp_hang_up(FakeQmp *f); /* once all is sent that was said */
-void fake_qmp_listen(FakeQmp *f);  /* ends FAKE_QMP_DEAF */
+void fake_qmp_hang_up(FakeQmp *f);             /* once all is sent that was said */
+void fake_qmp_set_deaf(FakeQmp *f, bool deaf); /* a deaf one reads nothing */
 
 unsigned fake_qmp_n_commands(const FakeQmp *f); /* that came in whole */
 size_t fake_qmp_n_unsent(const FakeQmp *f);     /* bytes that the client has not taken yet */

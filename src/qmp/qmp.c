@@ -333,6 +333,11 @@ static int add_sources(Qmp *q) {
         if (r < 0)
                 return r;
         r = sd_event_add_defer(q->event, &q->deferred, on_deferred, q);
+        if (r < 0)
+                return r;
+        /* The event loop counts a deferred source as waiting ever since it was made, so at equal priority it
+         * would come before everything else. */
+        r = sd_event_source_set_priority(q->deferred, SD_EVENT_PRIORITY_NORMAL + 1);
         return r < 0 ? r : sd_event_source_set_enabled(q->deferred, SD_EVENT_OFF);
 }
 
