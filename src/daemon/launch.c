@@ -171,7 +171,7 @@ static int add_listeners(Builder *b) {
                 return r;
         fd = listen_at(folder, "log.sock", (uid_t)self);
         r = fd < 0 ? fd : give_shim(b, "listen-log", fd);
-        if (r < 0 || rec->spec.display != VM_DISPLAY_VNC || streq(rec->machine, "microvm"))
+        if (r < 0 || rec->spec.display != VM_DISPLAY_VNC)
                 return r;
         b->launch->vnc_fd = listen_at(folder, "vnc.sock", rec->owner);
         return b->launch->vnc_fd < 0 ? b->launch->vnc_fd : 0;

@@ -69,32 +69,19 @@ static int parse_arguments(int argc, char *argv[], Arguments *a) {
         return 1;
 }
 
-static int on_reload(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata) {
-        uint64_t now;
-
-        /* The configuration is for new VMs, and read anew with each start of the service; VMs are never
-         * stale. */
-        (void)sd_event_now(sd_event_source_get_event(s), CLOCK_MONOTONIC, &now);
-        (void)sd_notifyf(false, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)now);
-        (void)sd_notify(false, "READY=1");
-        return 0;
-}
-
 static int block_signals(sd_event *event) {
         sigset_t set;
         int r;
 
         sigemptyset(&set);
-        for (const int *s = (const int[]){ SIGTERM, SIGINT, SIGHUP, SIGCHLD, 0 }; *s; s++)
+        for (const int *s = (const int[]){ SIGTERM, SIGINT, SIGCHLD, 0 }; *s; s++)
                 sigaddset(&set, *s);
         if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
                 return -errno;
         (void)signal(SIGPIPE, SIG_IGN);
         /* NULL as handler: leave the loop. */
         r = sd_event_add_signal(event, NULL, SIGTERM, NULL, NULL);
-        if (r >= 0)
-                r = sd_event_add_signal(event, NULL, SIGINT, NULL, NULL);
-        return r < 0 ? r : sd_event_add_signal(event, NULL, SIGHUP, on_reload, NULL);
+        return r < 0 ? r : sd_event_add_signal(event, NULL, SIGINT, NULL, NULL);
 }
 
 static int open_bus(sd_event *event, bool user, sd_bus **ret) {
@@ -143,7 +130,7 @@ static int serve(sd_event *event, sd_bus *bus, Config *config) {
         r = sd_bus_request_name(bus, BUS_NAME, 0);
         if (r < 0)
                 return log_error_errno(r, "Cannot get the name " BUS_NAME " on the bus: %m");
-        (void)sd_notifyf(false, "READY=1\nSTATUS=%zu VMs", m->n_vms);
+        (void)sd_notify(false, "READY=1");
         r = sd_event_loop(event);
         (void)sd_notify(false, "STOPPING=1");
         /* Replies and signals of the last turn go out; QEMUs run on. */

@@ -64,6 +64,15 @@ static void continue_operations(Vm *vm, const Json *doc) {
                                 error_message(e));
 }
 
+/* Whoever wanted the start has got no answer, and some of what makes it complete died with the earlier
+ * instance. */
+static void undo_start(Vm *vm) {
+        log_at(LOG_WARNING, vm_name(vm), NULL,
+                        "The service ended while the VM started: the start is undone");
+        vm_end_process(vm);
+        (void)systemd_kill_scope(vm->manager->systemd, vm->unit); /* QEMU's PID may not be known yet */
+}
+
 static int attach(Vm *vm, const Json *doc, int folder, int monitor_fd) {
         Manager *m = vm->manager;
         ProcessIdentity id;
@@ -87,8 +96,12 @@ static int attach(Vm *vm, const Json *doc, int folder, int monitor_fd) {
         (void)json_get_unsigned(doc, "started-at", &vm->started_at);
         status = json_get_string(doc, "status");
         (void)free_and_strdup(&vm->status, status);
+        (void)json_get_unsigned(doc, "state-changed-at", &vm->state_changed_at);
         vm->announced = vm_state(vm);
-        continue_operations(vm, doc);
+        if (vm->came_up)
+                continue_operations(vm, doc);
+        else
+                undo_start(vm);
         return 0;
 }
 

@@ -132,8 +132,7 @@ static bool is_up(const Vm *vm) {
         return vm->process != NULL;
 }
 static bool has_display(const Vm *vm) {
-        return vm->process && vm->record.spec.display == VM_DISPLAY_VNC &&
-                        !streq(vm->record.machine, "microvm");
+        return vm->process && vm->record.spec.display == VM_DISPLAY_VNC;
 }
 
 static const struct {

@@ -240,7 +240,8 @@ static void conclude(Vm *vm, const ProcessEnd *end) {
         else if (end->oom)
                 vm_set_failure(vm, VM_FAILURE_OOM,
                                 "The VM needed more memory than its memory-max and was killed");
-        else if (vm->ending || (end->known && !end->signaled && end->code == 0))
+        else if (vm->ending || process_qemu_pid(vm->process) == 0 ||
+                        (end->known && !end->signaled && end->code == 0))
                 vm_set_failure(vm, VM_FAILURE_NONE, NULL);
         else if (!end->known)
                 vm_set_failure(vm, VM_FAILURE_SIGNAL, "QEMU and its shim ended without a record");
@@ -259,14 +260,12 @@ static void on_ended(Process *p, const ProcessEnd *end, void *userdata) {
         Vm *vm = userdata;
 
         vm->linger = sd_event_source_disable_unref(vm->linger);
-        vm->process = process_free(vm->process);
         fd_store_remove(vm_name(vm));
-        if (vm->start) {
-                /* What it failed of is known to the start. */
-                vm_changed(vm, VM_CHANGE_PROCESS);
-                vm_start_process_ended(vm->start, end);
-        } else
+        if (!vm->start)
                 conclude(vm, end);
+        vm->process = process_free(vm->process);
+        if (vm->start) /* what it failed of is known there */
+                vm_start_process_ended(vm->start, end);
         vm->ending = false;
         free(TAKE_PTR(vm->status));
         vm_changed(vm, VM_CHANGE_PROCESS | VM_CHANGE_QMP);

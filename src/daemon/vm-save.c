@@ -135,6 +135,7 @@ void vm_save_run_state(Vm *vm) {
         json_put_unsigned(w, "shim-started", id.shim_started);
         json_put_unsigned(w, "qemu-pid", (uint64_t)id.qemu_pid);
         json_put_unsigned(w, "started-at", vm->started_at);
+        json_put_unsigned(w, "state-changed-at", vm->state_changed_at);
         json_put_boolean(w, "kvm", vm->kvm);
         json_put_boolean(w, "came-up", vm->came_up);
         json_put_boolean(w, "ending", vm->ending);
