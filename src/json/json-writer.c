@@ -103,7 +103,7 @@ static bool enter_value(JsonWriter *w) {
 
         if (w->r < 0)
                 return false;
-        if (l ? l->object && !l->keyed : w->begun) {
+        if (l && l->object && !l->keyed) {
                 fail(w, -EINVAL);
                 return false;
         }

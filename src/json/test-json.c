@@ -56,8 +56,8 @@ static void test_round_trips(void) {
                 "[[],{},[[]]]", "{\"a\":{\"b\":[1,2,{\"c\":null}]},\"\":\"empty key\"}",
                 "\"\\\"\\\\/\\b\\f\\n\\r\\t\\u0001\\u001F\"", "\"grüße, 世界 \xf0\x9f\x98\x80 \x7f\"",
                 "9223372036854775807", "-9223372036854775808", "9223372036854775808", "18446744073709551615",
-                "1.5", "0.1", "-0.0", "1e+300", "4.94065645841247e-324", "1.7976931348623157e+308", "0.30000000000000004",
-                "1.0", "[1,\"b\",{\"c\":[true,false,null]},2.5]" };
+                "1.5", "0.1", "-0.0", "1e+300", "4.94065645841247e-324", "1.7976931348623157e+308",
+                "0.30000000000000004", "1.0", "[1,\"b\",{\"c\":[true,false,null]},2.5]" };
 
         for (size_t i = 0; i < ELEMENTSOF(texts); i++)
                 check_round_trip(texts[i], texts[i]);
@@ -209,7 +209,8 @@ static void test_limits(void) {
         _cleanup_free_ char *deep = repeat("", "[", 64, ""), *deeper = repeat("", "[", 100000, ""),
                             *wide = repeat("[", "1,", 65535, "1]"), *long_text = NULL;
         _cleanup_json_ Json *nested = NULL, *v = NULL;
-        _cleanup_free_ char *closed = repeat(deep, "]", 64, "");
+        _cleanup_free_ char *closed = repeat(deep, "]", 64, ""),
+                            *siblings = repeat("[", "[{}],", 100, "{}]");
 
         check_refused_n("\"123456789012345678\" ", 21, &small, -EFBIG, "21 bytes");
         check_refused_n("[[[[]]]]", 8, &small, -EFBIG, "column 4: nested");
@@ -220,6 +221,7 @@ static void test_limits(void) {
         v = json_free(v);
         CHECK_EQ(json_parse("\"123456789012345678\"", 20, &small, &v, NULL), 0);
 
+        json_free(parse(siblings));
         nested = parse(closed);
         nested = json_free(nested);
         check_refused_n(deeper, strlen(deeper), NULL, -EFBIG, "nested too deeply");

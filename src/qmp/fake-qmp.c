@@ -96,11 +96,14 @@ static void on_command(FakeQmp *f, const Json *message) {
                 fake_qmp_return(f, command.id, "{}");
 }
 
-/* QEMU forgets half a command when it meets a byte that is not UTF-8. */
-static char *resync(char *line) {
+/* QEMU forgets half a command when it meets a byte that is not UTF-8, and says so. */
+static char *resync(FakeQmp *f, char *line) {
         char *bad = strrchr(line, '\xff');
 
-        return bad ? bad + 1 : line;
+        if (!bad)
+                return line;
+        fake_qmp_say(f, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON parse error\"}}\r\n");
+        return bad + 1;
 }
 
 static void take_lines(FakeQmp *f) {
@@ -113,7 +116,7 @@ static void take_lines(FakeQmp *f) {
                 char *line = f->in.data;
 
                 *newline = '\0';
-                line = resync(line);
+                line = resync(f, line);
                 if (json_parse(line, strlen(line), NULL, &message, &error) < 0)
                         TEST_FAIL("the client said '%s': %s", line, error_message(error));
                 memmove(f->in.data, newline + 1, f->in.len - len - 1);

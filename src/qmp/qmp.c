@@ -96,7 +96,7 @@ void qmp_end(Qmp *q, Error *error) {
         disconnect(q);
         error_set(&reset, ERROR_QMP_FAILED, "The connection to QEMU's monitor has ended%s%s",
                         owned ? ": " : "", owned ? error_message(owned) : "");
-        while (!q->freed && first_call(q)) {
+        while (first_call(q)) {
                 _cleanup_(qmp_call_freep) QmpCall *c = qmp_unlink_call(first_call(q));
 
                 qmp_call_fail(c, -ECONNRESET, reset);
@@ -302,7 +302,7 @@ static int set_sources(Qmp *q) {
         r = sd_event_source_set_io_events(q->io, EPOLLIN | (is_unsent(q) ? EPOLLOUT : 0));
         if (r < 0)
                 return r;
-        r = sd_event_source_set_enabled(q->io, throttled || lines ? SD_EVENT_OFF : SD_EVENT_ON);
+        r = sd_event_source_set_enabled(q->io, lines ? SD_EVENT_OFF : SD_EVENT_ON);
         if (r < 0)
                 return r;
         more = !TAILQ_EMPTY(&q->unsendable) || (!throttled && (lines || q->send_failure < 0));

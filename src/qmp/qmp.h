@@ -3,9 +3,10 @@
 /* A QMP client on sd-event (QEMU's docs/interop/qmp-spec): one monitor connection, calls with deadlines,
  * events.
  *
- * The peer counts as hostile: size, depth and rate of what it says are bounded, and whatever breaks a bound
- * or the protocol ends the connection with one clear reason. Nothing here blocks. Callbacks run from the
- * event loop, never from inside a call into this client, and may free the client. */
+ * The peer counts as hostile: size and depth of what it says are bounded, and whatever breaks a bound or the
+ * protocol ends the connection with one clear reason. One that talks without end is read slowly instead, and
+ * what it says too much waits on its own side. Nothing here blocks. Callbacks run from the event loop, never
+ * from inside a call into this client, and may free the client. */
 
 #include <systemd/sd-event.h>
 
@@ -24,9 +25,10 @@ typedef struct QmpCall QmpCall;
 /* The reply to a call. On success r is 0 and `result` is the value of "return", borrowed for the callback's
  * time. Otherwise r is negative and `error` says why: -EPROTO with ERROR_QMP_FAILED (QEMU's "desc", to be
  * shown or logged, never branched on), -ETIMEDOUT with ERROR_QMP_TIMEOUT, -ECONNRESET with ERROR_QMP_FAILED
- * (the connection ended). */
+ * (the connection ended), or the errno of a descriptor that could not be sent. */
 typedef void (*qmp_reply_t)(void *userdata, int r, const Json *result, const Error *error);
 
+/* Each may be NULL. */
 typedef struct QmpHandlers {
         /* Capabilities are negotiated; calls made earlier go out now. Once per connection. */
         void (*ready)(Qmp *q, void *userdata);
@@ -62,8 +64,9 @@ int qmp_fd(const Qmp *q); /* borrowed, for a descriptor store; the client must b
 /* Queues a command. `arguments` is the JSON text of an object, or NULL; it is checked for nothing but must
  * be what a JsonWriter made. At most QMP_IN_FLIGHT_MAX commands are with QEMU at once, the rest wait here;
  * the deadline counts from now, and includes the wait. When it passes, the caller gets -ETIMEDOUT and a late
- * reply is ignored. ret_call (may be NULL) lends a handle for qmp_cancel(), valid until the callback.
- * -ENOBUFS when QMP_QUEUE_MAX calls wait already, -ENOTCONN when the connection has ended. */
+ * reply is ignored. The callback may be NULL. ret_call (may be NULL) lends a handle for qmp_cancel(), valid
+ * until the callback. -ENOBUFS when QMP_QUEUE_MAX calls wait already, -ENOTCONN when the connection has
+ * ended. */
 int qmp_call(Qmp *q, const char *command, const char *arguments, uint64_t timeout_usec, qmp_reply_t callback,
                 void *userdata, QmpCall **ret_call);
 
@@ -75,7 +78,8 @@ int qmp_call_fd(Qmp *q, const char *command, const char *arguments, int fd, uint
 /* Passes a whole command object through, as text ({"execute": …, "arguments": …}; its "id" is replaced by
  * ours), for people who debug. `reply` text is handed back unparsed in a JSON document of the same form
  * ("return" or "error", the caller's own "id" if there was one) via `callback`: r is 0 also when QEMU
- * answered with an error; text is borrowed. -EBADMSG with *reterr when the text is not such an object. */
+ * answered with an error; text is borrowed. -EBADMSG when the text is not such an object, -EFBIG when it is
+ * beyond json_parse()'s default limits, else as qmp_call(); *reterr says what is wrong. */
 typedef void (*qmp_raw_reply_t)(void *userdata, int r, const char *text, const Error *error);
 int qmp_call_raw(Qmp *q, const char *text, uint64_t timeout_usec, qmp_raw_reply_t callback, void *userdata,
                 QmpCall **ret_call, Error **reterr);

@@ -183,13 +183,21 @@ static void test_burst(void) {
         CHECK_EQ(x.n_closed, 0);
 }
 
+static uint64_t cpu_usec(void) {
+        struct rusage usage;
+
+        CHECK_EQ(getrusage(RUSAGE_SELF, &usage), 0);
+        return (uint64_t)usage.ru_utime.tv_sec * USEC_PER_SEC + (uint64_t)usage.ru_utime.tv_usec +
+                        (uint64_t)usage.ru_stime.tv_sec * USEC_PER_SEC + (uint64_t)usage.ru_stime.tv_usec;
+}
+
 /* More than that waits on the peer's side, while other connections go on as ever. */
 static void test_flood(void) {
         const unsigned flood = 4 * QMP_BUDGET_BURST;
         _cleanup_fixture_ Fixture x, other;
         _cleanup_reply_ Reply reply = {};
         unsigned round_trips = 0, before;
-        uint64_t start;
+        uint64_t start, cpu;
 
         fixture_init_ready(&x, NULL, NULL);
         fixture_init_ready(&other, x.event, NULL);
@@ -200,25 +208,21 @@ static void test_flood(void) {
                         round_trips++;
                         call(&other, "query-status", LATE, &reply);
                 }
+                before = x.n_events;
                 run_once(x.event);
+                CHECK(x.n_events - before <= 64);
         }
         CHECK(round_trips >= 20);
 
         before = x.n_events;
+        cpu = cpu_usec();
         run_for(x.event, 500 * USEC_PER_MSEC);
+        CHECK(cpu_usec() - cpu < 250 * USEC_PER_MSEC);
         CHECK(x.n_events > before);
         CHECK(x.n_events - QMP_BUDGET_BURST <=
                         (monotonic_usec() - start) * QMP_BUDGET_RATE / USEC_PER_SEC + 1);
         CHECK(fake_qmp_n_unsent(x.peer) > 0);
         CHECK_EQ(x.n_closed, 0);
-}
-
-static uint64_t cpu_usec(void) {
-        struct rusage usage;
-
-        CHECK_EQ(getrusage(RUSAGE_SELF, &usage), 0);
-        return (uint64_t)usage.ru_utime.tv_sec * USEC_PER_SEC + (uint64_t)usage.ru_utime.tv_usec +
-                        (uint64_t)usage.ru_stime.tv_sec * USEC_PER_SEC + (uint64_t)usage.ru_stime.tv_usec;
 }
 
 /* It takes no commands for a while. Nothing blocks or spins; afterwards all goes on, with nothing lost that
@@ -249,6 +253,20 @@ static void test_deaf_peer(void) {
         CHECK_EQ(reply.n, 10);
         CHECK_EQ(fake_qmp_n_commands(x.peer), 4); /* negotiation, patient, the one that was begun, after */
         CHECK_EQ(x.n_closed, 0);
+}
+
+/* More than the socket takes at once. */
+static void test_large_command(void) {
+        _cleanup_free_ char *arguments = repeat("{\"x\":\"", 'x', 400 * KIB, "\"}");
+        _cleanup_fixture_ Fixture x;
+        _cleanup_reply_ Reply reply = {};
+
+        fixture_init_ready(&x, NULL, hold);
+        CHECK_EQ(qmp_call(x.q, "query-big", arguments, LATE, on_reply, &reply, NULL), 0);
+        RUN_UNTIL(x.event, x.n_held == 1);
+        fake_qmp_return(x.peer, x.held[0], "{}");
+        RUN_UNTIL(x.event, reply.n == 1);
+        CHECK_EQ(reply.r, 0);
 }
 
 /* It answers before it can know the question. */
@@ -400,6 +418,19 @@ static void test_idle(void) {
         CHECK_EQ(n_armed_timers(), 0);
 }
 
+/* Being read slowly ends when there is nothing left. */
+static void test_idle_after_flood(void) {
+        const unsigned flood = QMP_BUDGET_BURST + 200;
+        _cleanup_fixture_ Fixture x;
+
+        fixture_init_ready(&x, NULL, NULL);
+        say_events(&x, flood);
+        RUN_UNTIL(x.event, x.n_events == flood);
+        run_idle(x.event);
+        CHECK_EQ(n_armed_timers(), 0);
+        CHECK_EQ(x.n_closed, 0);
+}
+
 static void test_idle_memory(void) {
         enum { N = 50 };
         static Fixture x[N];
@@ -431,10 +462,12 @@ int main(void) {
         test_burst();
         test_flood();
         test_deaf_peer();
+        test_large_command();
         test_answer_to_half_a_command();
         test_free_in_handlers();
         test_free_in_replies();
         test_idle();
+        test_idle_after_flood();
         test_idle_memory();
         return 0;
 }

@@ -108,7 +108,9 @@ static void test_old_answers(void) {
 static void test_greeting(void) {
         _cleanup_fixture_ Fixture x;
 
-        fixture_init(&x, NULL, 0, hold);
+        fixture_init(&x, NULL, FAKE_QMP_SILENT, hold);
+        fake_qmp_say(x.peer, "\n");
+        fake_qmp_greet(x.peer);
         fixture_connect(&x, QMP_REATTACH, LATE);
         check_works(&x);
         CHECK_EQ(fake_qmp_n_commands(x.peer), 2);
@@ -132,6 +134,7 @@ static void test_no_answer(void) {
         fixture_connect(&x, QMP_REATTACH, SOON);
         fake_qmp_event(x.peer, "STOP", NULL);
         RUN_UNTIL(x.event, x.n_closed == 1);
+        CHECK_EQ(x.n_ready, 0); /* for all that was said about half a command */
         CHECK_EQ(x.n_events, 1);
         CHECK_EQ(x.closed_code, ERROR_QMP_TIMEOUT);
 }
