@@ -53,7 +53,7 @@ static int arrange_fds(const ChildSpec *spec, int *report) {
         for (int i = 0; i < 3; i++)
                 if (dup2(null, i) < 0)
                         return -errno;
-        if (close_range(3, (unsigned)top - 1, 0) < 0)
+        if (top > 3 && close_range(3, (unsigned)top - 1, 0) < 0)
                 return -errno;
         for (size_t i = 0; i < spec->n_fds; i++)
                 if (dup2(high[i], spec->fds[i].target) < 0)

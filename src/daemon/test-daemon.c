@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The parts of the service that need neither a bus nor a QEMU: the command line, children, waiters, groups.
+ */
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cgroup.h"
+#include "qemu-command.h"
+#include "task.h"
+#include "util/test.h"
+#include "vm.h"
+
+static const QemuFds no_fds = { -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1 };
+
+static bool has_pair(char *const *argv, const char *option, const char *value) {
+        STRV_FOREACH(a, argv)
+                if (streq(*a, option) && a[1] && streq(a[1], value))
+                        return true;
+        return false;
+}
+
+static bool mentions(char *const *argv, const char *what) {
+        STRV_FOREACH(a, argv)
+                if (strstr(*a, what))
+                        return true;
+        return false;
+}
+
+static char **command(VmRecord *rec, QemuFds fds, bool kvm) {
+        const QemuMachine m = { .binary = "/usr/bin/qemu-system-x86_64",
+                .record = rec,
+                .kvm = kvm,
+                .fds = fds,
+                .uefi_code = "/usr/share/OVMF/OVMF_CODE_4M.fd" };
+        char **argv;
+
+        CHECK_EQ(qemu_command(&m, &argv), 0);
+        return argv;
+}
+
+static void fill(VmRecord *rec) {
+        *rec = (VmRecord){
+                .name = (char *)"web",
+                .uuid = (char *)"6f0c38a4-7f1c-4a3e-8f12-6e2f0d1d8b1a",
+                .mac = (char *)"52:54:00:12:34:56",
+                .machine = (char *)"pc-q35-7.2",
+                .ssh_port = 10042,
+        };
+        vm_spec_init(&rec->spec);
+}
+
+static void test_command(void) {
+        _cleanup_strv_ char **disk = NULL, **kernel = NULL, **micro = NULL, **kvm = NULL, **uefi = NULL;
+        QemuFds fds = no_fds;
+        VmRecord rec;
+
+        fill(&rec);
+        fds.overlay_rw = 6;
+        fds.overlay_ro = 7;
+        fds.base = 8;
+        fds.seed = 9;
+        rec.spec.image_format = (char *)"raw";
+        disk = command(&rec, fds, false);
+        CHECK(has_pair(disk, "-add-fd", "fd=6,set=1") && has_pair(disk, "-add-fd", "fd=7,set=1"));
+        CHECK(has_pair(disk, "-blockdev",
+                        "{\"driver\":\"raw\",\"node-name\":\"base\",\"file\":\"base-file\",\"read-only\":"
+                        "true}"));
+        CHECK(has_pair(disk, "-blockdev",
+                        "{\"driver\":\"qcow2\",\"node-name\":\"disk\",\"file\":\"disk-file\",\"backing\":"
+                        "\"base\",\"read-only\":false,"
+                        "\"discard\":\"unmap\"}"));
+        CHECK(has_pair(disk, "-device",
+                        "virtio-blk-pci,id=disk0,bus=pcie.0,addr=0x2,drive=disk,bootindex=1"));
+        CHECK(has_pair(disk, "-netdev", "user,id=net,hostfwd=tcp:127.0.0.1:10042-:22"));
+        CHECK(has_pair(disk, "-sandbox",
+                        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"));
+        CHECK(has_pair(disk, "-cpu", "max") && has_pair(disk, "-vnc", "none"));
+        CHECK(mentions(disk, "pcie-root-port") && !mentions(disk, "-kernel"));
+
+        /* A qcow2 base never has a backing file of its own, whatever its header says by now. */
+        rec.spec.image_format = (char *)"qcow2";
+        kvm = command(&rec, fds, true);
+        CHECK(has_pair(kvm, "-blockdev",
+                        "{\"driver\":\"qcow2\",\"node-name\":\"base\",\"file\":\"base-file\",\"backing\":"
+                        "null,\"read-only\":true}"));
+        CHECK(has_pair(kvm, "-accel", "kvm") && has_pair(kvm, "-cpu", "host"));
+
+        fds = no_fds;
+        fds.kernel = 5;
+        rec.spec.append = (char *)"console=ttyS0 a,b=c";
+        rec.spec.network = VM_NETWORK_NONE;
+        rec.spec.display = VM_DISPLAY_NONE;
+        kernel = command(&rec, fds, false);
+        CHECK(has_pair(kernel, "-kernel", "/proc/self/fd/5") &&
+                        has_pair(kernel, "-append", "console=ttyS0 a,b=c"));
+        CHECK(!mentions(kernel, "netdev") && !mentions(kernel, "-vnc") && !mentions(kernel, "virtio-blk"));
+
+        rec.machine = (char *)"microvm";
+        micro = command(&rec, fds, false);
+        CHECK(!mentions(micro, "-pci") && !mentions(micro, "pcie") &&
+                        mentions(micro, "virtio-serial-device"));
+
+        rec.machine = (char *)"pc-q35-7.2";
+        fds.vars_rw = 10;
+        fds.vars_ro = 11;
+        uefi = command(&rec, fds, false);
+        CHECK(mentions(uefi, "pflash0=code,pflash1=vars") && mentions(uefi, "OVMF_CODE_4M.fd"));
+}
+
+static void test_tables(void) {
+        for (int i = 0; i < _VM_STATE_MAX; i++)
+                CHECK_EQ(vm_state_from_string(vm_state_to_string(i)), i);
+        for (int i = 0; i < _VM_FAILURE_MAX; i++)
+                CHECK_EQ(vm_failure_from_string(vm_failure_to_string(i)), i);
+}
+
+static void add_one(void *userdata, int r, const Error *error) {
+        *(int *)userdata += r;
+}
+
+static void test_waiters(void) {
+        Waiters *w = NULL;
+        int a = 0, b = 0;
+
+        CHECK_EQ(waiters_add(&w, NULL, NULL), 0);
+        waiters_fire(&w, 1, NULL);
+        CHECK_EQ(waiters_add(&w, add_one, &a), 0);
+        CHECK_EQ(waiters_add(&w, add_one, &b), 0);
+        waiters_fire(&w, 5, NULL);
+        waiters_fire(&w, 5, NULL);
+        CHECK_EQ(a, 5);
+        CHECK_EQ(b, 5);
+        CHECK(!w);
+}
+
+typedef struct Result {
+        sd_event *event;
+        int status;
+        char *output;
+} Result;
+
+static void on_done(void *userdata, int status, const char *output, size_t len) {
+        Result *r = userdata;
+
+        r->status = status;
+        r->output = strndup(output, len);
+        sd_event_exit(r->event, 0);
+}
+
+static void check_task(
+                sd_event *event, const char *script, uint64_t timeout, int status, const char *output) {
+        char *const argv[] = { (char *)"/bin/sh", (char *)"-c", (char *)script, NULL };
+        const ChildSpec spec = { .argv = argv };
+        Result result = { .event = event };
+        Task *t;
+
+        CHECK_EQ(task_run(event, &spec, "input", 5, timeout, on_done, &result, &t), 0);
+        CHECK(sd_event_loop(event) >= 0);
+        task_free(t);
+        CHECK_EQ(result.status, status);
+        if (output)
+                CHECK_STREQ(result.output, output);
+        free(result.output);
+}
+
+static void check_task_in_new_loop(const char *script, uint64_t timeout, int status, const char *output) {
+        _cleanup_(sd_event_unrefp) sd_event *event = NULL;
+
+        CHECK(sd_event_new(&event) >= 0);
+        check_task(event, script, timeout, status, output);
+}
+
+static void test_task(void) {
+        const uint64_t enough = 20 * USEC_PER_SEC;
+
+        check_task_in_new_loop("cat", enough, 0, "input");
+        check_task_in_new_loop("echo no; exit 3", enough, 3, "no\n");
+        check_task_in_new_loop("kill -9 $$", enough, -EINTR, "");
+        check_task_in_new_loop("exec sleep 1000", 50 * USEC_PER_MSEC, -ETIMEDOUT, NULL);
+        check_task_in_new_loop("yes", enough, -EFBIG, NULL);
+        /* The output ends when all that have it are gone, not when the first child is. */
+        check_task_in_new_loop("(sleep 0.1; echo late) & echo early", enough, 0, "early\nlate\n");
+}
+
+static void test_cgroup(void) {
+        _cleanup_free_ char *unit = NULL;
+        CgroupUsage usage;
+
+        CHECK_EQ(cgroup_unit_of_pid(999999999, &unit), -ESRCH);
+        cgroup_usage(999999999, &usage);
+        CHECK(usage.cpu_nsec == 0 && usage.memory_current == 0);
+}
+
+int main(void) {
+        sigset_t set;
+
+        sigemptyset(&set);
+        sigaddset(&set, SIGCHLD);
+        CHECK(sigprocmask(SIG_BLOCK, &set, NULL) >= 0);
+        test_command();
+        test_tables();
+        test_waiters();
+        test_task();
+        test_cgroup();
+        return 0;
+}
