@@ -6,6 +6,7 @@ test-prepare.py PROGRAM [unittest's options]. As root also what takes another ui
 
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -22,6 +23,7 @@ import yaml
 PROGRAM = None
 UID = 61234  # nobody's
 ROOT = os.geteuid() == 0
+GROUPS = [UID + 1] if ROOT else None
 TIMEOUT = 60  # generous: sanitizers, a busy machine
 ERROR = "org.vmctl1.Error."
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOsMYh62/wSGUQ256dqeIYa5AHbcAPzWYH+/cx/jvhtD"
@@ -52,6 +54,7 @@ class Case(unittest.TestCase):
         os.chmod(self.folder, 0o755)  # or "the service" cannot be told from another user
         self.addCleanup(shutil.rmtree, self.folder, True)
         self.fds = []
+        self.wrapper = []
         self.addCleanup(lambda: [os.close(fd) for fd in self.fds])
 
     def path(self, *names):
@@ -96,7 +99,7 @@ class Case(unittest.TestCase):
         for name, file in files.items():
             fds[name] = file if isinstance(file, int) else self.open(file)
         fds.update(self.make_outputs(outputs, folder or self.folder))
-        argv = [PROGRAM]
+        argv = [*self.wrapper, PROGRAM]
         if ROOT:
             argv += ["--uid", str(UID), "--gid", str(UID)]
         for name, fd in fds.items():
@@ -110,7 +113,7 @@ class Case(unittest.TestCase):
         argv, fds, environment = self.command(outputs, files, folder)
         text = request if isinstance(request, bytes) else json.dumps({**REQUEST, **request}).encode()
         done = subprocess.run(argv, input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=fds,
-                              timeout=TIMEOUT, env={**environment, **env})
+                              timeout=TIMEOUT, env={**environment, **env}, extra_groups=GROUPS)
         self.assertEqual(done.stderr, b"")
         self.assertIn(done.returncode, (0, 1))
         reply = json.loads(done.stdout)
@@ -168,6 +171,12 @@ class Whole(Case):
         self.assertEqual(derived.decode().strip(), public)
         self.assertEqual(self.read("public-key").decode(), public + "\n")
         self.assertTrue(public.endswith(" vmctl:web"))
+        # both halves belong together
+        signature = output("ssh-keygen", "-q", "-Y", "sign", "-n", "x", "-f", self.path("private-key"),
+                           input=b"x", stderr=subprocess.DEVNULL)
+        self.write("signature", signature)
+        output("ssh-keygen", "-q", "-Y", "check-novalidate", "-n", "x", "-s", self.path("signature"),
+               input=b"x")
         self.assertIn("(ED25519)", output("ssh-keygen", "-l", "-f", self.path("public-key")).decode())
 
     def seed_file(self, name):
@@ -180,6 +189,8 @@ class Whole(Case):
                          [b"/meta-data", b"/user-data"])
         self.assertEqual(sorted(output("isoinfo", "-J", "-f", "-i", self.path("seed")).split()),
                          [b"/meta-data", b"/user-data"])
+        listing = output("isoinfo", "-R", "-l", "-i", self.path("seed")).decode()
+        self.assertEqual(listing.count("-r--------"), 2, listing)
         text = self.seed_file("user-data")
         self.assertTrue(text.startswith(b"#cloud-config\n"))
         config = yaml.safe_load(text)
@@ -461,6 +472,15 @@ class Descriptors(Case):
             p.stdin.close()
 
     @unittest.skipUnless(ROOT, "needs root")
+    def test_covered_by_a_mount(self):
+        """There is a file at that path, on the same file system even, but not this one."""
+        fd = self.open(self.qcow2())
+        other = self.qcow2("other.qcow2")
+        output("mount", "--bind", other, self.path("base.qcow2"))
+        self.addCleanup(output, "umount", self.path("base.qcow2"))
+        self.expect_error("ImageMissing", "not what the service finds", files={"image": fd})
+
+    @unittest.skipUnless(ROOT, "needs root")
     def test_reads_with_clients_right(self):
         """The client could read it when it opened it; that the worker's own uid cannot is no matter."""
         base = self.qcow2()
@@ -554,44 +574,67 @@ class QemuImg(Case):
         self.assertLess(len(message), 1000)
 
     def test_is_confined(self):
-        """So is vmctl-prepare itself, from which qemu-img has it."""
+        if ROOT:  # what a change of the uid does not take away
+            self.wrapper = [shutil.which("setpriv"), "--inh-caps", "+sys_admin"]
         self.write("seen", b"")
         os.chmod(self.path("seen"), 0o666)
         env = self.fake("""export PATH=/usr/bin:/bin
-            { id -u; id -G; grep -E '^(Cap|NoNewPrivs)' /proc/self/status; readlink /proc/$$/fd/*
-              ulimit -t; ulimit -f; ulimit -c; } >'%s' 2>&1""" % self.path("seen"))
+            { cat /proc/self/status; readlink /proc/$$/fd/*; } >'%s'; true""" % self.path("seen"))
         self.expect(("overlay", "seed"), {"disk-size": 1 << 30, "cloud-init": True}, env=env)
         seen = self.read("seen").decode().splitlines()
-        self.assertIn("NoNewPrivs:\t1", seen)
+        self.check_status(seen)
         self.assertIn(self.path("overlay"), seen)
         self.assertNotIn(self.path("seed"), seen)
-        self.assertEqual(seen[-1], "0")
-        self.assertNotIn("unlimited", seen)
+
+    def check_status(self, lines):
+        self.assertIn("NoNewPrivs:\t1", lines)
         if ROOT:
-            self.assertEqual(seen[:2], [str(UID), str(UID)])
+            self.assertIn("\t".join(["Uid:"] + [str(UID)] * 4), lines)
+            self.assertIn("\t".join(["Gid:"] + [str(UID)] * 4), lines)
+            self.assertIn("Groups:", [line.strip() for line in lines])
             for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
-                self.assertIn(name + ":\t0000000000000000", seen)
+                self.assertIn(name + ":\t0000000000000000", lines)
+
+    def check_limits(self, text):
+        for name, value in (("cpu time", 20), ("core file size", 0), ("file size", 64 << 20)):
+            self.assertRegex(text, "Max %s +%i " % (name, value))
 
     def test_killed_in_the_middle(self):
         """vmctld's deadline: nothing of it stays behind, qemu-img least of all."""
         os.mkfifo(self.path("alive"))
         os.chmod(self.path("alive"), 0o666)
-        env = self.fake("exec 9>'%s'; echo $$ >&9; exec tail -f /dev/null" % self.path("alive"))
+        env = self.fake("exec 9>'%s'; echo $$ >&9; exec sleep 300" % self.path("alive"))
         argv, fds, environment = self.command(("overlay",), {}, None)
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=fds,
-                              env={**environment, **env}) as p:
+                              env={**environment, **env}, extra_groups=GROUPS) as p:
+            self.addCleanup(p.kill)
             p.stdin.write(json.dumps({**REQUEST, "disk-size": 1 << 30}).encode())
             p.stdin.close()
             with open(self.path("alive"), "rb") as f:
-                self.assertGreater(int(f.readline()), 0)
+                pid = int(f.readline())
+                self.addCleanup(self.end, pid)
+                with open("/proc/%i/status" % p.pid) as status, open("/proc/%i/limits" % p.pid) as limits:
+                    self.check_status(status.read().splitlines())
+                    self.check_limits(limits.read())
                 p.kill()
                 self.assertEqual(p.wait(TIMEOUT), -signal.SIGKILL)
-                self.assertEqual(f.read(), b"")  # ends when its last writer is gone
+                # the end of file comes when the last writer is gone
+                self.assertTrue(select.select([f], [], [], TIMEOUT)[0], "qemu-img lives on")
+                self.assertEqual(f.read(), b"")
             self.assertEqual(p.stdout.read(), b"")
+
+    def end(self, pid):
+        """Of the fake qemu-img, where the test failed: its arguments say that it still is that process."""
+        try:
+            with open("/proc/%i/cmdline" % pid, "rb") as f:
+                if f.read() == b"sleep\000300\0":
+                    os.kill(pid, signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError):
+            pass
 
     def test_error_ends_it(self):
         """An error found beside it does not wait for a qemu-img that hangs."""
-        env = self.fake("exec tail -f /dev/null")
+        env = self.fake("exec sleep 300")
         self.expect_error("InvalidKey", "Line 1", ("overlay", "seed"),
                           {"disk-size": 1 << 30, "cloud-init": True, "ssh-key": "x"}, env=env)
 
@@ -625,6 +668,8 @@ def main():
         os.environ["TEST_PREPARE_UNSHARED"] = "1"
         os.execvp("unshare", ["unshare", "--mount", sys.executable, *sys.argv])
     PROGRAM = os.path.abspath(sys.argv.pop(1))
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
     unittest.main()
 
 

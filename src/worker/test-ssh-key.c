@@ -33,6 +33,9 @@
 #define RSA_NEGATIVE                                                                       \
         "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAQIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" \
         "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAMDk="
+#define NISTP256_STRAY_BITS                                                                \
+        "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBLhrv1Oh" \
+        "0W6rcyicoF6BSn/wojnCQ1N4tf/QovK+jcRefy9j42EmIdMm+VOl0625REevmbY6K1fJ9CHc8NwHQtl="
 #define NISTP256_WRONG_CURVE                                                               \
         "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAzODQAAABBBAABAgME" \
         "BQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4fICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="
@@ -109,6 +112,7 @@ static void test_refused(void) {
         expect_refused(ED25519_AS_RSA, "another type");
         expect_refused(RSA_512, "fewer than 1024 bits");
         expect_refused(RSA_NEGATIVE, "damaged");
+        expect_refused(NISTP256_STRAY_BITS, "no base64");
         expect_refused(NISTP256_WRONG_CURVE, "damaged");
         expect_refused(NISTP256_COMPRESSED, "damaged");
         expect_refused(SK_WITHOUT_APPLICATION, "damaged");
