@@ -80,16 +80,17 @@ static int get_label(const char *what, const char *path, char **ret) {
         return *ret ? 0 : -ENOMEM;
 }
 
-static int set_unreachable(const FileIdentity *f, nlink_t nlink, Error **reterr) {
+/* `error` is what opening the path failed with, 0 if it led to another file. */
+static int set_unreachable(const FileIdentity *f, nlink_t nlink, int error, Error **reterr) {
         static const char suffix[] = " (deleted)";
         size_t n = strlen(f->path), m = strlen(suffix);
 
         if (nlink == 0 || (n > m && streq(f->path + n - m, suffix)))
                 return error_set(reterr, ERROR_IMAGE_MISSING, "%s is a deleted file", f->label);
         return error_set(reterr, ERROR_IMAGE_MISSING,
-                        "%s is not what the service finds at that path: keep it where the service can reach "
-                        "it, not in a private /tmp, a container or a mount of your own",
-                        f->label);
+                        "%s is not what the service finds at that path (%s): keep it where the service can "
+                        "reach it, not in a private /tmp, a container or a mount of your own",
+                        f->label, error > 0 ? strerror(error) : "but another file");
 }
 
 static int fill_times(FileIdentity *f, Error **reterr) {
@@ -116,11 +117,13 @@ static int open_same(int fd, const FileIdentity *f, Error **reterr) {
 
         if (fstat(fd, &theirs) < 0)
                 return error_set_errno(reterr, -errno, "%s cannot be looked at", f->label);
-        if (f->path[0] == '/')
-                path_fd = (int)syscall(SYS_openat2, AT_FDCWD, f->path, &how, sizeof(how));
-        if (path_fd < 0 || fstat(path_fd, &ours) < 0 || ours.st_dev != theirs.st_dev ||
-                        ours.st_ino != theirs.st_ino)
-                return set_unreachable(f, theirs.st_nlink, reterr);
+        if (f->path[0] != '/') /* on no mount at all */
+                return set_unreachable(f, theirs.st_nlink, ENOENT, reterr);
+        path_fd = (int)syscall(SYS_openat2, AT_FDCWD, f->path, &how, sizeof(how));
+        if (path_fd < 0 || fstat(path_fd, &ours) < 0)
+                return set_unreachable(f, theirs.st_nlink, errno, reterr);
+        if (ours.st_dev != theirs.st_dev || ours.st_ino != theirs.st_ino)
+                return set_unreachable(f, theirs.st_nlink, 0, reterr);
 
         (void)snprintf(link, sizeof(link), "/proc/self/fd/%i", path_fd);
         r = open(link, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);

@@ -468,7 +468,7 @@ class Descriptors(Case):
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE) as p:
             self.assertEqual(p.stdout.readline(), b"ready\n")
             fd = self.open("/proc/%i/root%s/base" % (p.pid, self.path("private")))
-            self.expect_error("ImageMissing", "not what the service finds", files={"image": fd})
+            self.expect_error("ImageMissing", "(No such file or directory)", files={"image": fd})
             p.stdin.close()
 
     @unittest.skipUnless(ROOT, "needs root")
@@ -478,7 +478,7 @@ class Descriptors(Case):
         other = self.qcow2("other.qcow2")
         output("mount", "--bind", other, self.path("base.qcow2"))
         self.addCleanup(output, "umount", self.path("base.qcow2"))
-        self.expect_error("ImageMissing", "not what the service finds", files={"image": fd})
+        self.expect_error("ImageMissing", "(but another file)", files={"image": fd})
 
     @unittest.skipUnless(ROOT, "needs root")
     def test_reads_with_clients_right(self):
