@@ -49,27 +49,32 @@ static bool is_memory_line(char *line, bool unified, const char **ret_path) {
         return false;
 }
 
-static int open_counter(const OomWatch *w) {
-        _cleanup_free_ char *cgroups = NULL;
-        int r;
+const char *oom_watch_find_cgroup(char *text, bool unified) {
+        const char *path;
+        char *line;
 
-        r = read_file_at(AT_FDCWD, "/proc/self/cgroup", CGROUP_FILE_MAX, &cgroups, NULL);
+        while ((line = strsep(&text, "\n")))
+                if (is_memory_line(line, unified, &path))
+                        return path;
+        return NULL;
+}
+
+static int open_counter(const OomWatch *w) {
+        _cleanup_free_ char *text = NULL, *file = NULL;
+        const char *path;
+        int fd, r;
+
+        r = read_file_at(AT_FDCWD, "/proc/self/cgroup", CGROUP_FILE_MAX, &text, NULL);
         if (r < 0)
                 return r;
-        for (char *rest = cgroups, *line; (line = strsep(&rest, "\n"));) {
-                _cleanup_free_ char *file = NULL;
-                const char *path;
-                int fd;
-
-                if (!is_memory_line(line, w->unified, &path))
-                        continue;
-                file = strf(".%s/%s", path, w->unified ? "memory.events" : "memory.oom_control");
-                if (!file)
-                        return -ENOMEM;
-                fd = openat(w->hierarchy, file, O_RDONLY | O_CLOEXEC);
-                return fd < 0 ? -errno : fd;
-        }
-        return -ENOENT;
+        path = oom_watch_find_cgroup(text, w->unified);
+        if (!path)
+                return -ENOENT;
+        file = strf(".%s/%s", path, w->unified ? "memory.events" : "memory.oom_control");
+        if (!file)
+                return -ENOMEM;
+        fd = openat(w->hierarchy, file, O_RDONLY | O_CLOEXEC);
+        return fd < 0 ? -errno : fd;
 }
 
 /* Both files are lines of KEY VALUE, and both call it oom_kill. */

@@ -25,6 +25,10 @@ void oom_watch_begin(OomWatch *w); /* from now on, in the cgroup where we are no
 bool oom_watch_has_killed(const OomWatch *w);
 void oom_watch_done(OomWatch *w);
 
+/* Finds the path of our cgroup below the memory controller's hierarchy in the text of /proc/self/cgroup,
+ * which is cut up. NULL: it isn't there. */
+const char *oom_watch_find_cgroup(char *text, bool unified);
+
 /* Formats what waitid() found, with the time now and a newline at the end. Returns the length. */
 size_t exit_record_format(const siginfo_t *si, bool oom, char buf[EXIT_RECORD_MAX]);
 

@@ -14,7 +14,8 @@
  *
  * The shim goes when QEMU goes: other signals than SIGKILL do not reach it while QEMU runs.
  *
- *   --control FD           a socket (stream or seqpacket), see above
+ *   --control FD           a socket (stream or seqpacket), see above; goes first, so that it can be told
+ * what is wrong with the others
  *   --uid N, --gid N       who QEMU is to be, and the shim itself once it is prepared; never root. Without:
  *   --group N              stay who we are. --group adds a supplementary group; repeatable
  *   --pass FD              QEMU inherits this descriptor under the same number; repeatable
@@ -56,7 +57,8 @@
 #include "util/fd-util.h"
 #include "util/string-util.h"
 
-#define OUTPUT_CHUNK (4 * KIB)       /* QEMU says little on standard error */
+#define OUTPUT_CHUNK (4 * KIB) /* QEMU says little on standard error */
+#define INHERITED_MAX (OPTION_FDS_MAX + OPTION_FILES_MAX + 1)
 #define OUTPUT_DRAIN_MAX (256 * KIB) /* more than a pipe holds when QEMU ends */
 
 typedef struct Shim {
@@ -171,7 +173,8 @@ static int prepare_files(const Options *o, Error **reterr_error) {
         return 0;
 }
 
-/* A user's kernel or administrator may forbid user namespaces; then QEMU sees what the user sees. */
+/* A user's kernel or administrator may forbid user namespaces. Then QEMU sees what the user sees, from
+ * wherever building the sandbox has left us. */
 static int prepare_sandbox(const Options *o, Error **reterr_error) {
         _cleanup_error_ Error *error = NULL;
         int r;
@@ -184,7 +187,8 @@ static int prepare_sandbox(const Options *o, Error **reterr_error) {
         if (r < 0) {
                 if (o->debug)
                         (void)fprintf(stderr, "vmctl-shim: %s, ignoring\n", error_message(error));
-                return 0;
+                return chdir("/") < 0 ? error_set_errno(reterr_error, -errno, "Failed to leave the sandbox")
+                                      : 0;
         }
         return sandbox_enter(reterr_error);
 }
@@ -229,11 +233,8 @@ static int await_go(const Shim *s, Error **reterr_error) {
         return n == 1;
 }
 
-/* What QEMU inherits beside its standard streams; everything else closes on exec. With `close_them` the shim
- * lets go of it, so that the other ends see when QEMU closes it. */
-static int hand_over(Shim *s, bool close_them) {
-        const Options *o = &s->options;
-        int fds[OPTION_FDS_MAX + OPTION_FILES_MAX + 1], r = 0;
+/* What QEMU inherits beside its standard streams; everything else closes on exec. */
+static size_t list_inherited(const Options *o, int fds[static INHERITED_MAX]) {
         size_t n = 0;
 
         for (size_t i = 0; i < o->pass.n; i++)
@@ -241,13 +242,7 @@ static int hand_over(Shim *s, bool close_them) {
         for (size_t i = 0; i < o->n_files; i++)
                 fds[n++] = o->files[i].target;
         fds[n++] = o->serial;
-        for (size_t i = 0; r >= 0 && i < n; i++) {
-                if (close_them)
-                        safe_close(fds[i]);
-                else
-                        r = fd_set_cloexec(fds[i], false);
-        }
-        return r;
+        return n;
 }
 
 static int spawn_actions(const Shim *s, posix_spawn_file_actions_t *actions, posix_spawnattr_t *attr) {
@@ -293,6 +288,20 @@ static int spawn(Shim *s) {
         return -r;
 }
 
+static int spawn_with_inherited(Shim *s) {
+        int fds[INHERITED_MAX], r = 0;
+        size_t n = list_inherited(&s->options, fds);
+
+        for (size_t i = 0; r >= 0 && i < n; i++)
+                r = fd_set_cloexec(fds[i], false);
+        if (r >= 0)
+                r = spawn(s);
+        for (size_t i = 0; i < n; i++) /* the other ends are to see when QEMU closes it */
+                safe_close(fds[i]);
+        s->output[1] = safe_close(s->output[1]);
+        return r;
+}
+
 static int start_qemu(Shim *s, Error **reterr_error) {
         sigset_t all;
         int r;
@@ -301,15 +310,10 @@ static int start_qemu(Shim *s, Error **reterr_error) {
         if (sigprocmask(SIG_BLOCK, &all, NULL) < 0)
                 return error_set_errno(reterr_error, -errno, "Failed to block signals");
         oom_watch_begin(&s->oom);
-        r = hand_over(s, false);
-        if (r < 0)
-                return error_set_errno(reterr_error, r, "Failed to pass descriptors on");
-        r = spawn(s);
+        r = spawn_with_inherited(s);
         if (r < 0)
                 return error_set(reterr_error, ERROR_QEMU_FAILED, "%s: %s", s->options.command[0],
                                 strerror(-r));
-        (void)hand_over(s, true);
-        s->output[1] = safe_close(s->output[1]);
         s->pidfd = pidfd_open(s->pid, 0);
         if (s->pidfd < 0) {
                 r = error_set_errno(reterr_error, -errno, "Failed to watch QEMU");
@@ -405,6 +409,7 @@ static int cat(const Options *o, Error **reterr_error) {
         uint64_t at;
         int r;
 
+        (void)signal(SIGPIPE, SIG_IGN); /* a reader that has seen enough is no failure */
         r = ring_log_open(&log, o->console_log, o->console_log_old, o->console_log_max);
         if (r < 0)
                 return error_set_errno(reterr_error, r, "Failed to read the log");

@@ -261,7 +261,7 @@ static void check_bound(const Bed *b, uint64_t max) {
 /* The guest prints without end; one client never reads, two read as fast as they can. */
 static void test_flood(void) {
         _cleanup_(bed_freep) Bed *b = bed_new();
-        _cleanup_close_ int idle = bed_console(b);
+        _cleanup_close_ int idle _unused_ = bed_console(b);
         Sink sinks[] = { { .fd = bed_log(b, RING_LOG_ALL, LOG_REQUEST_FOLLOW) }, { .fd = bed_console(b) } };
         uint64_t notes;
 
