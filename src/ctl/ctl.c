@@ -14,8 +14,8 @@
 /* Errors that don't come from vmctld. A name that ends in '.' stands for all that begin so. */
 static const struct {
         const char *name;
-        const char *message; /* NULL: the error's own */
-        const char *hint, *user_hint;
+        const char *message;          /* NULL: the error's own */
+        const char *hint, *user_hint; /* the latter where your own service is meant; NULL: the same */
 } foreign_errors[] = {
         { SD_BUS_ERROR_SERVICE_UNKNOWN, "vmctld is not running, and the bus does not know how to start it",
                         "Look at it with 'systemctl status vmctld', start it with 'systemctl start vmctld'.",
@@ -36,10 +36,9 @@ static const struct {
                         "This needs a password, and there is nobody to ask for it",
                         "Run it on a terminal, as root, or as a member of the group 'vmctl'.", NULL },
         { SD_BUS_ERROR_UNKNOWN_METHOD, NULL, "This vmctld is older than vmctl: restart it after an update.",
-                        "This vmctld is older than vmctl: restart it after an update." },
+                        NULL },
         { SD_BUS_ERROR_UNKNOWN_INTERFACE, NULL,
-                        "This vmctld is older than vmctl: restart it after an update.",
-                        "This vmctld is older than vmctl: restart it after an update." },
+                        "This vmctld is older than vmctl: restart it after an update.", NULL },
 };
 
 static bool name_matches(const char *pattern, const char *name) {
@@ -61,7 +60,9 @@ void ctl_explain(const Ctl *c, const sd_bus_error *e, int r, const char **ret_me
         for (size_t i = 0; i < ELEMENTSOF(foreign_errors); i++)
                 if (name_matches(foreign_errors[i].name, e->name)) {
                         *ret_message = foreign_errors[i].message ?: *ret_message;
-                        *ret_hint = c->bus_is_user ? foreign_errors[i].user_hint : foreign_errors[i].hint;
+                        *ret_hint = c->bus_is_user && foreign_errors[i].user_hint
+                                        ? foreign_errors[i].user_hint
+                                        : foreign_errors[i].hint;
                         return;
                 }
         /* What an object that isn't there says: every object that vmctl names is a VM's. */

@@ -68,7 +68,7 @@ static int append_text(sd_bus_message *m, const Option *o, const char *path, Err
                 return r;
         r = read_all(fd, TEXT_FILE_MAX, &text, &len);
         if (r == -EFBIG)
-                return error_set(reterr, ERROR_INVALID_KEY, "'%s' is too large for a %s", path, o->argument);
+                return error_set(reterr, ERROR_INVALID_KEY, "'%s' is too large for '%s'", path, o->name);
         if (r < 0)
                 return error_set_errno(reterr, r, "Cannot read '%s'", path);
         if (memchr(text, '\0', len) || !utf8_is_valid(text, len))

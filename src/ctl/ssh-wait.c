@@ -47,6 +47,8 @@ struct SshWait {
         size_t n_attempts;
         Progress progress;
         char *state; /* the VM's, as far as known */
+        bool ended;
+        int result;
 };
 
 static void attempt_end(Attempt *a) {
@@ -68,6 +70,13 @@ static void wait_done(SshWait *w) {
         sd_event_unref(w->event);
         progress_end(&w->progress);
         free(w->state);
+}
+
+/* Not sd_event_exit(): that closes the bus, which has still to tell why a VM is down. */
+static int end(SshWait *w, int result) {
+        w->ended = true;
+        w->result = result;
+        return 0;
 }
 
 static int arm(sd_event_source *timer, uint64_t at) {
@@ -94,7 +103,7 @@ static int on_socket(sd_event_source *s, int fd, uint32_t revents, void *userdat
                 if (a->n < GREETING_LEN)
                         return 0;
                 if (memcmp(a->greeting, GREETING, GREETING_LEN) == 0)
-                        return sd_event_exit(a->wait->event, 0);
+                        return end(a->wait, 0);
         }
         attempt_end(a);
         return retry(a->wait);
@@ -134,9 +143,7 @@ static int on_tick(sd_event_source *s, uint64_t usec, void *userdata) {
 }
 
 static int on_end(sd_event_source *s, uint64_t usec, void *userdata) {
-        SshWait *w = userdata;
-
-        return sd_event_exit(w->event, -ETIMEDOUT);
+        return end(userdata, -ETIMEDOUT);
 }
 
 /* Of these the VM may still come to greet us. */
@@ -150,7 +157,7 @@ static int take_state(SshWait *w, const char *state) {
         r = free_and_strdup(&w->state, state);
         if (r < 0)
                 return r;
-        return is_hopeful(state) ? 0 : sd_event_exit(w->event, -EHOSTDOWN);
+        return is_hopeful(state) ? 0 : end(w, -EHOSTDOWN);
 }
 
 static int on_changed(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
@@ -238,7 +245,9 @@ int ssh_wait(Ctl *c, const char *name, const char *path, uint16_t port, uint64_t
                 return ctl_report(c, &error, r, "Failed to reach VM '%s'", name);
         if (!is_hopeful(state))
                 return report_state(c, name, path, state);
-        r = sd_event_loop(w.event);
+        while (r >= 0 && !w.ended)
+                r = sd_event_run(w.event, UINT64_MAX);
+        r = w.ended ? w.result : r;
         progress_end(&w.progress);
         if (r == -EHOSTDOWN)
                 return report_state(c, name, path, w.state);

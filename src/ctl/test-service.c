@@ -2,6 +2,8 @@
 /* A service with the interface of vmctld and no VMs behind it, for tests of vmctl. What it does depends on a
  * VM's name; what it is told it prints, a line for each call. */
 
+#include <arpa/inet.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -243,16 +245,52 @@ static int method_qmp(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         return sd_bus_reply_method_return(m, "s", "{\"return\": {\"status\": \"running\"}}");
 }
 
+/* A guest's sshd that comes up: QEMU closes what nobody in the guest takes, then nobody answers, then it
+ * does. */
+static int on_guest(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
+        static _unused_ int silent; /* kept open */
+        static unsigned n;
+        _cleanup_close_ int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+
+        n++;
+        if (n == 3)
+                silent = TAKE_FD(client);
+        else if (n > 3)
+                (void)write_all(client, "SSH-2.0-fake\r\n", 14);
+        return 0;
+}
+
+static uint16_t listen_as_guest(void) {
+        struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        socklen_t len = sizeof(address);
+
+        if (fd < 0 || bind(fd, (struct sockaddr *)&address, len) < 0 || listen(fd, 8) < 0 ||
+                        getsockname(fd, (struct sockaddr *)&address, &len) < 0 ||
+                        sd_event_add_io(service.event, NULL, fd, EPOLLIN, on_guest, NULL) < 0)
+                abort();
+        return ntohs(address.sin_port);
+}
+
+static int on_doom(sd_event_source *s, uint64_t usec, void *userdata) {
+        sd_event_source_unref(s);
+        return emit_state(userdata, "failed");
+}
+
 static int get_string(sd_bus *bus, const char *path, const char *interface, const char *property,
                 sd_bus_message *reply, void *userdata, sd_bus_error *reterr) {
-        const FakeVM *vm = find_path(path);
+        FakeVM *vm = find_path(path);
 
+        if (vm && streq(vm->name, "doomed") && streq(property, "State") && streq(vm->state, "running"))
+                (void)in_a_moment(on_doom, vm);
         return sd_bus_message_append(reply, "s",
                         streq(property, "Version")                  ? "0.1"
                                         : streq(property, "Name")   ? vm->name
                                         : streq(property, "State")  ? vm->state
                                         : streq(property, "Folder") ? (getenv("FAKE_FOLDER") ?: "/nowhere")
-                                                                    : "");
+                                        : streq(property, "FailureMessage") ? "the guest panicked"
+                                        : streq(property, "SSHUser")        ? "ubuntu"
+                                                                            : "");
 }
 
 static int get_port(sd_bus *bus, const char *path, const char *interface, const char *property,
@@ -302,6 +340,8 @@ static const sd_bus_vtable vm_vtable[] = {
         SD_BUS_METHOD("Qmp", "s", "s", method_qmp, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_PROPERTY("Name", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("State", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("FailureMessage", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("SSHUser", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Folder", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("Spec", "a{sv}", get_spec, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("SSHPort", "q", get_port, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
@@ -309,10 +349,34 @@ static const sd_bus_vtable vm_vtable[] = {
         SD_BUS_VTABLE_END,
 };
 
-static int serve(void) {
+/* NAME=STATE[:PORT], where the port "guest" is one that a guest of sorts listens on; or a number of VMs. */
+static void add_vms(char *text) {
+        char *state = strchr(text, '='), *port = strchr(text, ':');
+        uint32_t n;
+
+        if (!state && parse_u32(text, &n) >= 0)
+                for (uint32_t i = 0; i < n; i++) {
+                        _cleanup_free_ char *name = strf("vm%04u", i);
+
+                        add_vm(name, "stopped")->ssh_port = 10022;
+                }
+        if (!state)
+                return;
+        *state++ = '\0';
+        if (port)
+                *port++ = '\0';
+        add_vm(text, state)->ssh_port = !port  ? 0
+                        : streq(port, "guest") ? listen_as_guest()
+                                               : (uint16_t)atoi(port);
+}
+
+static int serve(int argc, char *argv[]) {
         int r;
 
+        (void)signal(SIGPIPE, SIG_IGN);
         r = sd_event_new(&service.event);
+        for (int i = 1; r >= 0 && i < argc; i++)
+                add_vms(argv[i]);
         if (r >= 0)
                 r = sd_bus_open_user(&service.bus);
         if (r >= 0)
@@ -327,28 +391,13 @@ static int serve(void) {
                 r = sd_bus_set_exit_on_disconnect(service.bus, true);
         if (r >= 0)
                 r = sd_bus_request_name(service.bus, CTL_SERVICE, 0);
-        return r < 0 ? r : sd_event_loop(service.event);
+        if (r < 0)
+                return r;
+        puts("ready");
+        (void)fflush(stdout);
+        return sd_event_loop(service.event);
 }
 
-/* Arguments: NAME=STATE[:SSH-PORT], and a number of nameless VMs. */
 int main(int argc, char *argv[]) {
-        uint32_t n;
-
-        for (int i = 1; i < argc; i++) {
-                char *state = strchr(argv[i], '='), *port = strchr(argv[i], ':');
-
-                if (!state && parse_u32(argv[i], &n) >= 0)
-                        for (uint32_t j = 0; j < n; j++) {
-                                _cleanup_free_ char *name = strf("vm%04u", j);
-
-                                add_vm(name, "stopped")->ssh_port = 10022;
-                        }
-                if (!state)
-                        continue;
-                *state++ = '\0';
-                if (port)
-                        *port++ = '\0';
-                add_vm(argv[i], state)->ssh_port = port ? (uint16_t)atoi(port) : 0;
-        }
-        return serve() < 0;
+        return serve(argc, argv) < 0;
 }

@@ -81,6 +81,13 @@ static void batch_done(Batch *b) {
         free(b->actions);
 }
 
+static bool batch_has(const Batch *b, const char *name) {
+        for (size_t i = 0; i < b->n; i++)
+                if (streq(b->actions[i].name, name))
+                        return true;
+        return false;
+}
+
 static int batch_init(Batch *b, const Args *args) {
         b->actions = calloc(args->n_words, sizeof(Action));
         if (!b->actions)
@@ -88,7 +95,7 @@ static int batch_init(Batch *b, const Args *args) {
         for (size_t i = 0; i < args->n_words; i++) {
                 Action *a = &b->actions[b->n];
 
-                if (strv_contains((char *const *)args->words + i + 1, args->words[i]))
+                if (batch_has(b, args->words[i]))
                         continue;
                 *a = (Action){ .batch = b, .name = args->words[i], .path = ctl_vm_path(args->words[i]) };
                 b->n++;

@@ -54,16 +54,31 @@ static void listing_done(Listing *l) {
         free(l->vms);
 }
 
-/* `states` is a list with commas, or NULL for all. */
-static bool state_is_wanted(const char *states, const char *state) {
-        size_t len = strlen(state);
+/* Whether one of the words, which `separator` stands between, is this. */
+static bool has_word(const char *words, char separator, const char *word, size_t len) {
+        const char *end;
 
-        if (!states)
-                return true;
-        for (const char *s = states; *s; s += strcspn(s, ","), s += *s == ',')
-                if (strncmp(s, state, len) == 0 && (s[len] == ',' || s[len] == '\0'))
+        for (const char *w = words; w; w = *end ? end + 1 : NULL) {
+                end = strchrnul(w, separator);
+                if ((size_t)(end - w) == len && strncmp(w, word, len) == 0)
                         return true;
+        }
         return false;
+}
+
+/* `states` is a list with commas. A slip in it would be shown as an empty list. */
+static int check_states(const Args *args, const char *states) {
+        const char *known = verb_option(args->verb, "state")->words, *end;
+
+        for (const char *s = states; s; s = *end ? end + 1 : NULL) {
+                end = strchrnul(s, ',');
+                if (has_word(known, ' ', s, (size_t)(end - s)))
+                        continue;
+                ctl_complain("'vmctl list --help' tells more.", "There is no state '%.*s'; there are: %s",
+                                (int)(end - s), s, known);
+                return EXIT_USAGE;
+        }
+        return 0;
 }
 
 static int listing_read(Listing *l, Ctl *c, sd_bus_message *reply, const char *states) {
@@ -75,7 +90,7 @@ static int listing_read(Listing *l, Ctl *c, sd_bus_message *reply, const char *s
         if (r < 0)
                 return r;
         while ((r = vm_list_next(reply, &vm)) > 0) {
-                if (!state_is_wanted(states, vm.state))
+                if (states && !has_word(states, ',', vm.state, strlen(vm.state)))
                         continue;
                 if (l->n == allocated) {
                         ListedVM *grown;
@@ -195,13 +210,16 @@ static int print_json(const Listing *l) {
 
 int verb_list(Ctl *c, const Args *args) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        const char *states = args_get(args, "state");
         _cleanup_(listing_done) Listing l = {};
         int r;
 
-        r = vm_list_fetch(c, &reply);
+        r = check_states(args, states);
+        if (r == 0)
+                r = vm_list_fetch(c, &reply);
         if (r != 0)
                 return r;
-        r = listing_read(&l, c, reply, args_get(args, "state"));
+        r = listing_read(&l, c, reply, states);
         if (r < 0)
                 return ctl_report(c, NULL, r, "Failed to read the list of VMs");
         if (c->json)
