@@ -22,11 +22,22 @@ struct Task {
         bool exited, eof;
 };
 
+/* A killed child that hangs in the kernel, on a file system that does not answer, must not make us wait: its
+ * source stays with the loop, belongs to nobody, and reaps it whenever it ends. */
+static void let_go(sd_event_source *child) {
+        (void)sd_event_source_send_child_signal(child, SIGKILL, NULL, 0);
+        (void)sd_event_source_set_userdata(child, NULL);
+        (void)sd_event_source_set_floating(child, true);
+        sd_event_source_unref(child);
+}
+
 Task *task_free(Task *t) {
         if (!t)
                 return NULL;
-        /* The child source owns the process: it is killed and reaped. */
-        sd_event_source_disable_unref(t->child);
+        if (t->child && !t->exited)
+                let_go(t->child);
+        else
+                sd_event_source_disable_unref(t->child);
         sd_event_source_disable_unref(t->output);
         sd_event_source_disable_unref(t->deadline);
         safe_close(t->output_fd);
@@ -49,6 +60,8 @@ static void step(Task *t) {
 static int on_child_exit(sd_event_source *s, const siginfo_t *si, void *userdata) {
         Task *t = userdata;
 
+        if (!t) /* nobody waits any more */
+                return 0;
         t->exited = true;
         if (t->status == 0)
                 t->status = si->si_code == CLD_EXITED ? si->si_status : -EINTR;
@@ -58,9 +71,9 @@ static int on_child_exit(sd_event_source *s, const siginfo_t *si, void *userdata
 
 static void give_up(Task *t, int reason) {
         t->status = reason;
-        t->eof = true;
         t->output = sd_event_source_disable_unref(t->output);
-        (void)sd_event_source_send_child_signal(t->child, SIGKILL, NULL, 0);
+        let_go(TAKE_PTR(t->child));
+        t->exited = t->eof = true;
         step(t);
 }
 
@@ -104,9 +117,6 @@ static int watch(Task *t, sd_event *event, pid_t pid, uint64_t timeout_usec) {
                 (void)waitpid(pid, NULL, 0);
                 return r;
         }
-        r = sd_event_source_set_child_process_own(t->child, true);
-        if (r < 0)
-                return r;
         if (t->output_fd >= 0) {
                 r = sd_event_add_io(event, &t->output, t->output_fd, EPOLLIN, on_output, t);
                 if (r < 0)
