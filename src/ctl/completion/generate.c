@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Fills the tables of verbs and options into a shell's completion: generate bash|zsh|fish TEMPLATE. Part of
+ * the build, so that nothing that vmctl knows is missing there. */
+
+#include <stdio.h>
+
+#include "ctl/verbs.h"
+
+#define MARK "@TABLES@\n"
+#define FISH "complete --command vmctl"
+
+/* What goes into single quotes; the bytes in `escape` get a backslash, which zsh wants in places. */
+static void quote_part(const char *s, const char *escape) {
+        for (; *s; s++)
+                if (*s == '\'')
+                        fputs("'\\''", stdout);
+                else
+                        printf("%s%c", strchr(escape, *s) ? "\\" : "", *s);
+}
+
+static void quote(const char *s) {
+        putchar('\'');
+        quote_part(s, "");
+        putchar('\'');
+}
+
+/* Words that can be completed: all of them, or the first, behind which stands what only the guest knows. */
+static size_t most_words(const Verb *v) {
+        return v->max_words == SIZE_MAX && !(v->flags & VERB_COMMAND) ? 9999 : v->words ? 1 : 0;
+}
+
+/* Calls `emit` with each name of each verb. */
+static void for_each_name(void (*emit)(const Verb *v, const char *name)) {
+        VERB_FOREACH(v, verbs) {
+                emit(v, v->name);
+                if (v->alias)
+                        emit(v, v->alias);
+        }
+}
+
+/* What can be completed for a verb's words or an option's argument. */
+static const char *kind(const char *words) {
+        return words ?: "";
+}
+
+static void bash_options(const Option *table) {
+        OPTION_FOREACH(o, table) {
+                printf("--%s ", o->name);
+                if (o->letter)
+                        printf("-%c ", o->letter);
+        }
+}
+
+static void bash_arguments(const char *verb, const Option *table) {
+        OPTION_FOREACH(o, table) {
+                if (!o->argument)
+                        continue;
+                printf("        arguments[\"%s --%s\"]=", verb, o->name);
+                quote(kind(o->words));
+                if (o->letter) {
+                        printf(" arguments[\"%s -%c\"]=", verb, o->letter);
+                        quote(kind(o->words));
+                }
+                putchar('\n');
+        }
+}
+
+static void bash_verb(const Verb *v, const char *name) {
+        printf("        words[%s]='%s' most[%s]=%zu options[%s]='", name, kind(v->words), name,
+                        most_words(v), name);
+        for (size_t t = 0; t < ELEMENTSOF(v->options); t++)
+                bash_options(v->options[t]);
+        puts("'");
+        for (size_t t = 0; t < ELEMENTSOF(v->options); t++)
+                bash_arguments(name, v->options[t]);
+}
+
+static void print_limits(const char *before, const char *after) {
+        printf("%s", before);
+        VERB_OPTION_FOREACH(o, verb_find(verbs, "set"))
+                if (o->limit)
+                        printf("%s ", o->name);
+        puts(after);
+}
+
+static void bash_tables(void) {
+        print_limits("        limits='", "'");
+        printf("        options[-]='");
+        bash_options(global_options);
+        puts("'");
+        bash_arguments("-", global_options);
+        for_each_name(bash_verb);
+}
+
+/* "NAME:MESSAGE:ACTION" of an argument, as _arguments wants it. */
+static void zsh_action(const char *words) {
+        if (!words)
+                return;
+        if (words[0] != '@')
+                printf("(%s)", words);
+        else if (streq(words, "@file"))
+                printf("_files");
+        else if (streq(words, "@host"))
+                printf("_hosts");
+        else if (streq(words, "@vm"))
+                printf("_vmctl_vms");
+}
+
+static void zsh_option(const Option *o, const char *dashes, const char *name) {
+        printf("                '*%s%s[", dashes, name);
+        quote_part(o->help, "[]:\\");
+        printf("]");
+        if (o->argument) {
+                printf(":%s:", o->argument);
+                zsh_action(o->words);
+        }
+        puts("'");
+}
+
+static void zsh_options(const Option *table) {
+        OPTION_FOREACH(o, table) {
+                char letter[] = { o->letter, '\0' };
+
+                zsh_option(o, "--", o->name);
+                if (o->letter)
+                        zsh_option(o, "-", letter);
+        }
+}
+
+static void zsh_description(const Verb *v, const char *name) {
+        printf("                '%s:", name);
+        quote_part(v->help, ":\\");
+        puts("'");
+}
+
+static void zsh_verb(const Verb *v) {
+        printf("        %s%s%s)\n", v->name, v->alias ? " | " : "", v->alias ?: "");
+        printf("                vmctl_kind='%s'\n                vmctl_options=(\n", kind(v->words));
+        for (size_t t = 0; t < ELEMENTSOF(v->options); t++)
+                zsh_options(v->options[t]);
+        if (v->words)
+                printf("                '%s: :_vmctl_words'\n", most_words(v) == 1 ? "1" : "*");
+        puts("                )");
+        /* An option of the verb's hides a global one. */
+        OPTION_FOREACH(o, global_options)
+                if (verb_option(v, o->name))
+                        printf("                vmctl_globals=(${vmctl_globals:#\\*--%s*})\n", o->name);
+        puts("                ;;");
+}
+
+static void zsh_tables(void) {
+        puts("_vmctl_tables() {");
+        print_limits("        vmctl_limits=(", ")");
+        puts("        vmctl_verbs=(");
+        for_each_name(zsh_description);
+        puts("        )\n        vmctl_globals=(");
+        zsh_options(global_options);
+        puts("        )\n}\n\n_vmctl_of() {\n        case $1 in");
+        VERB_FOREACH(v, verbs)
+                zsh_verb(v);
+        puts("        esac\n}");
+}
+
+static void fish_argument(const char *words) {
+        if (!words)
+                printf(" --exclusive");
+        else if (words[0] != '@')
+                printf(" --exclusive --arguments '%s'", words);
+        else if (streq(words, "@file"))
+                printf(" --require-parameter --force-files");
+        else if (streq(words, "@host"))
+                printf(" --exclusive --arguments '(__fish_print_hostnames)'");
+        else if (streq(words, "@vm"))
+                printf(" --exclusive --arguments '(__vmctl_vms)'");
+}
+
+static void fish_option(const char *begin, const char *end, const Option *o) {
+        printf("%s%s --long-option %s", begin, end, o->name);
+        if (o->letter)
+                printf(" --short-option %c", o->letter);
+        if (o->argument)
+                fish_argument(o->words);
+        printf(" --description ");
+        quote(o->help);
+        putchar('\n');
+}
+
+static void fish_words(const char *condition, const Verb *v) {
+        bool limits = streq_ptr(v->words, "@limit");
+
+        if (!v->words)
+                return;
+        printf("%s; and __vmctl_has_room %zu' --arguments '", condition, limits ? 1 : most_words(v));
+        if (streq(v->words, "@verb"))
+                VERB_FOREACH(other, verbs)
+                        printf("%s ", other->name);
+        else
+                printf("(__vmctl_vms)");
+        puts("'");
+        VERB_OPTION_FOREACH(o, v)
+                if (limits)
+                        printf("%s; and not __vmctl_has_room 1' --arguments %s=\n", condition, o->name);
+}
+
+static void fish_verb(const Verb *v) {
+        char begin[128]; /* up to the inside of a quoted condition */
+
+        (void)snprintf(begin, sizeof(begin), FISH " --condition '__fish_seen_subcommand_from %s%s%s",
+                        v->name, v->alias ? " " : "", v->alias ?: "");
+        VERB_OPTION_FOREACH(o, v)
+                fish_option(begin, "'", o);
+        fish_words(begin, v);
+}
+
+static void fish_name(const Verb *v, const char *name) {
+        printf(FISH " --condition __fish_use_subcommand --arguments %s --description ", name);
+        quote(v->help);
+        putchar('\n');
+}
+
+static void fish_taking(const char *verb, const Option *table) {
+        OPTION_FOREACH(o, table) {
+                if (o->argument)
+                        printf(" '%s --%s'", verb, o->name);
+                if (o->argument && o->letter)
+                        printf(" '%s -%c'", verb, o->letter);
+        }
+}
+
+static void fish_taking_of(const Verb *v, const char *name) {
+        for (size_t t = 0; t < ELEMENTSOF(v->options); t++)
+                fish_taking(name, v->options[t]);
+}
+
+static void fish_tables(void) {
+        printf("set --global __vmctl_arguments");
+        fish_taking("-", global_options);
+        for_each_name(fish_taking_of);
+        putchar('\n');
+        OPTION_FOREACH(o, global_options)
+                fish_option(FISH, "", o);
+        for_each_name(fish_name);
+        VERB_FOREACH(v, verbs)
+                fish_verb(v);
+}
+
+static const struct {
+        const char *shell;
+        void (*print_tables)(void);
+} shells[] = {
+        { "bash", bash_tables },
+        { "zsh", zsh_tables },
+        { "fish", fish_tables },
+};
+
+static int fill(FILE *template, void (*print_tables)(void)) {
+        bool filled = false;
+        char line[512];
+
+        while (fgets(line, sizeof(line), template))
+                if (streq(line, MARK)) {
+                        print_tables();
+                        filled = true;
+                } else
+                        fputs(line, stdout);
+        return filled && !ferror(template) && fflush(stdout) == 0 ? 0 : 1;
+}
+
+int main(int argc, char *argv[]) {
+        FILE *template = argc == 3 ? fopen(argv[2], "re") : NULL;
+        int r = 1;
+
+        if (!template) {
+                fputs("Usage: generate SHELL TEMPLATE\n", stderr);
+                return 2;
+        }
+        for (size_t i = 0; i < ELEMENTSOF(shells); i++)
+                if (streq(shells[i].shell, argv[1]))
+                        r = fill(template, shells[i].print_tables);
+        (void)fclose(template);
+        return r;
+}
