@@ -31,7 +31,7 @@ static struct {
 
 /* A job that will end when its timer does. */
 typedef struct FakeJob {
-        FakeVM *vm;
+        size_t vm; /* its index: the array moves as it grows */
         uint32_t id;
         char *path;
 } FakeJob;
@@ -94,7 +94,7 @@ static int in_a_moment(sd_event_time_handler_t handler, void *userdata) {
 
 static int end_job(sd_event_source *s, uint64_t usec, void *userdata) {
         FakeJob *job = userdata;
-        bool stuck = streq(job->vm->name, "stuck");
+        bool stuck = streq(service.vms[job->vm].name, "stuck");
         int r;
 
         sd_event_source_unref(s);
@@ -103,10 +103,10 @@ static int end_job(sd_event_source *s, uint64_t usec, void *userdata) {
                                 "PropertiesChanged", "sa{sv}as", CTL_JOB, 2, "ErrorName", "s",
                                 "org.vmctl1.Error.QemuFailed", "ErrorMessage", "s", "QEMU is stuck", 0);
         else
-                r = emit_state(job->vm, "stopped");
+                r = emit_state(&service.vms[job->vm], "stopped");
         if (r >= 0)
                 r = sd_bus_emit_signal(service.bus, CTL_MANAGER_PATH, CTL_MANAGER, "JobRemoved", "uoos",
-                                job->id, job->path, job->vm->path, stuck ? "failed" : "done");
+                                job->id, job->path, service.vms[job->vm].path, stuck ? "failed" : "done");
         free(job->path);
         free(job);
         return r;
@@ -118,7 +118,7 @@ static int method_stop(sd_bus_message *m, void *userdata, sd_bus_error *reterr) 
         int r;
 
         print_call(m);
-        *job = (FakeJob){ vm, ++service.last_job, strf(CTL_JOB_PREFIX "/%u", service.last_job) };
+        *job = (FakeJob){ (size_t)(vm - service.vms), ++service.last_job, strf(CTL_JOB_PREFIX "/%u", service.last_job) };
         r = sd_bus_reply_method_return(m, "o", job->path);
         if (r < 0)
                 return r;
