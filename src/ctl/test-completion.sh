@@ -11,7 +11,7 @@
 # shellcheck source=tests/lib.sh
 . "$4/lib.sh"
 
-bash_file=$1 zsh_file=$2 fish_file=$3
+bash_file=$(realpath "$1") zsh_file=$(realpath "$2") fish_file=$(realpath "$3")
 
 # Stands for vmctl, which is asked for names alone.
 mkdir "$scratch/bin"
