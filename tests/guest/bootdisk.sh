@@ -46,17 +46,20 @@ bootdisk_poke() {
         printf "$text" | dd of="$image" bs=1 seek="$place" conv=notrunc status=none
 }
 
-# bootdisk_grub IMAGE ESP_SECTORS LABEL CONFIG LIB MODULE...: formats the EFI system partition and puts GRUB, of
-# what LIB (such as /usr/lib/grub) has, with this built-in configuration in both places. What grub-bios-setup does for a BIOS is three writes: boot.img
-# into the first sector, ahead of the partition table, with the place of the core image (offset 0x5c); the
-# core image into its partition; and in the core image's first sector, where the rest of it is (0x1f4).
+# bootdisk_grub IMAGE ESP_SECTORS LABEL CONFIG LIB MODULE...: formats the EFI system partition and puts GRUB,
+# of what LIB (such as /usr/lib/grub) has, with this built-in configuration in both places. What
+# grub-bios-setup does for a BIOS is three writes: boot.img into the first sector, ahead of the partition
+# table, with the place of the core image (offset 0x5c); the core image into its partition; and in the core
+# image's first sector, where the rest of it is (0x1f4).
 bootdisk_grub() {
         local image=$1 esp_sectors=$2 label=$3 config=$4 lib=$5 start=$BOOTDISK_BIOS_START work
 
         shift 5
         work=$(mktemp -d)
-        grub-mkimage -d "$lib/i386-pc" -O i386-pc -p /boot/grub -c "$config" -o "$work/core.img" biosdisk "$@"
-        grub-mkimage -d "$lib/x86_64-efi" -O x86_64-efi -p /boot/grub -c "$config" -o "$work/BOOTX64.EFI" "$@"
+        grub-mkimage -d "$lib/i386-pc" -O i386-pc -p /boot/grub -c "$config" \
+                -o "$work/core.img" biosdisk "$@"
+        grub-mkimage -d "$lib/x86_64-efi" -O x86_64-efi -p /boot/grub -c "$config" \
+                -o "$work/BOOTX64.EFI" "$@"
 
         if (($(stat -c %s "$work/core.img") > BOOTDISK_BIOS_SECTORS * BOOTDISK_SECTOR)); then
                 echo "GRUB's core image is too large for the BIOS boot partition" >&2

@@ -20,7 +20,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define MIB (UINT64_C(1) << 20)
 #define FIRST_DISK "/dev/vda"
 #define AGENT_LINE_MAX 4096
 #define BURN_MAX 256
@@ -223,8 +222,8 @@ static int cmd_sum(const char *args) {
                 return -EINVAL;
 
         snprintf(command, sizeof(command),
-                        "dd if=%s iflag=skip_bytes,count_bytes bs=64k skip=%" PRIu64 " count=%" PRIu64
-                        " status=none | sha256sum",
+                        "set -o pipefail; dd if=%s iflag=skip_bytes,count_bytes bs=64k skip=%" PRIu64
+                        " count=%" PRIu64 " status=none | sha256sum",
                         disk_path(args, path), offset, length);
         return run_shell(command);
 }
@@ -247,7 +246,7 @@ static int cmd_readseed(const char *args) {
         return run_shell(command);
 }
 
-/* Gets an address by DHCP for the first network card. */
+/* Asks for the first network card's address by DHCP. */
 static int cmd_net(const char *args) {
         (void)args;
         return run_shell("ip link set lo up && ip link set eth0 up && "
@@ -263,7 +262,8 @@ static int cmd_listen(const char *args) {
 
         struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(port) };
         fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+        if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int)) < 0 ||
+                        bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
                         listen(fd, SOMAXCONN) < 0)
                 return -errno;
 
@@ -272,7 +272,7 @@ static int cmd_listen(const char *args) {
                 CLEANUP(close_fd) int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
 
                 if (peer >= 0)
-                        dprintf(peer, SSH_BANNER);
+                        send(peer, SSH_BANNER, strlen(SSH_BANNER), MSG_NOSIGNAL);
         }
 }
 

@@ -12,6 +12,7 @@
 #define CLEANUP(f) __attribute__((cleanup(f)))
 #define ELEMENTSOF(array) (sizeof(array) / sizeof((array)[0]))
 
+#define MIB (UINT64_C(1) << 20)
 #define POWER_BUTTONS_MAX 4
 
 typedef struct Guest {

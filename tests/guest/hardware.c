@@ -18,7 +18,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MIB (UINT64_C(1) << 20)
 #define AGENT_PORT "org.qemu.guest_agent.0"
 
 typedef int (*name_fn)(const char *path, const char *name, void *data);
@@ -64,8 +63,7 @@ static int not_hidden(const struct dirent *entry) {
 }
 
 /* Calls f for each name in a folder, in alphabetical order, until one call doesn't return 0. */
-static int for_each_name(
-                const char *folder, int (*f)(const char *path, const char *name, void *data), void *data) {
+static int for_each_name(const char *folder, name_fn f, void *data) {
         CLEANUP(free_names) struct dirent **names = NULL;
         int n = scandir(folder, &names, not_hidden, alphasort), r = 0;
 
