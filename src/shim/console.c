@@ -11,7 +11,7 @@
 #define CHUNK (64 * KIB)    /* what one step reads or sends: bounds how long the others wait */
 #define INPUT_MAX (4 * KIB) /* typed ahead towards a guest that does not read */
 #define DRAIN_MAX (1 * MIB) /* more than a socket's buffer holds when QEMU ends */
-#define LINGER_MS 1000      /* for readers that have not got the end of the log yet */
+#define LINGER_MS 500 /* for readers that have not got the end of the log yet: the scope waits for us */
 
 typedef enum ReaderKind {
         READER_CONSOLE,

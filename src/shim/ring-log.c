@@ -16,15 +16,23 @@ static uint64_t limit(const RingLog *log) {
 }
 
 static int file_size(int fd, uint64_t *ret) {
+        struct stat st;
+
+        if (fstat(fd, &st) < 0)
+                return -errno;
+        *ret = S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
+        return 0;
+}
+
+static int check_writable(int fd) {
         int flags = fcntl(fd, F_GETFL);
         struct stat st;
 
         if (flags < 0 || fstat(fd, &st) < 0)
                 return -errno;
-        if (!S_ISREG(st.st_mode) || (flags & O_APPEND)) /* with O_APPEND pwrite() ignores the offset */
+        if (!S_ISREG(st.st_mode) || (flags & O_ACCMODE) != O_RDWR)
                 return -EINVAL;
-        *ret = (uint64_t)st.st_size;
-        return 0;
+        return flags & O_APPEND ? -EINVAL : 0; /* pwrite() would ignore the offset */
 }
 
 static int pwrite_all(int fd, const char *p, size_t len, uint64_t offset) {
@@ -133,6 +141,11 @@ int ring_log_fit(RingLog *log) {
         uint64_t old_size = log->base - log->start;
         int r;
 
+        r = check_writable(log->fd);
+        if (r >= 0 && log->old_fd >= 0)
+                r = check_writable(log->old_fd);
+        if (r < 0)
+                return r;
         if (log->end - log->base >= limit(log))
                 return make_room(log);
         if (log->old_fd < 0 || old_size <= limit(log))

@@ -15,7 +15,7 @@
 #define RING_LOG_ALL UINT32_MAX /* as a number of lines: everything that is left */
 
 typedef struct RingLog {
-        int fd;     /* borrowed, as old_fd: readable, for the writer also writable, not O_APPEND */
+        int fd;     /* borrowed, as old_fd */
         int old_fd; /* -EBADF: a single file */
         uint64_t max;
         uint64_t start;
@@ -26,10 +26,11 @@ typedef struct RingLog {
 } RingLog;
 
 /* Looks at what the files hold, and changes nothing: all that a reader needs. `max` bounds both files
- * together, in bytes. -EINVAL: no regular file, or opened with O_APPEND. */
+ * together, in bytes. What is no regular file, say /dev/null, counts as empty. */
 int ring_log_open(RingLog *log, int fd, int old_fd, uint64_t max);
 
-/* For the writer, once, behind open: completes a move that was interrupted, and cuts what exceeds `max`. */
+/* For the writer, once, behind open: completes a move that was interrupted, and cuts what exceeds `max`.
+ * -EINVAL: not a regular file, not opened for reading and writing, or opened with O_APPEND. */
 int ring_log_fit(RingLog *log);
 
 /* Stores data at the end. *ret_start is the offset of its first byte: more than the `end` there was before
