@@ -274,12 +274,14 @@ int bed_wait(Bed *b) {
 
 void bed_run(Bed *b, const char *script) {
         _cleanup_free_ char *line = NULL;
+        uint32_t pid;
 
         bed_start(b, (const char *const[]){ "/bin/sh", "-c", script, NULL });
         bed_go(b);
         line = bed_line(b);
-        if (!line || !startswith(line, "pid "))
+        if (!line || !startswith(line, "pid ") || parse_u32(line + strlen("pid "), &pid) < 0)
                 TEST_FAIL("shim said '%s'", line ?: "(nothing)");
+        b->qemu_pid = (pid_t)pid;
 }
 
 void bed_expect_exit(Bed *b, const char *record_start) {

@@ -28,6 +28,7 @@ typedef struct Bed {
         size_t n_fds;
         int control; /* our end */
         pid_t pid;
+        pid_t qemu_pid;
 } Bed;
 
 /* Runs each in a process of its own with a deadline; kills whatever it leaves behind, and calls that a

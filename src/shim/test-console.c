@@ -4,8 +4,10 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -277,19 +279,98 @@ static void test_flood(void) {
                 free(sinks[i].text);
 }
 
-/* Whoever follows gets everything, also what was printed just before QEMU ended. */
+/* Whoever follows gets everything, even if it is far behind when QEMU ends. */
 static void test_end_of_log(void) {
         _cleanup_(bed_freep) Bed *b = bed_new();
         Sink sink = { .fd = bed_log(b, RING_LOG_ALL, LOG_REQUEST_FOLLOW) };
+        _cleanup_free_ char *line = NULL;
         uint64_t notes;
 
         bed_option(b, "--console-log-max=16777216");
         bed_run(b, "seq 1000000 >&8; echo END >&8");
+        line = bed_line(b);
+        CHECK(startswith(line, "exited {\"exited\":0,"));
         sinks_fill(&sink, 1);
         CHECK_EQ(sink.len, 6888896 + 4);
         CHECK_EQ(skipped(&sink, &notes), 0);
-        bed_expect_exit(b, "{\"exited\":0,");
         free(sink.text);
+}
+
+/* QEMU has said its last words and is gone before the shim looks. */
+static void test_last_output(void) {
+        _cleanup_(bed_freep) Bed *b = bed_new();
+        _cleanup_close_ int console = bed_console(b), qemu = -EBADF;
+        _cleanup_free_ char *line = NULL, *log = NULL, *output = NULL;
+        struct pollfd p = { .events = POLLIN };
+        int pipe_fds[2];
+
+        CHECK_EQ(pipe2(pipe_fds, O_CLOEXEC), 0);
+        bed_add_fd(b, pipe_fds[0], BED_FREE);
+        bed_option(b, "--pass=%i", BED_FREE);
+        bed_run(b, "echo ready >&8; read x <&9; echo last >&8; echo words >&2; exit 3");
+        read_until(console, "ready\n");
+        qemu = pidfd_open(b->qemu_pid, 0);
+        CHECK(qemu >= 0);
+        CHECK_EQ(kill(b->pid, SIGSTOP), 0);
+        write_text(pipe_fds[1], "\n");
+        p.fd = qemu;
+        CHECK_EQ(poll(&p, 1, -1), 1);
+        CHECK_EQ(kill(b->pid, SIGCONT), 0);
+        line = bed_line(b);
+        CHECK(startswith(line, "exited {\"exited\":3,"));
+        log = bed_content(b, "console.log"); /* all is there when the end is told */
+        CHECK_STREQ(log, "ready\nlast\n");
+        output = bed_content(b, "qemu.log");
+        CHECK_STREQ(output, "words\n");
+        expect_end(console, "last\n");
+        safe_close(pipe_fds[1]);
+}
+
+/* The time that the shim has spent on a CPU. */
+static char *cpu_time(const Bed *b) {
+        _cleanup_free_ char *path = strf("/proc/%i/schedstat", b->pid);
+        char *text;
+
+        CHECK_EQ(read_file_at(AT_FDCWD, path, 4 * KIB, &text, NULL), 0);
+        *strchrnul(text, ' ') = '\0';
+        return text;
+}
+
+/* Once it has done what there is to do, the shim sleeps, whatever state its clients are in. */
+static void test_idle(void) {
+        _cleanup_(bed_freep) Bed *b = bed_new();
+        _cleanup_close_ int client = bed_console(b), half = bed_console(b), behind = -EBADF, silent = -EBADF,
+                            shut = -EBADF;
+        _cleanup_free_ char *before = NULL;
+        int gone, p[2];
+
+        CHECK_EQ(pipe2(p, O_CLOEXEC), 0);
+        bed_add_fd(b, p[0], BED_FREE);
+        bed_option(b, "--pass=%i", BED_FREE);
+        bed_run(b, "seq 100000 >&8; echo ready >&8; read n <&9");
+        read_until(client, "\nready\n");
+        CHECK_EQ(shutdown(half, SHUT_WR), 0);
+        behind = bed_log(b, RING_LOG_ALL, LOG_REQUEST_FOLLOW); /* more than its socket holds */
+        silent = bed_log_silent(b);
+        shut = bed_log(b, 0, LOG_REQUEST_FOLLOW);
+        CHECK_EQ(shutdown(shut, SHUT_WR), 0);
+        gone = bed_console(b); /* what it has typed waits for a guest that does not read */
+        while (write_what_fits(gone) > 0)
+                CHECK_EQ(poll(&(struct pollfd){ .fd = gone, .events = POLLOUT }, 1, 100) >= 0, 1);
+        safe_close(gone);
+        for (int i = 0;; i++) {
+                _cleanup_free_ char *now = cpu_time(b);
+
+                if (before && streq(before, now))
+                        break;
+                CHECK(i < 50);
+                free(before);
+                before = TAKE_PTR(now);
+                CHECK_EQ(poll(NULL, 0, 100), 0);
+        }
+        write_text(p[1], "\n");
+        bed_expect_exit(b, "{\"exited\":0,");
+        safe_close(p[1]);
 }
 
 static void replace_fd(Bed *b, int fd, int target) {
@@ -392,6 +473,8 @@ int main(int argc, char **argv) {
                 { "guest-not-reading", test_guest_not_reading },
                 { "flood", test_flood },
                 { "end-of-log", test_end_of_log },
+                { "last-output", test_last_output },
+                { "idle", test_idle },
                 { "no-space", test_no_space },
                 { "cat", test_cat },
         };

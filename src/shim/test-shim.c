@@ -494,7 +494,10 @@ static void test_user_without_namespaces(void) {
         CHECK_EQ(chdir("/"), 0);
         bed_become_user();
         b = bed_new();
-        out = bed_output(b, "grep -E '^(Uid|CapPrm|NoNewPrivs)' /proc/self/status; echo hello >&8");
+        /* QEMU sees the shim, but cannot get at it. */
+        out = bed_output(b,
+                        "grep -E '^(Uid|CapPrm|NoNewPrivs)' /proc/self/status;"
+                        "ls /proc/$PPID/fd 2>/dev/null; exit 0");
         CHECK_STREQ(out, "Uid:\t61184\t61184\t61184\t61184\nCapPrm:\t0000000000000000\nNoNewPrivs:\t1\n");
 }
 
