@@ -209,7 +209,7 @@ static void accept_readers(Console *c, const struct pollfd *listeners) {
         bool full;
 
         FOREACH_READER(c, r)
-        room--;
+                room--;
         full = room == 0;
         for (size_t i = 0; i < ELEMENTSOF(c->listeners); i++) {
                 if (listeners[i].revents == 0)
@@ -248,9 +248,9 @@ static bool take_output(Console *c) {
         }
         (void)ring_log_append(c->log, c->chunk, (size_t)n, &start); /* a loss is noted in the log itself */
         FOREACH_READER(c, r)
-        if (r->streaming && !r->gone && r->cursor == before && r->limit > before &&
-                        r->note_sent >= r->note_len)
-                send_live(c, r, (size_t)n, start);
+                if (r->streaming && !r->gone && r->cursor == before && r->limit > before &&
+                                r->note_sent >= r->note_len)
+                        send_live(c, r, (size_t)n, start);
         return true;
 }
 
@@ -299,7 +299,7 @@ Console *console_free(Console *c) {
         if (!c)
                 return NULL;
         FOREACH_READER(c, r)
-        reader_close(c, r);
+                reader_close(c, r);
         for (size_t i = 0; i < ELEMENTSOF(c->listeners); i++)
                 safe_close(c->listeners[i]);
         safe_close(c->serial);
@@ -334,8 +334,8 @@ void console_dispatch(Console *c, const struct pollfd *fds) {
                         reader_dispatch(c, &c->readers[i], fds[POLL_READERS + i].revents);
         }
         FOREACH_READER(c, r)
-        if (reader_is_done(r))
-                reader_close(c, r);
+                if (reader_is_done(r))
+                        reader_close(c, r);
         accept_readers(c, fds + POLL_LISTENERS);
         if (fds[POLL_SERIAL].revents & (POLLIN | POLLHUP | POLLERR))
                 (void)take_output(c);
@@ -373,7 +373,7 @@ void console_linger(Console *c) {
                 bool waiting = false;
 
                 FOREACH_READER(c, r)
-                waiting = true;
+                        waiting = true;
                 if (!waiting)
                         return;
                 console_prepare(c, fds);
