@@ -147,7 +147,8 @@ static void shim_ended(Process *p) {
 }
 
 static int on_shim_exit(sd_event_source *s, const siginfo_t *si, void *userdata) {
-        shim_ended(userdata);
+        if (userdata) /* else it was let go of */
+                shim_ended(userdata);
         return 0;
 }
 
@@ -262,6 +263,19 @@ static void on_launch_error(Process *p, const char *text) {
         p->handlers->launch_failed(p, e, p->userdata);
 }
 
+/* All is on record; what the shim still does is to hand the rest of the log to slow readers. The loop reaps
+ * it. */
+static void let_go_of_shim(Process *p) {
+        sd_event_source *shim = TAKE_PTR(p->shim_source);
+
+        if (!shim)
+                return;
+        (void)sd_event_source_set_userdata(shim, NULL);
+        (void)sd_event_source_set_floating(shim, true);
+        sd_event_source_unref(shim);
+        shim_ended(p);
+}
+
 static void on_line(Process *p, char *line) {
         const char *rest;
 
@@ -269,6 +283,8 @@ static void on_line(Process *p, char *line) {
                 on_pid(p, rest);
         else if ((rest = startswith(line, "error ")))
                 on_launch_error(p, rest);
+        else if (startswith(line, "exited "))
+                let_go_of_shim(p);
 }
 
 static int on_control(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
