@@ -1,0 +1,62 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# A real Debian cloud image from create to ssh, as the Quick Start has it: cloud-init, sshd, the generated key, a disk
+# that grows, ACPI. The image is built outside, where there is a network.
+# timeout: 900
+# What the guest's shell is to expand stands in single quotes.
+# shellcheck disable=SC2016
+
+build=$(realpath "${BUILD:-$(dirname "$0")/../../build}")
+image=$build/image/debian-12.qcow2
+[ -d /run/vmctl-host ] || "$(dirname "$0")/../image/build" "$build/image" || exit
+
+# shellcheck source=tests/integration/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+key=$scratch/id
+guest_ssh() {
+        vmctl ssh web --timeout 400 -- "$@"
+}
+
+check "a VM is made and started with no more than an image" \
+        vmctl create --name web --image "$image" --vcpus 2 --memory 1024 --disk 6 --start
+check_output "web" "the first login needs nothing but the name" guest_ssh hostname
+check_output "vm" "the user is vm" guest_ssh id -un
+check_output "0" "... who may become root without a password" guest_ssh sudo id -u
+check_output "/bin/bash" "... and has bash" guest_ssh "getent passwd vm | cut -d: -f7"
+check "cloud-init finds nothing wrong" guest_ssh cloud-init status --wait
+check_status 42 "the command's exit status is handed on" guest_ssh exit 42
+check_output "a  b" "arguments and standard input pass through" bash -c "printf 'a  b\n' | vmctl ssh web -- cat"
+check_output "6" "the root file system has grown with the disk" \
+        guest_ssh "df --block-size=1G --output=size / | tail -1 | tr -d ' '"
+check "root cannot log in" \
+        bash -c '! ssh -q -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -p "$2" \
+                -i "$1" root@127.0.0.1 id -u' - \
+        "$(busctl --json=short get-property org.vmctl1 /org/vmctl1/vm/web org.vmctl1.VM SSHPrivateKey | jq -r .data)" \
+        "$(busctl --json=short get-property org.vmctl1 /org/vmctl1/vm/web org.vmctl1.VM SSHPort | jq -r .data)"
+check "the guest's host key was pinned" grep -q ssh-ed25519 /var/lib/vmctl/vms/web/known_hosts
+
+ssh-keygen -q -t ed25519 -N "" -f "$scratch/other"
+sed "s#\(ssh-ed25519\) [^ ]*#$(cut -d' ' -f1,2 "$scratch/other.pub")#" /var/lib/vmctl/vms/web/known_hosts > "$scratch/forged"
+cp /var/lib/vmctl/vms/web/known_hosts "$scratch/pinned"
+cat "$scratch/forged" > /var/lib/vmctl/vms/web/known_hosts
+check_status 255 "a guest with another host key is refused" guest_ssh true
+cat "$scratch/pinned" > /var/lib/vmctl/vms/web/known_hosts
+
+check "the guest shuts down when the power button is pressed" vmctl stop web --timeout 120
+check_output '"guest-shutdown"' "... by itself" \
+        bash -c 'busctl --json=short get-property org.vmctl1 /org/vmctl1/vm/web org.vmctl1.VM ShutdownReason | jq -c .data'
+check "it is destroyed with all that belongs to it" vmctl destroy web
+check "... and leaves no file" bash -c '! ls -d /var/lib/vmctl/vms/web /run/vmctl/web'
+
+# The same image by UEFI, with a key of the user's own and another user.
+ssh-keygen -q -t ed25519 -N "" -f "$key"
+check "an image boots by UEFI, with a key and a user of one's own" \
+        vmctl create --name efi --image "$image" --vcpus 2 --memory 1024 --firmware uefi --ssh-key "$key.pub" \
+        --ssh-user tester --hostname fancy.example --start
+check_output "tester fancy" "the key and the user work" \
+        vmctl ssh efi --key "$key" --timeout 400 -- 'echo "$(id -un) $(hostname -s)"'
+check "the guest was booted by UEFI" vmctl ssh efi --key "$key" -- test -d /sys/firmware/efi
+check "a VM with a key of one's own has no other" bash -c '! ls /var/lib/vmctl/vms/efi/id_ed25519_generated'
+check "it is destroyed while it runs" vmctl destroy efi
