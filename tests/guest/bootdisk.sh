@@ -72,6 +72,9 @@ bootdisk_grub() {
         bootdisk_poke "$image" $((start * BOOTDISK_SECTOR + 0x1f4)) 8 $((start + 1))
 
         bootdisk_mtools "$image" mformat -T "$esp_sectors" -h 255 -s 63 -N 5f8c2a10 -v "$label" ::
+        # mformat puts a partition table into the boot sector, and tools then find partitions in the partition.
+        dd if=/dev/zero of="$image" bs=1 seek=$((BOOTDISK_ESP_START * BOOTDISK_SECTOR + 0x1be)) count=64 \
+                conv=notrunc status=none
         bootdisk_mtools "$image" mmd ::/EFI ::/EFI/BOOT
         bootdisk_mtools "$image" mcopy "$work/BOOTX64.EFI" ::/EFI/BOOT/BOOTX64.EFI
         rm -rf "$work"
