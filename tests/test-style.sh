@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.." || exit
 
 mapfile -t sources < <(find src tests -name '*.[ch]')
 mapfile -t scripts < <(grep --recursive --files-with-matches --extended-regexp --max-count=1 \
-        '^(#!/bin/(ba)?sh|# shellcheck shell=)' .ci tests)
+        '^(#!/bin/(ba)?sh|# shellcheck shell=)' .ci src tests)
 mapfile -t others < <(find Makefile meson.build src dbus polkit units docs tests -type f \
         \( -name Makefile -o -name meson.build -o -name '*.xml' -o -name '*.py' -o -name '*.in' \))
 

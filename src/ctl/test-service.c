@@ -118,7 +118,8 @@ static int method_stop(sd_bus_message *m, void *userdata, sd_bus_error *reterr) 
         int r;
 
         print_call(m);
-        *job = (FakeJob){ (size_t)(vm - service.vms), ++service.last_job, strf(CTL_JOB_PREFIX "/%u", service.last_job) };
+        *job = (FakeJob){ (size_t)(vm - service.vms), ++service.last_job,
+                strf(CTL_JOB_PREFIX "/%u", service.last_job) };
         r = sd_bus_reply_method_return(m, "o", job->path);
         if (r < 0)
                 return r;
