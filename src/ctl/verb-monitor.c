@@ -40,6 +40,7 @@ typedef struct Happening {
         const char *what;
         Style style;
         const Json *details; /* borrowed; NULL: none */
+        bool properties;     /* these are properties, which come in numbers */
 } Happening;
 
 static void print_json(const Happening *h) {
@@ -63,24 +64,33 @@ static void print_json(const Happening *h) {
         (void)json_print(w);
 }
 
-/* " key=value", of what is worth a word: the state stands before, lists and the like are for JSON. */
+/* Properties whose change is worth a word besides the state; the rest is for JSON. */
+static const char *const told[] = { "FailureReason", "FailureMessage", "PID", "QMPStatus", "ShutdownReason",
+        "Spec" };
+
+static bool is_told(const char *property) {
+        for (size_t i = 0; i < ELEMENTSOF(told); i++)
+                if (streq(told[i], property))
+                        return true;
+        return false;
+}
+
+/* " key=value", or only the key of what has no short value. */
 static void print_detail(const char *key, const Json *v) {
         const char *string = json_string(v);
         int64_t n;
 
-        if (streq(key, "State") || (string && *string == '\0'))
-                return;
-        if (!string && json_integer(v, &n) < 0 && json_boolean(v) < 0)
+        if (string && *string == '\0')
                 return;
         printf(" ");
         term_print(stdout, key);
-        putchar('=');
-        if (string)
+        if (string) {
+                putchar('=');
                 term_print(stdout, string);
-        else if (json_boolean(v) >= 0)
-                printf("%s", json_boolean(v) ? "yes" : "no");
-        else
-                printf("%" PRId64, n);
+        } else if (json_boolean(v) >= 0)
+                printf("=%s", json_boolean(v) ? "yes" : "no");
+        else if (json_integer(v, &n) >= 0)
+                printf("=%" PRId64, n);
 }
 
 static void print_text(const Happening *h) {
@@ -96,11 +106,24 @@ static void print_text(const Happening *h) {
                 printf("%s", term_normal(stdout));
         }
         for (size_t i = 0; i < json_length(h->details); i++)
-                print_detail(json_key(h->details, i), json_member(h->details, i));
+                if (!h->properties || is_told(json_key(h->details, i)))
+                        print_detail(json_key(h->details, i), json_member(h->details, i));
         putchar('\n');
 }
 
+/* Whether a line would have something to say. */
+static bool is_worth_a_line(const Happening *h) {
+        if (!h->properties || *h->what)
+                return true;
+        for (size_t i = 0; i < json_length(h->details); i++)
+                if (is_told(json_key(h->details, i)))
+                        return true;
+        return false;
+}
+
 static int print(Monitor *m, const Happening *h) {
+        if (!m->ctl->json && !is_worth_a_line(h))
+                return 0;
         if (m->ctl->json)
                 print_json(h);
         else
@@ -177,6 +200,7 @@ static int on_properties(Monitor *m, sd_bus_message *message) {
                                         .what = state ?: "",
                                         .style = style_of_state(state ?: ""),
                                         .details = changed,
+                                        .properties = true,
                         });
 }
 
