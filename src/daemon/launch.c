@@ -109,8 +109,9 @@ static int add_disks(Builder *b) {
         return r;
 }
 
-/* A user's file: the shim opens it at a number that is kept free for it. */
-static int add_user_file(Builder *b, VmFile which, int *ret) {
+/* A user's file: the shim opens it at a number that is kept free for it. QEMU knows no file sets for a
+ * kernel, and opens that by its name ('p'). */
+static int add_user_file(Builder *b, VmFile which, char access, int *ret) {
         const FileRef *f = &b->in->record->files[which];
         int target = b->next_target;
 
@@ -118,18 +119,18 @@ static int add_user_file(Builder *b, VmFile which, int *ret) {
                 return 0;
         b->next_target++;
         *ret = target;
-        return strv_extendf(&b->options, "--file=%i:r:%" PRIu64 ":%" PRIu64 ":%" PRIu64 ":%s", target,
-                        f->inode, f->btime, f->ctime, f->path);
+        return strv_extendf(&b->options, "--file=%i:%c:%" PRIu64 ":%" PRIu64 ":%" PRIu64 ":%s", target,
+                        access, f->inode, f->btime, f->ctime, f->path);
 }
 
 static int add_user_files(Builder *b) {
         QemuFds *fds = &b->machine.fds;
         int r;
 
-        r = add_user_file(b, VM_FILE_IMAGE, &fds->base);
+        r = add_user_file(b, VM_FILE_IMAGE, 'r', &fds->base);
         if (r >= 0)
-                r = add_user_file(b, VM_FILE_KERNEL, &fds->kernel);
-        return r < 0 ? r : add_user_file(b, VM_FILE_INITRD, &fds->initrd);
+                r = add_user_file(b, VM_FILE_KERNEL, 'p', &fds->kernel);
+        return r < 0 ? r : add_user_file(b, VM_FILE_INITRD, 'p', &fds->initrd);
 }
 
 /* Bound below /proc/self/fd, so that no long path of ours exceeds sun_path. The umask (0077) makes it 0700.

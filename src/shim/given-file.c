@@ -2,12 +2,16 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <stdio.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "given-file.h"
 #include "util/fd-util.h"
+
+#define COPY_CHUNK (16 * MIB)
 
 static int open_error(const GivenFile *f, int r, Error **reterr_error) {
         switch (r) {
@@ -58,4 +62,40 @@ int given_file_open(const GivenFile *f, Error **reterr_error) {
         (void)snprintf(self, sizeof(self), "/proc/self/fd/%i", path_fd);
         fd = open(self, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
         return fd < 0 ? open_error(f, -errno, reterr_error) : fd;
+}
+
+/* It cannot be changed any more: what is booted now is what each reset boots, too. */
+static int copy(int fd) {
+        _cleanup_close_ int memory = memfd_create("file", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        off_t offset = 0;
+        ssize_t n;
+
+        if (memory < 0)
+                return -errno;
+        do
+                n = sendfile(memory, fd, &offset, COPY_CHUNK);
+        while (n > 0);
+        if (n < 0 ||
+                        fcntl(memory, F_ADD_SEALS,
+                                        F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
+                return -errno;
+        return TAKE_FD(memory);
+}
+
+int given_file_share(const GivenFile *f, Error **reterr_error) {
+        _cleanup_close_ int fd = -EBADF, memory = -EBADF;
+        char self[64];
+
+        (void)snprintf(self, sizeof(self), "/proc/self/fd/%i", f->target);
+        fd = open(self, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+        if (fd >= 0)
+                return 0;
+        if (errno != EACCES)
+                return open_error(f, -errno, reterr_error);
+        memory = copy(f->target);
+        if (memory < 0)
+                return error_set_errno(reterr_error, memory, "Failed to copy '%s'", f->path);
+        if (dup3(memory, f->target, O_CLOEXEC) < 0)
+                return error_set_errno(reterr_error, -errno, "Failed to place '%s'", f->path);
+        return 0;
 }

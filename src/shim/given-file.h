@@ -8,3 +8,7 @@
 /* Opens f->path for reading; no part of it may be a symbolic link. Returns the descriptor, or -errno and
  * ERROR_IMAGE_MISSING, ERROR_IMAGE_CHANGED, ERROR_ACCESS_DENIED or another error. */
 int given_file_open(const GivenFile *f, Error **reterr_error);
+
+/* Lets the identity that we have now, and QEMU will have, open /proc/self/fd/TARGET, where the file is in
+ * place: puts a copy there if it may not read the file itself. */
+int given_file_share(const GivenFile *f, Error **reterr_error);

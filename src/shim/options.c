@@ -121,11 +121,12 @@ static int parse_file(Parser *p, char *value) {
         Options *o = p->options;
         GivenFile f;
 
-        if (!rest || !streq(access, "r") || !path_is_plain(rest))
+        if (!rest || (!streq(access, "r") && !streq(access, "p")) || !path_is_plain(rest))
                 return -EINVAL;
         if (o->n_files >= OPTION_FILES_MAX)
                 return -E2BIG;
         f.path = rest;
+        f.by_path = streq(access, "p");
         if (parse_u64(ino, &f.ino) < 0 || parse_u64(btime, &f.btime) < 0 || parse_u64(ctime, &f.ctime) < 0)
                 return -EINVAL;
         o->files[o->n_files] = f;

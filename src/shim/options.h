@@ -21,7 +21,8 @@ typedef struct OptionPaths {
 
 /* A file that QEMU is to find open, if it still is the one that was meant. */
 typedef struct GivenFile {
-        int target; /* its number in QEMU */
+        int target;   /* its number in QEMU */
+        bool by_path; /* QEMU opens /proc/self/fd/TARGET again, with its own rights */
         uint64_t ino;
         uint64_t btime; /* nanoseconds; 0: the file system has none, and ctime counts */
         uint64_t ctime;

@@ -22,6 +22,8 @@
  *   --file FD:r:INO:BTIME:CTIME:PATH
  *                          QEMU finds the regular file PATH open for reading at FD, if it has this inode
  * number and time of birth (or of change, where BTIME is 0), in nanoseconds; repeatable
+ *   --file FD:p:...        the same for a file that QEMU opens as /proc/self/fd/FD: where its identity may
+ * not read the file, there is a copy of it in memory at FD
  *   --serial FD            where QEMU finds the socket of its serial console
  *   --console-log FD, --console-log-old FD, --console-log-max BYTES
  *                          two regular files for what the guest prints, and their bound (see ring-log.h)
@@ -171,6 +173,16 @@ static int prepare_files(const Options *o, Error **reterr_error) {
                         return error_set_errno(reterr_error, r, "Failed to place '%s'", o->files[i].path);
         }
         return 0;
+}
+
+/* Behind "g", so that the memory is charged to the scope. */
+static int share_files(const Options *o, Error **reterr_error) {
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < o->n_files; i++)
+                if (o->files[i].by_path)
+                        r = given_file_share(&o->files[i], reterr_error);
+        return r;
 }
 
 /* A user's kernel or administrator may forbid user namespaces. Then QEMU sees what the user sees, from
@@ -391,6 +403,9 @@ static int run(Shim *s, Error **reterr_error) {
                 return r;
         r = await_go(s, reterr_error);
         if (r <= 0)
+                return r;
+        r = share_files(&s->options, reterr_error);
+        if (r < 0)
                 return r;
         r = start_qemu(s, reterr_error);
         if (r < 0)

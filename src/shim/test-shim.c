@@ -160,8 +160,8 @@ static void test_bad_options(void) {
 }
 
 /* A --file option for what is at the path now, some of it changed. */
-static void add_given(Bed *b, const char *path, int64_t ino_off, int64_t btime_off, int64_t ctime_off,
-                bool with_btime) {
+static void add_given_as(Bed *b, char access, const char *path, int64_t ino_off, int64_t btime_off,
+                int64_t ctime_off, bool with_btime) {
         struct statx stx;
         uint64_t btime, ctime;
 
@@ -170,9 +170,15 @@ static void add_given(Bed *b, const char *path, int64_t ino_off, int64_t btime_o
         ctime = (uint64_t)stx.stx_ctime.tv_sec * 1000000000 + stx.stx_ctime.tv_nsec;
         if (with_btime && !(stx.stx_mask & STATX_BTIME))
                 with_btime = false;
-        bed_option(b, "--file=9:r:%llu:%llu:%llu:%s", (unsigned long long)((int64_t)stx.stx_ino + ino_off),
+        bed_option(b, "--file=9:%c:%llu:%llu:%llu:%s", access,
+                        (unsigned long long)((int64_t)stx.stx_ino + ino_off),
                         (unsigned long long)(with_btime ? (int64_t)btime + btime_off : 0),
                         (unsigned long long)((int64_t)ctime + ctime_off), path);
+}
+
+static void add_given(Bed *b, const char *path, int64_t ino_off, int64_t btime_off, int64_t ctime_off,
+                bool with_btime) {
+        add_given_as(b, 'r', path, ino_off, btime_off, ctime_off, with_btime);
 }
 
 static char *make_image(const Bed *b, const char *name) {
@@ -191,6 +197,33 @@ static void test_file(void) {
                 add_given(b, path, 0, 0, with_btime ? 1 : 0, with_btime);
                 out = bed_output(b, "cat <&9; echo x >&9; exit 0");
                 CHECK(startswith(out, "content of the image\n"));
+        }
+}
+
+/* Opening it anew takes the right to read the file, which the descriptor does not give. */
+static void test_file_by_path(void) {
+        for (int readable = 0; readable < 2; readable++) {
+                _cleanup_(bed_freep) Bed *b = bed_new();
+                _cleanup_free_ char *path = make_image(b, "image"), *out = NULL;
+
+                CHECK_EQ(chmod(path, readable ? 0644 : 0600), 0);
+                CHECK_EQ(chmod(b->dir, 0700), 0);
+                add_given_as(b, 'r', path, 0, 0, 0, true);
+                out = bed_output(b, "cat /proc/self/fd/9; exit 0");
+                CHECK((startswith(out, "content of the image\n") != NULL) == readable);
+        }
+        for (int readable = 0; readable < 2; readable++) {
+                _cleanup_(bed_freep) Bed *b = bed_new();
+                _cleanup_free_ char *path = make_image(b, "image"), *out = NULL;
+
+                CHECK_EQ(chmod(path, readable ? 0644 : 0600), 0);
+                add_given_as(b, 'p', path, 0, 0, 0, true);
+                out = bed_output(b,
+                                "cat /proc/self/fd/9; readlink /proc/self/fd/9; "
+                                "echo changed > /proc/self/fd/9; cat /proc/self/fd/9; exit 0");
+                CHECK(startswith(out, "content of the image\n"));
+                CHECK((strstr(out, "/memfd:") != NULL) == !readable);
+                CHECK(!strstr(out, "changed\n"));
         }
 }
 
@@ -546,6 +579,7 @@ int main(int argc, char **argv) {
                 { "last-words", test_last_words },
                 { "bad-options", test_bad_options },
                 { "file", test_file },
+                { "file-by-path", test_file_by_path },
                 { "file-missing", test_file_missing },
                 { "file-changed", test_file_changed },
                 { "file-link", test_file_link },
