@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Usage: measure COMMAND..., in a host where vmctld runs; see `run`.
+ *
+ *     heading                 of the table that the next ones print lines of
+ *     start LABEL VM RUNS     Start and Kill, in turns with a bare QEMU
+ *     stop LABEL VM RUNS      Stop of a guest that honours the power button, in turns with the same
+ *     create LABEL IMAGE RUNS CreateVM, with a key pair and a seed
+ *     list LABEL RUNS         ListVMs, and `vmctl list` as a whole
+ *     populate N IMAGE        define VMs until there are N
+ *     boot N KERNEL INITRD    make and start N VMs, and wait until their guests are up
+ *     memory                  what the service has of its own, in KiB
+ */
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bare.h"
+#include "service.h"
+#include "stats.h"
+#include "util/fd-util.h"
+#include "util/test.h"
+
+#define GUEST_READY "GUEST READY"
+#define GUEST_MEMORY (128 * MIB)
+#define FILE_MAX (64 * KIB)
+#define CONSOLE_MAX (64 * KIB)
+
+static unsigned number(const char *text) {
+        uint32_t n;
+
+        CHECK_EQ(parse_u32(text, &n), 0);
+        return n;
+}
+
+static void await_guest(const char *vm) {
+        _cleanup_close_ int fd = service_open_console(vm);
+        char text[CONSOLE_MAX] = "";
+        size_t len = 0;
+
+        while (!strstr(text, GUEST_READY)) {
+                ssize_t n = read(fd, text + len, sizeof(text) - 1 - len);
+
+                CHECK(n > 0);
+                text[len += (size_t)n] = '\0';
+        }
+}
+
+static double time_call(void (*call)(const char *vm), const char *vm) {
+        double start = now_ms();
+
+        call(vm);
+        return now_ms() - start;
+}
+
+static Bare *learn_bare(const char *vm) {
+        Bare *b;
+
+        service_start(vm);
+        b = bare_new(vm);
+        service_kill(vm);
+        return b;
+}
+
+static void print_row(const char *what, const char *label, const Series *ours, const Series *bare) {
+        _cleanup_free_ char *name = strf("%s, %s", what, label);
+
+        CHECK(name);
+        table_row(name, ours, bare);
+}
+
+static void command_heading(char **args) {
+        table_heading();
+}
+
+static void command_start(char **args) {
+        Series start = {}, kill = {}, bare_starts = {}, bare_kills = {};
+        _cleanup_(bare_freep) Bare *b = learn_bare(args[1]);
+
+        for (unsigned i = 0; i < number(args[2]); i++) {
+                series_add(&bare_starts, bare_start(b));
+                series_add(&bare_kills, bare_kill(b));
+                series_add(&start, time_call(service_start, args[1]));
+                series_add(&kill, time_call(service_kill, args[1]));
+        }
+        print_row("Start", args[0], &start, &bare_starts);
+        print_row("Kill", args[0], &kill, &bare_kills);
+}
+
+static void command_stop(char **args) {
+        _cleanup_(bare_freep) Bare *b = learn_bare(args[1]);
+        Series stop = {}, bare_stops = {};
+
+        for (unsigned i = 0; i < number(args[2]); i++) {
+                (void)bare_start(b);
+                bare_await_text(b, GUEST_READY);
+                series_add(&bare_stops, bare_powerdown(b));
+                service_start(args[1]);
+                await_guest(args[1]);
+                series_add(&stop, time_call(service_stop, args[1]));
+        }
+        print_row("Stop", args[0], &stop, &bare_stops);
+}
+
+static void command_create(char **args) {
+        const NewVm spec = { .image = args[1], .memory = GUEST_MEMORY, .network = true };
+        Series create = {};
+
+        for (unsigned i = 0; i < number(args[2]); i++) {
+                double start = now_ms();
+
+                service_create("created", &spec);
+                series_add(&create, now_ms() - start);
+                service_destroy("created");
+        }
+        print_row("CreateVM", args[0], &create, NULL);
+}
+
+static void run_vmctl_list(void) {
+        char *const argv[] = { (char *)"vmctl", (char *)"list", NULL };
+        posix_spawn_file_actions_t actions;
+        int status;
+        pid_t pid;
+
+        CHECK_EQ(posix_spawn_file_actions_init(&actions), 0);
+        CHECK_EQ(posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0), 0);
+        CHECK_EQ(posix_spawn(&pid, "/usr/bin/vmctl", &actions, NULL, argv, environ), 0);
+        CHECK_EQ(waitpid(pid, &status, 0), pid);
+        CHECK_EQ(status, 0);
+        CHECK_EQ(posix_spawn_file_actions_destroy(&actions), 0);
+}
+
+static void command_list(char **args) {
+        Series call = {}, program = {};
+
+        for (unsigned i = 0; i < number(args[1]); i++) {
+                double start = now_ms();
+
+                (void)service_list();
+                series_add(&call, now_ms() - start);
+                start = now_ms();
+                run_vmctl_list();
+                series_add(&program, now_ms() - start);
+        }
+        print_row("ListVMs", args[0], &call, NULL);
+        print_row("vmctl list", args[0], &program, NULL);
+}
+
+static void command_populate(char **args) {
+        const NewVm spec = { .image = args[1], .memory = GUEST_MEMORY };
+
+        for (size_t i = service_list(); i < number(args[0]); i++) {
+                _cleanup_free_ char *name = strf("defined-%zu", i);
+
+                CHECK(name);
+                service_create(name, &spec);
+        }
+        CHECK_EQ(service_list(), number(args[0]));
+}
+
+static void command_boot(char **args) {
+        const NewVm spec = { .kernel = args[1], .initrd = args[2], .memory = GUEST_MEMORY, .network = true };
+
+        for (unsigned i = 0; i < number(args[0]); i++) {
+                _cleanup_free_ char *name = strf("running-%u", i);
+
+                CHECK(name);
+                service_create(name, &spec);
+                service_start(name);
+                await_guest(name);
+        }
+}
+
+static unsigned field(const char *text, const char *name) {
+        const char *at = strstr(text, name);
+        unsigned v;
+
+        CHECK(at && sscanf(at + strlen(name), " %u", &v) == 1);
+        return v;
+}
+
+static void command_memory(char **args) {
+        _cleanup_free_ char *path = strf("/proc/%u/smaps_rollup", service_pid()), *text = NULL;
+
+        CHECK(path && read_file_at(AT_FDCWD, path, FILE_MAX, &text, NULL) >= 0);
+        printf("%u %u\n", field(text, "\nPss:"),
+                        field(text, "\nPrivate_Clean:") + field(text, "\nPrivate_Dirty:"));
+}
+
+static const struct {
+        const char *name;
+        int n_args;
+        void (*run)(char **args);
+} commands[] = {
+        { "heading", 0, command_heading },
+        { "start", 3, command_start },
+        { "stop", 3, command_stop },
+        { "create", 3, command_create },
+        { "list", 2, command_list },
+        { "populate", 2, command_populate },
+        { "boot", 3, command_boot },
+        { "memory", 0, command_memory },
+};
+
+int main(int argc, char **argv) {
+        for (size_t i = 0; argc > 1 && i < ELEMENTSOF(commands); i++)
+                if (streq(argv[1], commands[i].name) && argc - 2 == commands[i].n_args) {
+                        service_connect();
+                        commands[i].run(argv + 2);
+                        return EXIT_SUCCESS;
+                }
+        fprintf(stderr, "Usage: measure COMMAND...; see measure.c\n");
+        return 2;
+}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <fcntl.h>
+#include <systemd/sd-bus.h>
+
+#include "service.h"
+#include "util/fd-util.h"
+#include "util/test.h"
+
+#define NAME "org.vmctl1"
+#define MANAGER_PATH "/org/vmctl1"
+#define VM_PATH "/org/vmctl1/vm"
+#define TIMEOUT (120 * USEC_PER_SEC) /* on a busy machine */
+
+static sd_bus *bus;
+
+static void check_call(int r, const char *method, const sd_bus_error *e) {
+        if (r < 0)
+                TEST_FAIL("%s: %s", method, sd_bus_error_is_set(e) ? e->message : strerror(-r));
+}
+
+void service_connect(void) {
+        CHECK(sd_bus_open_system(&bus) >= 0);
+        CHECK(sd_bus_set_method_call_timeout(bus, TIMEOUT) >= 0);
+}
+
+uint32_t service_pid(void) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        uint32_t pid;
+
+        check_call(sd_bus_call_method(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                                   "org.freedesktop.DBus", "GetConnectionUnixProcessID", &e, &reply, "s",
+                                   NAME),
+                        "GetConnectionUnixProcessID", &e);
+        CHECK(sd_bus_message_read(reply, "u", &pid) >= 0);
+        return pid;
+}
+
+static char *vm_path(const char *vm) {
+        char *path;
+
+        CHECK(sd_bus_path_encode(VM_PATH, vm, &path) >= 0);
+        return path;
+}
+
+static sd_bus_message *new_vm_call(const char *vm, const char *method) {
+        _cleanup_free_ char *path = vm_path(vm);
+        sd_bus_message *m;
+
+        CHECK(sd_bus_message_new_method_call(bus, &m, NAME, path, NAME ".VM", method) >= 0);
+        return m;
+}
+
+static sd_bus_message *new_manager_call(const char *method) {
+        sd_bus_message *m;
+
+        CHECK(sd_bus_message_new_method_call(bus, &m, NAME, MANAGER_PATH, NAME ".Manager", method) >= 0);
+        return m;
+}
+
+/* Takes m over. The caller unrefs the reply. */
+static sd_bus_message *call(sd_bus_message *m) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *request = m;
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        sd_bus_message *reply;
+
+        check_call(sd_bus_call(bus, request, 0, &e, &reply), sd_bus_message_get_member(request), &e);
+        return reply;
+}
+
+static void append_file(sd_bus_message *m, const char *key, const char *path) {
+        _cleanup_close_ int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -EBADF;
+
+        if (!path)
+                return;
+        if (fd < 0)
+                TEST_FAIL("%s: %s", path, strerror(errno));
+        CHECK(sd_bus_message_append(m, "{sv}", key, "h", fd) >= 0);
+}
+
+void service_create(const char *vm, const NewVm *spec) {
+        sd_bus_message *m = new_manager_call("CreateVM");
+
+        CHECK(sd_bus_message_append(m, "s", vm) >= 0);
+        CHECK(sd_bus_message_open_container(m, 'a', "{sv}") >= 0);
+        append_file(m, "image", spec->image);
+        append_file(m, "kernel", spec->kernel);
+        append_file(m, "initrd", spec->initrd);
+        if (spec->kernel)
+                CHECK(sd_bus_message_append(m, "{sv}", "append", "s", "console=ttyS0 quiet") >= 0);
+        CHECK(sd_bus_message_append(m, "{sv}", "memory", "t", spec->memory) >= 0);
+        CHECK(sd_bus_message_append(m, "{sv}", "network", "s", spec->network ? "user" : "none") >= 0);
+        CHECK(sd_bus_message_close_container(m) >= 0);
+        sd_bus_message_unref(call(m));
+}
+
+void service_destroy(const char *vm) {
+        sd_bus_message_unref(call(new_vm_call(vm, "Destroy")));
+}
+
+void service_start(const char *vm) {
+        sd_bus_message *m = new_vm_call(vm, "Start");
+
+        CHECK(sd_bus_message_append(m, "a{sv}", 0) >= 0);
+        sd_bus_message_unref(call(m));
+}
+
+void service_kill(const char *vm) {
+        sd_bus_message_unref(call(new_vm_call(vm, "Kill")));
+}
+
+typedef struct JobEnd {
+        uint32_t id;
+        bool done;
+} JobEnd;
+
+static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const char *result;
+        JobEnd *end = userdata;
+        uint32_t id;
+
+        CHECK(sd_bus_message_read(m, "uoos", &id, NULL, NULL, &result) >= 0);
+        if (id != end->id)
+                return 0;
+        CHECK_STREQ(result, "done");
+        end->done = true;
+        return 0;
+}
+
+void service_stop(const char *vm) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = new_vm_call(vm, "Stop"), *reply = NULL;
+        _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *match = NULL;
+        const char *job;
+        JobEnd end = {};
+
+        CHECK(sd_bus_match_signal(bus, &match, NAME, MANAGER_PATH, NAME ".Manager", "JobRemoved",
+                              on_job_removed, &end) >= 0);
+        CHECK(sd_bus_message_append(m, "t", UINT64_C(0)) >= 0);
+        reply = call(sd_bus_message_ref(m));
+        CHECK(sd_bus_message_read(reply, "o", &job) >= 0);
+        CHECK_EQ(sscanf(job, "/org/vmctl1/job/%u", &end.id), 1);
+        while (!end.done) {
+                int r = sd_bus_process(bus, NULL);
+
+                CHECK(r >= 0);
+                if (r == 0)
+                        CHECK(sd_bus_wait(bus, TIMEOUT) > 0);
+        }
+}
+
+size_t service_list(void) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = call(new_manager_call("ListVMs"));
+        size_t n = 0;
+
+        CHECK(sd_bus_message_enter_container(reply, 'a', "(sossusutsuqta{sv})") >= 0);
+        while (sd_bus_message_skip(reply, "(sossusutsuqta{sv})") > 0)
+                n++;
+        return n;
+}
+
+char *service_vm_string(const char *vm, const char *property) {
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        _cleanup_free_ char *path = vm_path(vm);
+        char *value;
+
+        check_call(sd_bus_get_property_string(bus, NAME, path, NAME ".VM", property, &e, &value), property,
+                        &e);
+        return value;
+}
+
+uint32_t service_vm_pid(const char *vm) {
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        _cleanup_free_ char *path = vm_path(vm);
+        uint32_t pid;
+
+        check_call(sd_bus_get_property_trivial(bus, NAME, path, NAME ".VM", "PID", &e, 'u', &pid), "PID",
+                        &e);
+        return pid;
+}
+
+int service_open_console(const char *vm) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = call(new_vm_call(vm, "OpenConsole"));
+        int fd;
+
+        CHECK(sd_bus_message_read(reply, "h", &fd) >= 0);
+        fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+        CHECK(fd >= 0);
+        return fd;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/* The service as a client sees it, over one connection to the system bus. What fails ends the program. */
+
+#include "util/macro.h"
+
+void service_connect(void);
+uint32_t service_pid(void); /* of vmctld */
+
+/* Files are opened here; NULL: none. */
+typedef struct NewVm {
+        const char *image, *kernel, *initrd;
+        uint64_t memory; /* bytes */
+        bool network;
+} NewVm;
+void service_create(const char *vm, const NewVm *spec);
+void service_destroy(const char *vm);
+void service_start(const char *vm);
+void service_kill(const char *vm);
+void service_stop(const char *vm); /* returns when the job is done */
+size_t service_list(void);         /* returns how many there are */
+
+char *service_vm_string(const char *vm, const char *property); /* the caller frees it */
+uint32_t service_vm_pid(const char *vm);
+int service_open_console(const char *vm); /* the caller closes it */
