@@ -37,6 +37,8 @@ struct Process {
         char line[CONTROL_LINE_MAX];
         size_t line_len;
         bool shim_gone;
+        bool gone_ahead;
+        int pending_signal; /* for a QEMU that the shim is about to name */
 };
 
 Process *process_free(Process *p) {
@@ -212,6 +214,8 @@ static int watch_qemu(Process *p, pid_t pid) {
                 return r;
         p->qemu_fd = TAKE_FD(fd);
         p->qemu_pid = pid;
+        if (p->pending_signal != 0)
+                (void)process_signal(p, p->pending_signal);
         return 0;
 }
 
@@ -362,7 +366,11 @@ int process_launch(sd_event *event, Launch *launch, const char *unit, uint64_t t
 }
 
 int process_go(Process *p) {
-        return write_all(p->control_fd, "g", 1);
+        int r;
+
+        r = write_all(p->control_fd, "g", 1);
+        p->gone_ahead = r >= 0;
+        return r;
 }
 
 void process_identity(const Process *p, ProcessIdentity *ret) {
@@ -440,6 +448,11 @@ int process_signal(Process *p, int sig) {
 
         if (fd < 0)
                 return -ESRCH;
+        if (p->gone_ahead && p->qemu_pid == 0) {
+                /* The shim may have QEMU already, which would live on without it. */
+                p->pending_signal = sig;
+                return 0;
+        }
         return pidfd_send_signal(fd, sig, NULL, 0) < 0 ? -errno : 0;
 }
 
