@@ -2,6 +2,9 @@
 /* Signals of PID 1 are matched by the scope's name in the bus daemon, so that a host where units come and go
  * all day does not wake us. A match is asked for on the same connection and before the call that it is for:
  * the bus daemon works in order, so the signal cannot be missed. */
+#include <signal.h>
+#include <stdarg.h>
+
 #include "systemd.h"
 #include "util/log.h"
 
@@ -28,7 +31,8 @@ struct ScopeJob {
 
 struct ScopeWatch {
         Systemd *systemd; /* borrowed */
-        sd_bus_slot *match;
+        char *unit;
+        sd_bus_slot *match, *check;
 };
 
 static int on_request_stop(sd_bus_message *m, void *userdata, sd_bus_error *error) {
@@ -96,12 +100,14 @@ int systemd_watch_scope(Systemd *s, const char *unit, ScopeWatch **ret) {
         ScopeWatch *w = malloc(sizeof(ScopeWatch));
         int r = match && w ? 0 : -ENOMEM;
 
-        if (r >= 0) {
-                *w = (ScopeWatch){ .systemd = s };
-                r = sd_bus_add_match_async(s->bus, &w->match, match, on_unit_removed, NULL, w);
-        }
         if (r < 0) {
                 free(w);
+                return r;
+        }
+        *w = (ScopeWatch){ .systemd = s, .unit = strdup(unit) };
+        r = w->unit ? sd_bus_add_match_async(s->bus, &w->match, match, on_unit_removed, NULL, w) : -ENOMEM;
+        if (r < 0) {
+                systemd_unwatch_scope(w);
                 return r;
         }
         *ret = w;
@@ -112,8 +118,49 @@ ScopeWatch *systemd_unwatch_scope(ScopeWatch *w) {
         if (!w)
                 return NULL;
         sd_bus_slot_unref(w->match);
+        sd_bus_slot_unref(w->check);
+        free(w->unit);
         free(w);
         return NULL;
+}
+
+static void call_and_forget(Systemd *s, const char *method, const char *types, ...) {
+        va_list ap;
+
+        va_start(ap, types);
+        (void)sd_bus_call_method_asyncv(s->bus, NULL, DESTINATION, MANAGER_PATH, MANAGER_INTERFACE, method,
+                        NULL, NULL, types, ap);
+        va_end(ap);
+}
+
+/* A scope that nobody has left yet, or, where its process died while PID 1 put it in, one that PID 1 would
+ * keep for ever because it never saw it empty. Abandoned first, or PID 1 would ask us to stop it. */
+static void end_scope(const ScopeWatch *w) {
+        systemd_kill_scope(w->systemd, w->unit);
+        call_and_forget(w->systemd, "AbandonScope", "s", w->unit);
+        call_and_forget(w->systemd, "StopUnit", "ss", w->unit, "replace");
+}
+
+/* An answer that is no answer lets things go on, too: what they ask of PID 1 next fails with a reason. */
+static int on_checked(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        ScopeWatch *w = userdata;
+
+        w->check = sd_bus_slot_unref(w->check);
+        if (sd_bus_message_is_method_error(m, NULL))
+                w->systemd->handlers->scope_removed(w->unit, w->systemd->userdata);
+        else
+                end_scope(w);
+        return 0;
+}
+
+void systemd_end_scope(ScopeWatch *w) {
+        Systemd *s = w->systemd;
+
+        if (w->check)
+                return;
+        if (sd_bus_call_method_async(s->bus, &w->check, DESTINATION, MANAGER_PATH, MANAGER_INTERFACE,
+                            "GetUnit", on_checked, w, "s", w->unit) < 0)
+                log_error("Out of memory: whether '%s' is still there stays unknown", w->unit);
 }
 
 ScopeJob *scope_job_free(ScopeJob *j) {
@@ -338,7 +385,6 @@ int systemd_set_limits(Systemd *s, const char *unit, const VmLimits *limits, sco
         return 0;
 }
 
-int systemd_kill_scope(Systemd *s, const char *unit) {
-        return sd_bus_call_method_async(s->bus, NULL, DESTINATION, MANAGER_PATH, MANAGER_INTERFACE,
-                        "KillUnit", NULL, NULL, "ssi", unit, "all", (int32_t)9);
+void systemd_kill_scope(Systemd *s, const char *unit) {
+        call_and_forget(s, "KillUnit", "ssi", unit, "all", (int32_t)SIGKILL);
 }

@@ -29,6 +29,10 @@ DEFINE_CLEANUP(Systemd *, systemd_free);
 int systemd_watch_scope(Systemd *s, const char *unit, ScopeWatch **ret);
 ScopeWatch *systemd_unwatch_scope(ScopeWatch *w);
 
+/* Ends what is left of a scope whose QEMU has ended. scope_removed is called then, also if it was gone
+ * before the watch, or never made. */
+void systemd_end_scope(ScopeWatch *w);
+
 typedef struct ScopeSpec {
         const char *unit, *description;
         pid_t pid;             /* our child, held; not yet reaped, so the number cannot be another's */
@@ -51,4 +55,4 @@ int systemd_set_limits(Systemd *s, const char *unit, const VmLimits *limits, sco
                 void *userdata, ScopeJob **ret);
 
 /* SIGKILL to every process of the scope. Nobody waits for the answer. */
-int systemd_kill_scope(Systemd *s, const char *unit);
+void systemd_kill_scope(Systemd *s, const char *unit);

@@ -70,7 +70,7 @@ static void undo_start(Vm *vm) {
         log_at(LOG_WARNING, vm_name(vm), NULL,
                         "The service ended while the VM started: the start is undone");
         vm_end_process(vm);
-        (void)systemd_kill_scope(vm->manager->systemd, vm->unit); /* QEMU's PID may not be known yet */
+        systemd_kill_scope(vm->manager->systemd, vm->unit); /* QEMU's PID may not be known yet */
 }
 
 static int attach(Vm *vm, const Json *doc, int folder, int monitor_fd) {

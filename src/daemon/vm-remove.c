@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Remove: the process is ended, the folder loses its name in one rename, the VM leaves the index, and a
- * child deletes the files. What is interrupted goes on at the next start-up: before the rename from
- * run.json, after it because folders of that name are swept. */
+/* Remove: the process is ended, the folder loses its name in one rename, the VM leaves the index when its
+ * scope is gone (another VM may take the name then), and a child deletes the files. What is interrupted goes
+ * on at the next start-up: before the rename from run.json, after it because folders of that name are swept.
+ */
 #include <fcntl.h>
 #include <stdio.h>
 
@@ -20,6 +21,7 @@ struct VmRemoval {
         Waiters *waiters;
         char *folder; /* ".old-…" */
         char *name;
+        bool renamed;
         Task *task;
 };
 
@@ -70,6 +72,19 @@ static void fail(VmRemoval *removal, int error, const char *what) {
         finish(removal, error, e);
 }
 
+/* The VM is freed. */
+static void leave(VmRemoval *removal) {
+        Vm *vm = TAKE_PTR(removal->vm);
+        Manager *m = removal->manager;
+        int r;
+
+        vm->removal = NULL;
+        manager_remove_vm(m, vm);
+        r = task_call(m->event, delete_files, removal, DELETE_TIMEOUT, on_deleted, removal, &removal->task);
+        if (r < 0)
+                on_deleted(removal, r, NULL, 0);
+}
+
 static void on_gone(void *userdata, int error, const Error *unused) {
         VmRemoval *removal = userdata;
         Vm *vm = removal->vm;
@@ -84,12 +99,16 @@ static void on_gone(void *userdata, int error, const Error *unused) {
         if (r < 0)
                 log_warning_errno(
                                 r, "Cannot remove the runtime folder of VM '%s', ignoring: %m", vm_name(vm));
-        removal->vm = NULL;
-        vm->removal = NULL;
-        manager_remove_vm(m, vm);
-        r = task_call(m->event, delete_files, removal, DELETE_TIMEOUT, on_deleted, removal, &removal->task);
-        if (r < 0)
-                on_deleted(removal, r, NULL, 0);
+        removal->renamed = true;
+        if (vm->scope_watch)
+                systemd_end_scope(vm->scope_watch);
+        else
+                leave(removal);
+}
+
+void vm_removal_scope_free(VmRemoval *removal) {
+        if (removal->renamed)
+                leave(removal);
 }
 
 int vm_remove(Vm *vm, waiter_t done, void *userdata, Error **reterr) {

@@ -263,6 +263,9 @@ static void on_ended(Process *p, const ProcessEnd *end, void *userdata) {
         fd_store_remove(vm_name(vm));
         if (!vm->start)
                 conclude(vm, end);
+        /* Not executed, or not known to be. */
+        if (process_qemu_pid(p) == 0 && vm->scope_watch)
+                systemd_end_scope(vm->scope_watch);
         vm->process = process_free(vm->process);
         if (vm->start) /* what it failed of is known there */
                 vm_start_process_ended(vm->start, end);
@@ -289,7 +292,7 @@ static int on_linger(sd_event_source *s, uint64_t usec, void *userdata) {
         Vm *vm = userdata;
 
         vm->linger = sd_event_source_disable_unref(vm->linger);
-        (void)systemd_kill_scope(vm->manager->systemd, vm->unit);
+        systemd_kill_scope(vm->manager->systemd, vm->unit);
         return 0;
 }
 
@@ -315,4 +318,6 @@ void vm_scope_removed(Vm *vm) {
         vm->scope_watch = systemd_unwatch_scope(vm->scope_watch);
         if (vm->start)
                 vm_start_scope_free(vm->start);
+        if (vm->removal)
+                vm_removal_scope_free(vm->removal); /* may free the VM */
 }

@@ -261,8 +261,10 @@ static void step(VmStart *s) {
                 s->step = START_SCOPE_FREE;
         }
         if (s->step == START_SCOPE_FREE) {
-                if (vm->scope_watch) /* of the last run; PID 1 is about to collect it */
+                if (vm->scope_watch) { /* of the last run; PID 1 is about to collect it */
+                        systemd_end_scope(vm->scope_watch);
                         return;
+                }
                 s->step = START_LAUNCH;
         }
         if (s->step == START_LAUNCH)

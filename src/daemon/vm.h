@@ -167,6 +167,7 @@ uint64_t vm_stop_deadline(const VmStop *s);
 VmCreate *vm_create_free(VmCreate *c);
 void vm_create_cancel(Vm *vm);
 VmRemoval *vm_removal_free(VmRemoval *r);
+void vm_removal_scope_free(VmRemoval *r);
 
 void vm_scope_removed(Vm *vm);                   /* the scope's name is free again */
 void vm_end_process(Vm *vm);                     /* SIGKILL; its end is reported as any other */
