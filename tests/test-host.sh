@@ -144,7 +144,7 @@ check_terminal() {
 
         # shellcheck disable=SC2016
         check "a shell has job control" env TMPDIR="$scratch/tmp" HOST="$tests/host" expect -c '
-                set timeout 20
+                set timeout 60
                 proc await {pattern} {
                         expect {
                                 timeout { puts "no $pattern"; exit 1 }
