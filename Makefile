@@ -39,22 +39,24 @@ demo: all
 bench: all
 	meson compile -C $(BUILD) bench
 
-# Where PID 1 is systemd, the service can be started at once: the users and folders are made, and all are told.
+# With DESTDIR, what follows is the packager's to do.
 install: all
 	meson install --no-rebuild -C $(BUILD)
 ifeq ($(DESTDIR),)
-	systemd-sysusers
+	systemd-sysusers vmctl.conf
 	systemd-tmpfiles --create vmctl.conf
 	[ ! -d /run/systemd/system ] || systemctl daemon-reload
 	[ ! -d /run/systemd/system ] || systemctl reload dbus.service
+	@echo 'Installed. The bus starts the service; "systemctl enable vmctld.service" also starts it at boot.'
 endif
 
-# VMs run on without the service, and can be managed again after another "make install".
+# ninja leaves a folder that was there before the last of several installs.
 uninstall:
 	[ ! -d /run/systemd/system ] || systemctl disable --now vmctld.service
 	ninja -C $(BUILD) uninstall
+	[ ! -d /usr/lib/vmctl ] || rmdir /usr/lib/vmctl
 	[ ! -d /run/systemd/system ] || systemctl daemon-reload
-	@echo 'Left in place: /var/lib/vmctl, /etc/vmctl, and the user and group vmctl.'
+	@echo 'Uninstalled. Left in place: /var/lib/vmctl, /etc/vmctl, the group vmctl, and running VMs.'
 
 clean:
 	rm -rf $(BUILD)

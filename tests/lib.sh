@@ -33,6 +33,13 @@ fail() {
         [ -z "${2-}" ] || printf '%s\n' "$2" | sed 's/^/# /'
 }
 
+# What a failed check shows of its command, which can be long
+shown() {
+        local command=$*
+
+        echo "${command:0:300}"
+}
+
 # check DESCRIPTION COMMAND...: COMMAND succeeds. A function must chain its commands by &&: there is no set -e.
 check() {
         local description=$1
@@ -41,7 +48,7 @@ check() {
         if "$@" > "$scratch/output" 2>&1; then
                 pass "$description"
         else
-                fail "$description" "$(printf 'status %s of: %s\n' $? "$*"; cat "$scratch/output")"
+                fail "$description" "$(echo "status $? of: $(shown "$@")"; cat "$scratch/output")"
         fi
 }
 
@@ -54,7 +61,7 @@ check_status() {
         if [ $status -eq "$expected" ]; then
                 pass "$description"
         else
-                fail "$description" "$(echo "status $status, not $expected, of: $*"; cat "$scratch/output")"
+                fail "$description" "$(echo "status $status, not $expected, of: $(shown "$@")"; cat "$scratch/output")"
         fi
 }
 
@@ -69,7 +76,7 @@ check_output() {
         if [ $status -eq 0 ] && [[ $output == $pattern ]]; then
                 pass "$description"
         else
-                fail "$description" "$(echo "status $status of: $*"; printf '%s\n' "$output"; cat "$scratch/output")"
+                fail "$description" "$(echo "status $status of: $(shown "$@")"; printf '%s\n' "$output"; cat "$scratch/output")"
         fi
 }
 
@@ -83,7 +90,7 @@ check_error() {
         if [ $status -ne 0 ] && [[ $(< "$scratch/error") == $pattern ]]; then
                 pass "$description"
         else
-                fail "$description" "$(echo "status $status of: $*"; cat "$scratch/error" "$scratch/output")"
+                fail "$description" "$(echo "status $status of: $(shown "$@")"; cat "$scratch/error" "$scratch/output")"
         fi
 }
 
