@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# What every test script needs: it prints a line for each check, and ends with status 1 if one failed or if the
-# script itself did. Status 77 says that the test could not be run.
+# What every test script needs: it prints a line for each check, and ends with status 1 if one failed or if
+# the script itself did. Status 77 says that the test could not be run.
 
 set -u -o pipefail
 
@@ -25,7 +25,7 @@ pass() {
         echo "ok $checks - $1"
 }
 
-# fail DESCRIPTION [OUTPUT]
+# fail DESCRIPTION [DETAILS]
 fail() {
         checks=$((checks + 1))
         failures=$((failures + 1))
@@ -33,65 +33,52 @@ fail() {
         [ -z "${2-}" ] || printf '%s\n' "$2" | sed 's/^/# /'
 }
 
-# What a failed check shows of its command, which can be long
-shown() {
-        local command=$*
-
-        echo "${command:0:300}"
+# Runs a command and keeps what it prints, and its status.
+try() {
+        tried=0
+        "$@" > "$scratch/output" 2> "$scratch/error" || tried=$?
 }
 
-# check DESCRIPTION COMMAND...: COMMAND succeeds. A function must chain its commands by &&: there is no set -e.
-check() {
-        local description=$1
+# judge GOOD DESCRIPTION COMMAND...: GOOD is 0 if the command that ran did what it should.
+judge() {
+        local command=${*:3}
 
-        shift
-        if "$@" > "$scratch/output" 2>&1; then
-                pass "$description"
+        if [ "$1" -eq 0 ]; then
+                pass "$2"
         else
-                fail "$description" "$(echo "status $? of: $(shown "$@")"; cat "$scratch/output")"
+                fail "$2" "$(echo "status $tried of: ${command:0:300}"; cat "$scratch"/{error,output})"
         fi
+}
+
+# check DESCRIPTION COMMAND...: COMMAND succeeds. A function chains its commands by &&: there is no set -e.
+check() {
+        try "${@:2}"
+        [ $tried -eq 0 ]
+        judge $? "$@"
 }
 
 # check_status STATUS DESCRIPTION COMMAND...: COMMAND ends with STATUS.
 check_status() {
-        local expected=$1 description=$2 status=0
-
-        shift 2
-        "$@" > "$scratch/output" 2>&1 || status=$?
-        if [ $status -eq "$expected" ]; then
-                pass "$description"
-        else
-                fail "$description" "$(echo "status $status, not $expected, of: $(shown "$@")"; cat "$scratch/output")"
-        fi
+        try "${@:3}"
+        [ $tried -eq "$1" ]
+        judge $? "${@:2}"
 }
 
-# check_output PATTERN DESCRIPTION COMMAND...: COMMAND succeeds and all of its standard output matches PATTERN, which
-# is one of case.
+# check_output PATTERN DESCRIPTION COMMAND...: COMMAND succeeds and all of its standard output matches the
+# shell pattern PATTERN.
 check_output() {
-        local pattern=$1 description=$2 status=0 output
-
-        shift 2
-        output=$("$@" 2> "$scratch/output") || status=$?
+        try "${@:3}"
         # shellcheck disable=SC2053
-        if [ $status -eq 0 ] && [[ $output == $pattern ]]; then
-                pass "$description"
-        else
-                fail "$description" "$(echo "status $status of: $(shown "$@")"; printf '%s\n' "$output"; cat "$scratch/output")"
-        fi
+        [ $tried -eq 0 ] && [[ $(< "$scratch/output") == $1 ]]
+        judge $? "${@:2}"
 }
 
-# check_error PATTERN DESCRIPTION COMMAND...: COMMAND fails and its standard error matches PATTERN.
+# check_error PATTERN DESCRIPTION COMMAND...: COMMAND fails and all of its standard error matches PATTERN.
 check_error() {
-        local pattern=$1 description=$2 status=0
-
-        shift 2
-        "$@" > "$scratch/output" 2> "$scratch/error" || status=$?
+        try "${@:3}"
         # shellcheck disable=SC2053
-        if [ $status -ne 0 ] && [[ $(< "$scratch/error") == $pattern ]]; then
-                pass "$description"
-        else
-                fail "$description" "$(echo "status $status of: $(shown "$@")"; cat "$scratch/error" "$scratch/output")"
-        fi
+        [ $tried -ne 0 ] && [[ $(< "$scratch/error") == $1 ]]
+        judge $? "${@:2}"
 }
 
 # skip REASON: ends a test that can't be run on this machine.

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # timeout: 240
 #
-# Holds tests/host against what the other tests rely on. What a host is like is looked at from inside one, in which
-# this script runs again; how hosts come and go, from outside.
+# Holds tests/host against what the other tests rely on. What a host is like is looked at from inside one, in
+# which this script runs again; how hosts come and go, from outside.
 
 # shellcheck source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -135,12 +135,13 @@ check_command() {
 
         check_status 2 "no command is wrong usage" host
         check_status 2 "an unknown option, too" host --nonsense -- true
-        check_error "*nothing is built in /nonexistent*" "a missing build is told" host --build /nonexistent -- true
+        check_error "*nothing is built in /nonexistent*" "a missing build is told" \
+                host --build /nonexistent -- true
 }
 
 check_terminal() {
-        check_output "*/dev/pts/*" "a terminal is one to the command, too" \
-                script --quiet --return --command "TMPDIR=$scratch/tmp '$tests/host' --no-install -- tty" /dev/null
+        check_output "*/dev/pts/*" "a terminal is one to the command, too" script --quiet --return \
+                --command "TMPDIR=$scratch/tmp '$tests/host' --no-install -- tty" /dev/null
 
         # shellcheck disable=SC2016
         check "a shell has job control" env TMPDIR="$scratch/tmp" HOST="$tests/host" expect -c '
@@ -185,7 +186,8 @@ EOF
         echo 'g vmctl-test -' > "$project/dummy.conf"
         meson setup "$project/build" "$project" > /dev/null
 
-        check_output dummy "the build is installed" host --build "$project/build" -- cat /usr/lib/vmctl-test/dummy
+        check_output dummy "the build is installed" \
+                host --build "$project/build" -- cat /usr/lib/vmctl-test/dummy
         check_output "vmctl-test:*" "its groups are made" \
                 host --build "$project/build" -- getent group vmctl-test
         check_status 1 "it isn't on this machine" test -e /usr/lib/vmctl-test
@@ -217,12 +219,12 @@ await_end() {
 }
 
 nothing_is_left() {
-        local processes=(/proc/[0-9]*)
+        local all=(/proc/[0-9]*/ns)
 
         [ -z "$(ls -A "$scratch/tmp")" ] &&
                 [ -z "$(find /sys/fs/cgroup -name "vmctl-host-$held")" ] &&
                 ! grep --fixed-strings --line-regexp --regexp="$(printf '%s\n' "${namespaces[@]}")" \
-                        <(readlink "${processes[@]/%//ns/pid}" "${processes[@]/%//ns/mnt}" "${processes[@]/%//ns/net}")
+                        <(readlink "${all[@]/%//pid}" "${all[@]/%//mnt}" "${all[@]/%//net}")
 }
 
 end_held() {
@@ -276,6 +278,9 @@ check_state() {
         start_held --state "$state" && await_held
         check_error "*in use by another host*" "two hosts can't have one disk" host --state "$state" -- true
         check "the first is ended" end_held 143 -TERM "$held"
+
+        check_error "*neither empty nor a host's disk*" "no other folder is taken for a disk" \
+                host --state "$scratch" -- true
 
         mkdir -p "$state/upper/usr/lib/systemd"
         ln -sf /bin/false "$state/upper/usr/lib/systemd/systemd"

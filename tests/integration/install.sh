@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# "make install" on a real host leads to a service that answers, and "make uninstall" leaves what isn't its to take.
+# "make install" on a real host leads to a service that answers, and "make uninstall" leaves what isn't its
+# to take.
 
 # shellcheck disable=SC2034 # lib.sh looks at it
 host_options=(--no-install)

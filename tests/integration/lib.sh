@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# For tests that run in a throwaway host. The test script's second line sources this file, which starts the script
-# again in a host of its own, as root, with the build installed. Before that line it may set
+# For tests that run in a throwaway host. The test script's second line sources this file, which starts the
+# script again in a host of its own, as root, with the build installed. Before that line it may set
 #     host_options=(--bind DIR ...)
 # and say "# timeout: SECONDS" in a comment. What it can use is here and in ../lib.sh.
 
@@ -21,12 +21,14 @@ as() {
         "$tests/as" "$@"
 }
 
-# as_active USER COMMAND...: the same in a session on seat0, as somebody who sits in front of the machine has it.
+# as_active USER COMMAND...: the same in a session on seat0, as somebody who sits in front of the machine has
+# it.
 as_active() {
         "$tests/as" --session "$@"
 }
 
-# What wait_until listens to: the service's signals, its coming and going, the ends of PID 1's jobs; and which bus
+# What wait_until listens to: the service's signals, its coming and going, the ends of PID 1's jobs; and
+# which bus
 bus=(--system)
 matches=(
         --match "type=signal,path_namespace=/org/vmctl1"
@@ -34,7 +36,8 @@ matches=(
         --match "type=signal,path=/org/freedesktop/systemd1,member=JobRemoved"
 )
 
-# wait_until SECONDS COMMAND...: waits until COMMAND succeeds, which is looked at whenever one of these comes.
+# wait_until SECONDS COMMAND...: waits until COMMAND succeeds, which is looked at whenever one of these
+# comes.
 wait_until() {
         local deadline=$((SECONDS + $1)) monitor pid status=1
 
@@ -56,8 +59,8 @@ wait_until() {
         return $status
 }
 
-# wait_for_line SECONDS REGEX COMMAND...: waits until COMMAND prints a line that matches the extended expression REGEX,
-# which is printed; then ends COMMAND.
+# wait_for_line SECONDS REGEX COMMAND...: waits until COMMAND prints a line that matches the extended
+# expression REGEX, which is printed; then ends COMMAND.
 wait_for_line() {
         local seconds=$1 regex=$2 output pid status
 
