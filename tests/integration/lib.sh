@@ -9,6 +9,7 @@
 tests=$(realpath "$(dirname "${BASH_SOURCE[0]}")/..")
 
 if [ ! -d /run/vmctl-host ]; then
+        "$tests/guest/build" "${BUILD:-$tests/../build}/guest" || exit
         exec "$tests/host" --build "${BUILD:-$tests/../build}" ${host_options+"${host_options[@]}"} -- \
                 "$(realpath "$0")" "$@"
 fi
