@@ -79,7 +79,7 @@ int parse_size(const char *s, uint64_t unit, uint64_t *ret) {
         if (r < 0)
                 return r;
 
-        suffix = *end != '\0' ? strchr(suffixes, *end & ~0x20) : NULL;
+        suffix = memchr(suffixes, *end & ~0x20, sizeof(suffixes) - 1);
         if (suffix) {
                 factor = UINT64_C(1) << (10 * (suffix - suffixes + 1));
                 end++;

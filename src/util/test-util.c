@@ -55,6 +55,8 @@ static void test_sizes(void) {
                 { "2X", 1, -EINVAL, 0 },
                 { "G", 1, -EINVAL, 0 },
                 { "2 G", 1, -EINVAL, 0 },
+                { "2 ", 1, -EINVAL, 0 },
+                { "2 B", 1, -EINVAL, 0 },
                 { "-2G", 1, -EINVAL, 0 },
         };
 
