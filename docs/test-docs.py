@@ -21,7 +21,6 @@ NO_HINT = {
     "QmpFailed", "Timeout", "Canceled", "NotSupported", "QuotaExceeded", "IO", "Failed",
     "org.freedesktop.DBus.Error.NoMemory",
 }
-MAN_PAGES = ["vmctld.8", "vmctld.conf.5", "org.vmctl1.5"]
 
 
 def read(path):
@@ -34,6 +33,10 @@ def mandoc(page, *options):
     path = os.path.join(SOURCE, "docs", page)
     result = subprocess.run(["mandoc", *options, path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     return re.sub(".\b", "", result.stdout.decode())
+
+
+def man_pages():
+    return sorted(f for f in os.listdir(os.path.join(SOURCE, "docs")) if re.fullmatch(r".+\.[1-8]", f))
 
 
 def words(page):
@@ -153,7 +156,7 @@ class Polkit(unittest.TestCase):
 
 class Pages(unittest.TestCase):
     def test_lint(self):
-        for page in MAN_PAGES:
+        for page in man_pages():
             # Whether other packages' pages are installed and indexed is no matter of ours.
             found = [line for line in mandoc(page, "-Tlint").splitlines()
                      if not re.search("referenced manual not found|outdated mandoc.db", line)]
@@ -161,7 +164,7 @@ class Pages(unittest.TestCase):
                 self.assertEqual(found, [])
 
     def test_installed(self):
-        for page in MAN_PAGES:
+        for page in man_pages():
             with self.subTest(page):
                 self.assertIn(f"'{page}'", read("docs/meson.build"))
 
