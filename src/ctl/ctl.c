@@ -47,11 +47,22 @@ static bool name_matches(const char *pattern, const char *name) {
         return pattern[n - 1] == '.' ? startswith(name, pattern) != NULL : streq(pattern, name);
 }
 
+static bool is_disconnect(const sd_bus_error *e, int r) {
+        int number = e && sd_bus_error_is_set(e) ? sd_bus_error_get_errno(e) : -r;
+
+        return number == ENOTCONN || number == ECONNRESET || number == EPIPE;
+}
+
 void ctl_explain(const Ctl *c, const sd_bus_error *e, int r, const char **ret_message,
                 const char **ret_hint) {
         ErrorCode code;
 
         *ret_hint = NULL;
+        if (c->host && is_disconnect(e, r)) {
+                *ret_message = "The connection to the host was lost";
+                *ret_hint = "'ssh HOST systemd-stdio-bridge' shows what is wrong.";
+                return;
+        }
         if (!e || !sd_bus_error_is_set(e)) {
                 *ret_message = strerror(r < 0 ? -r : r);
                 return;

@@ -211,14 +211,14 @@ static int wait_init(SshWait *w) {
 static int report_state(Ctl *c, const char *name, const char *path, const char *state) {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_free_ char *message = NULL, *hint = NULL;
-        const char *verb = streq(state, "suspended") ? "resume" : "start";
+        const char *verb = streq(state, "suspended") ? "resume" : streq(state, "stopping") ? NULL : "start";
 
         if (streq(state, "destroyed"))
                 return ctl_complain(NULL, "Failed to reach VM '%s': it was destroyed", name);
         if (streq(state, "failed"))
                 (void)sd_bus_get_property_string(
                                 c->bus, CTL_SERVICE, path, CTL_VM, "FailureMessage", &error, &message);
-        hint = strf("'vmctl %s %s' lets it run.", verb, name);
+        hint = verb ? strf("'vmctl %s %s' lets it run.", verb, name) : NULL;
         return ctl_complain(hint, "Failed to reach VM '%s': it is %s%s%s", name, state,
                         isempty(message) ? "" : ": ", message ?: "");
 }
