@@ -140,6 +140,20 @@ int ctl_complain(const char *hint, const char *format, ...) {
         return -EIO;
 }
 
+void ctl_print_warnings(Ctl *c, const char *path) {
+        _cleanup_strv_ char **warnings = NULL;
+
+        if (!term_is_tty(stderr) ||
+                        sd_bus_get_property_strv(
+                                        c->bus, CTL_SERVICE, path, CTL_VM, "Warnings", NULL, &warnings) < 0)
+                return;
+        STRV_FOREACH(w, warnings) {
+                (void)fprintf(stderr, "%sWarning: ", term_style(stderr, STYLE_YELLOW));
+                term_print(stderr, *w);
+                (void)fprintf(stderr, "%s\n", term_normal(stderr));
+        }
+}
+
 /* Whether the bus knows the service: it runs there, or would be started. */
 static bool bus_has_service(sd_bus *bus) {
         _cleanup_strv_ char **activatable = NULL;
@@ -192,6 +206,7 @@ int ctl_connect(Ctl *c) {
 void ctl_done(Ctl *c) {
         agent_stop(c);
         free(c->owner);
+        sd_bus_slot_unref(c->follow);
         sd_bus_flush_close_unref(c->bus);
         *c = (Ctl){};
 }
@@ -219,6 +234,33 @@ int ctl_new_call(Ctl *c, const char *path, const char *interface, const char *me
 
 int ctl_note_owner(Ctl *c, sd_bus_message *reply) {
         return free_and_strdup(&c->owner, sd_bus_message_get_sender(reply));
+}
+
+static int on_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        const char *name, *before, *now;
+        Ctl *c = userdata;
+        int r;
+
+        if (!streq_ptr(sd_bus_message_get_sender(m), "org.freedesktop.DBus") ||
+                        sd_bus_message_read(m, "sss", &name, &before, &now) < 0)
+                return 0;
+        r = free_and_strdup(&c->owner, isempty(now) ? NULL : now);
+        if (r < 0)
+                return r;
+        if (c->service_changed)
+                c->service_changed(c->service_changed_userdata, !isempty(now));
+        return 0;
+}
+
+int ctl_follow_service(Ctl *c, void (*changed)(void *userdata, bool present), void *userdata) {
+        c->service_changed = changed;
+        c->service_changed_userdata = userdata;
+        if (c->follow || !changed)
+                return 0;
+        return sd_bus_add_match_async(c->bus, &c->follow,
+                        "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',"
+                        "member='NameOwnerChanged',arg0='" CTL_SERVICE "'",
+                        on_owner_changed, NULL, c);
 }
 
 bool ctl_from_service(const Ctl *c, sd_bus_message *m) {

@@ -35,7 +35,10 @@ struct Ctl {
 
         sd_bus *bus;
         bool bus_is_user;
-        char *owner; /* unique name of the service, from its last reply */
+        char *owner; /* unique name of the service, from its last reply or its coming and going */
+        sd_bus_slot *follow;
+        void (*service_changed)(void *userdata, bool present);
+        void *service_changed_userdata;
         pid_t agent; /* polkit's text agent; 0: none */
         bool agent_tried;
 };
@@ -73,6 +76,8 @@ int ctl_call_asking(Ctl *c, sd_bus_message *call, uint64_t timeout_usec, sd_bus_
 bool ctl_from_service(const Ctl *c, sd_bus_message *m);
 /* Takes the service's unique name from a reply of it. */
 int ctl_note_owner(Ctl *c, sd_bus_message *reply);
+/* Keeps up with the service. From now on `changed` is called when it has come or gone; NULL: nobody is. */
+int ctl_follow_service(Ctl *c, void (*changed)(void *userdata, bool present), void *userdata);
 
 /* Prints "vmctl: WHAT: MESSAGE" and a hint on a second line where there is one. Returns a negative errno, or
  * EXIT_TIMED_OUT where waiting was what failed. `e` may be unset, then r tells the error. */
@@ -80,6 +85,9 @@ int ctl_report(Ctl *c, const sd_bus_error *e, int r, const char *format, ...) _p
 
 /* The same for an error that isn't the bus's; hint may be NULL. Returns -EIO. */
 int ctl_complain(const char *hint, const char *format, ...) _printf_(2, 3);
+
+/* Says on a terminal what the user should know of a VM that was started. */
+void ctl_print_warnings(Ctl *c, const char *path);
 
 /* The message and hint for people of an error, for those who print it in another form. Both borrowed from
  * tables or `e`; the hint may be NULL. */

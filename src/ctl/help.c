@@ -56,9 +56,11 @@ static void print_wrapped(const char *text) {
         putchar('\n');
 }
 
-static void print_verb(const Verb *v) {
-        const char *heading = "Options";
+static const char *heading_of(const Verb *v, size_t table) {
+        return v->options[table]->limit ? "Limits" : table == 0 ? "Options" : "Definition";
+}
 
+static void print_verb(const Verb *v) {
         printf("vmctl %s [OPTIONS]%s%s\n\n%s.\n", v->name, isempty(v->arguments) ? "" : " ",
                         v->arguments ?: "", v->help);
         if (v->details) {
@@ -69,8 +71,7 @@ static void print_verb(const Verb *v) {
                 printf("\nAlias: %s\n", v->alias);
         for (size_t t = 0; t < ELEMENTSOF(v->options); t++)
                 if (v->options[t]) {
-                        print_options(v->options[t], heading);
-                        heading = "More options";
+                        print_options(v->options[t], heading_of(v, t));
                 }
         print_options(global_options, "Options of all verbs");
 }

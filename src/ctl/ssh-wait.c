@@ -65,6 +65,7 @@ static void wait_done(SshWait *w) {
         sd_event_source_disable_unref(w->end);
         sd_bus_slot_unref(w->changed);
         sd_bus_slot_unref(w->removed);
+        (void)ctl_follow_service(w->ctl, NULL, NULL);
         if (w->event)
                 (void)sd_bus_detach_event(w->ctl->bus);
         sd_event_unref(w->event);
@@ -181,6 +182,17 @@ static int on_removed(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         return streq(path, w->path) ? take_state(w, "destroyed") : 0;
 }
 
+/* What happened to the VM while the service was away was not signalled. */
+static void on_service_changed(void *userdata, bool present) {
+        _cleanup_free_ char *state = NULL;
+        SshWait *w = userdata;
+
+        if (present &&
+                        sd_bus_get_property_string(w->ctl->bus, CTL_SERVICE, w->path, CTL_VM, "State", NULL,
+                                        &state) >= 0)
+                (void)take_state(w, state);
+}
+
 static int add_timer(SshWait *w, sd_event_source **ret, uint64_t at, sd_event_time_handler_t handler) {
         return sd_event_add_time(w->event, ret, CLOCK_MONOTONIC, at, 1, handler, w);
 }
@@ -198,6 +210,8 @@ static int wait_init(SshWait *w) {
         if (r >= 0)
                 r = sd_bus_match_signal_async(bus, &w->removed, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER,
                                 "VMRemoved", on_removed, NULL, w);
+        if (r >= 0)
+                r = ctl_follow_service(w->ctl, on_service_changed, w);
         if (r >= 0)
                 r = add_timer(w, &w->end, w->deadline, on_end);
         if (r >= 0)

@@ -326,20 +326,15 @@ static int on_vm_properties(sd_bus_message *m, void *userdata, sd_bus_error *ret
         return 0;
 }
 
-static int on_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
-        const char *name, *before, *now;
+static void on_service_changed(void *userdata, bool present) {
         Batch *b = userdata;
 
-        if (!streq_ptr(sd_bus_message_get_sender(m), "org.freedesktop.DBus") ||
-                        sd_bus_message_read(m, "sss", &name, &before, &now) < 0)
-                return 0;
         for (size_t i = 0; i < b->n; i++)
                 if (b->actions[i].step == ACTION_IN_JOB) {
                         b->actions[i].step = ACTION_LOST;
                         sd_bus_error_free(&b->actions[i].error);
                 }
-        b->recheck = !isempty(now);
-        return free_and_strdup(&b->ctl->owner, isempty(now) ? NULL : now);
+        b->recheck = present;
 }
 
 static void action_recheck(Action *a) {
@@ -350,9 +345,13 @@ static void action_recheck(Action *a) {
         r = sd_bus_get_property_string(
                         a->batch->ctl->bus, CTL_SERVICE, a->path, CTL_VM, "State", &error, &state);
         if (r < 0) {
+                bool away = sd_bus_error_has_names(&error, SD_BUS_ERROR_NO_REPLY,
+                                SD_BUS_ERROR_SERVICE_UNKNOWN, SD_BUS_ERROR_NAME_HAS_NO_OWNER);
                 bool gone = sd_bus_error_has_names(
                                 &error, SD_BUS_ERROR_UNKNOWN_OBJECT, error_code_name(ERROR_NO_SUCH_VM));
 
+                if (away)
+                        return; /* we are told when it is back */
                 if (!gone)
                         (void)sd_bus_error_move(&a->error, &error);
                 action_finish(a);
@@ -380,10 +379,7 @@ static int batch_subscribe(Batch *b) {
                                 "arg0='" CTL_VM "'",
                                 on_vm_properties, NULL, b);
         if (r >= 0)
-                r = sd_bus_add_match_async(bus, NULL,
-                                "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop."
-                                "DBus',member='NameOwnerChanged',arg0='" CTL_SERVICE "'",
-                                on_owner_changed, NULL, b);
+                r = ctl_follow_service(b->ctl, on_service_changed, b);
         return r;
 }
 
@@ -533,5 +529,7 @@ int verb_action(Ctl *c, const Args *args) {
         if (r < 0)
                 return r;
         r = batch_run(&b);
+        if (r == 0 && b.n == 1 && streq(b.kind->verb, "start"))
+                ctl_print_warnings(c, b.actions[0].path);
         return wait ? worse(r, batch_wait_for_ssh(&b, ssh_timeout_usec)) : r;
 }

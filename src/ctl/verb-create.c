@@ -108,6 +108,7 @@ static int call_create(Ctl *c, const Args *args, const char *name) {
                 r = sd_bus_message_read(reply, "o", &path);
         if (r < 0)
                 return ctl_report(c, &error, r, "Failed to create VM '%s'", name);
+        ctl_print_warnings(c, path);
         return print_created(c, name, path);
 }
 

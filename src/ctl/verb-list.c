@@ -82,6 +82,7 @@ static int check_states(const Args *args, const char *states) {
 }
 
 static int listing_read(Listing *l, Ctl *c, sd_bus_message *reply, const char *states) {
+        uid_t usual = getuid();
         size_t allocated = 0;
         ListedVM vm;
         int r;
@@ -101,7 +102,9 @@ static int listing_read(Listing *l, Ctl *c, sd_bus_message *reply, const char *s
                                 return -ENOMEM;
                         l->vms = grown;
                 }
-                l->show_owner |= vm.owner != (c->host ? l->n > 0 ? l->vms[0].owner : vm.owner : getuid());
+                if (c->host && l->n == 0)
+                        usual = vm.owner; /* who the caller is there, nobody knows here */
+                l->show_owner |= vm.owner != usual;
                 l->n_running += streq(vm.state, "running");
                 l->vms[l->n++] = vm;
         }

@@ -227,28 +227,15 @@ static int on_signal(sd_bus_message *message, void *userdata, sd_bus_error *rete
         return 0;
 }
 
-static int on_owner_changed(sd_bus_message *message, void *userdata, sd_bus_error *reterr) {
-        const char *name, *before, *now;
-        Monitor *m = userdata;
-        int r;
-
-        if (!streq_ptr(sd_bus_message_get_sender(message), "org.freedesktop.DBus") ||
-                        sd_bus_message_read(message, "sss", &name, &before, &now) < 0)
-                return 0;
-        r = free_and_strdup(&m->ctl->owner, isempty(now) ? NULL : now);
-        if (r < 0)
-                return r;
-        return print(m, &(Happening){ .type = "service", .what = isempty(now) ? "gone" : "started" });
+static void on_service_changed(void *userdata, bool present) {
+        (void)print(userdata, &(Happening){ .type = "service", .what = present ? "started" : "gone" });
 }
 
 static int subscribe(Monitor *m) {
         sd_bus *bus = m->ctl->bus;
         int r;
 
-        r = sd_bus_add_match(bus, NULL,
-                        "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',"
-                        "member='NameOwnerChanged',arg0='" CTL_SERVICE "'",
-                        on_owner_changed, m);
+        r = ctl_follow_service(m->ctl, on_service_changed, m);
         if (r >= 0)
                 r = sd_bus_add_match(bus, NULL,
                                 "type='signal',sender='" CTL_SERVICE "',path_namespace='" CTL_MANAGER_PATH

@@ -34,7 +34,7 @@ static const Option definition_options[] = {
         { "accel", 0, "ACCEL", "auto (default), kvm or tcg", "auto kvm tcg", "accel", VALUE_STRING },
         { "cpu", 0, "MODEL", "CPU model (default: host, or max without KVM)", "host max", "cpu",
                         VALUE_STRING },
-        { "display", 0, "KIND", "vnc, on a UNIX socket (default with q35), or none", "vnc none", "display",
+        { "display", 0, "KIND", "vnc on a UNIX socket (default with q35), or none", "vnc none", "display",
                         VALUE_STRING },
         { "balloon", 0, NULL, "Have a balloon device", NULL, "balloon", VALUE_TRUE },
         { "no-balloon", 0, NULL, "Have none (default)", NULL, "balloon", VALUE_FALSE },
@@ -50,9 +50,9 @@ static const Option limit_options[] = {
                         VALUE_U64, true },
         { "io-weight", 0, "WEIGHT", "Share of contended disks, 1 to 10000", "default", "io-weight",
                         VALUE_U64, true },
-        { "memory-max", 0, "SIZE", "Memory of QEMU, in MB, beyond which it is killed", "default",
-                        "memory-max", VALUE_MIB, true },
-        { "memory-high", 0, "SIZE", "Memory of QEMU, in MB, beyond which it is slowed down", "default",
+        { "memory-max", 0, "SIZE", "Memory, in MB, beyond which QEMU is killed", "default", "memory-max",
+                        VALUE_MIB, true },
+        { "memory-high", 0, "SIZE", "Memory, in MB, beyond which QEMU is slowed down", "default",
                         "memory-high", VALUE_MIB, true },
         { "tasks-max", 0, "NUMBER", "Threads of QEMU", "default", "tasks-max", VALUE_U64, true },
         {},
@@ -87,7 +87,7 @@ static const Option start_options[] = {
 };
 
 static const Option stop_options[] = {
-        { "timeout", 0, "TIME", "What the guest gets before QEMU is ended (default: 30)" },
+        { "timeout", 0, "TIME", "What the guest gets to shut down (default: 30)" },
         { "no-block", 0, NULL, "Return once the power button is pressed" },
         {},
 };
@@ -104,7 +104,7 @@ static const Option status_options[] = {
 };
 
 static const Option console_options[] = {
-        { "timeout", 0, "TIME", "With no terminal: end so long after the end of input" },
+        { "timeout", 0, "TIME", "With no terminal: how long to go on after input" },
         {},
 };
 
@@ -112,8 +112,8 @@ static const Option ssh_options[] = {
         { "name", 0, "NAME", "Name of the VM, in place of the first word", "@vm" },
         { "user", 0, "USER", "Account to log in to (default: the VM's)" },
         { "key", 0, "FILE", "Private key to offer, behind the VM's own", "@file" },
-        { "option", 'o', "OPTION", "Option for ssh, as in ssh_config(5); may stand several times" },
-        { "timeout", 0, "TIME", "How long to wait for sshd (default: 120 while it boots, then 30)" },
+        { "option", 'o', "OPTION", "Option for ssh, as in ssh_config(5); repeatable" },
+        { "timeout", 0, "TIME", "How long to wait (default: 120 after start, or 30)" },
         {},
 };
 
