@@ -83,8 +83,7 @@ class Settings(unittest.TestCase):
         for key, value in re.findall(r"^#(\w+)=(.*)$", read("units/vmctld.conf"), re.MULTILINE):
             with self.subTest(key):
                 entry = manual[manual.index(f" {key}= "):]
-                if key != "QemuImg":
-                    self.assertRegex(entry, rf"^.*?The default is {re.escape(value)}\b")
+                self.assertRegex(entry, rf"^.*?The default is {re.escape(value)}\b")
 
 
 class Interface(unittest.TestCase):

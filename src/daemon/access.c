@@ -340,7 +340,7 @@ static Rule rule_for(sd_bus_message *m) {
                 if (rule_table[i].member ? streq(member, rule_table[i].member) : interface != NULL)
                         return rule_table[i].rule;
         }
-        return RULE_MANAGE; /* unknown: with the most that is asked for */
+        return RULE_MANAGE; /* a method that is not there, or an own one called without its interface */
 }
 
 static int ask(Access *a, sd_bus_message *m) {

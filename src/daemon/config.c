@@ -87,9 +87,6 @@ static int set_path(char **field, const char *value) {
 static int set_qemu(Config *c, const char *value) {
         return set_path(&c->qemu, value);
 }
-static int set_qemu_img(Config *c, const char *value) {
-        return set_path(&c->qemu_img, value);
-}
 
 static const struct {
         const char *key;
@@ -97,7 +94,6 @@ static const struct {
 } config_keys[] = {
         { "ConsoleLogMax", set_console_log_max },
         { "Qemu", set_qemu },
-        { "QemuImg", set_qemu_img },
         { "SSHPortRange", set_ports },
         { "StopTimeoutSec", set_stop_timeout },
         { "UIDRange", set_uids },
@@ -166,11 +162,10 @@ int config_load(bool system, Config *ret) {
                 .console_log_max = VM_CONSOLE_LOG_DEFAULT,
                 .stop_timeout = 30 * USEC_PER_SEC,
                 .qemu = strdup("/usr/bin/qemu-system-x86_64"),
-                .qemu_img = strdup("/usr/bin/qemu-img"),
         };
         int r;
 
-        r = c.qemu && c.qemu_img ? set_dirs(&c) : -ENOMEM;
+        r = c.qemu ? set_dirs(&c) : -ENOMEM;
         if (r < 0) {
                 config_done(&c);
                 return r;
@@ -187,6 +182,5 @@ void config_done(Config *c) {
         free(c->runtime_dir);
         free(c->conf_dir);
         free(c->qemu);
-        free(c->qemu_img);
         *c = (Config){};
 }

@@ -7,7 +7,7 @@
 typedef struct Config {
         bool system;                              /* the system's service, not a user's */
         char *state_dir, *runtime_dir, *conf_dir; /* owned, as all strings */
-        char *qemu, *qemu_img;
+        char *qemu;
         uint32_t uid_first, uid_count;  /* one for each VM; count 0: every QEMU runs as we do */
         uint16_t port_first, port_last; /* SSH forwards of user networking, both included */
         uint64_t console_log_max;       /* default for new VMs */

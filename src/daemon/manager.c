@@ -20,12 +20,30 @@ static const SystemdHandlers systemd_handlers = {
         .scope_removed = on_scope_removed,
 };
 
-static int open_folder(const char *path, mode_t mode) {
-        int fd;
+/* The folder and, for a user who is new, those above it. */
+static int make_folders(const char *path, mode_t mode) {
+        const char *slash = strrchr(path, '/');
 
-        /* The parents are there: systemd's StateDirectory=, or the user's own. */
-        if (mkdir(path, mode) < 0 && errno != EEXIST)
-                return log_error_errno(-errno, "Cannot make '%s': %m", path);
+        if (mkdir(path, mode) >= 0 || errno == EEXIST)
+                return 0;
+        if (errno == ENOENT && slash > path) {
+                _cleanup_free_ char *parent = strndup(path, (size_t)(slash - path));
+                int r = parent ? make_folders(parent, 0700) : -ENOMEM;
+
+                if (r < 0)
+                        return r;
+                if (mkdir(path, mode) >= 0 || errno == EEXIST)
+                        return 0;
+        }
+        return -errno;
+}
+
+static int open_folder(const char *path, mode_t mode) {
+        int fd, r;
+
+        r = make_folders(path, mode);
+        if (r < 0)
+                return log_error_errno(r, "Cannot make '%s': %m", path);
         fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         return fd < 0 ? log_error_errno(-errno, "Cannot open '%s': %m", path) : fd;
 }
@@ -308,7 +326,7 @@ static void on_request_stop(const char *unit, void *userdata) {
         Vm *vm = find_by_unit(m, unit);
         uint32_t job;
 
-        if (!vm)
+        if (!vm || !vm->process || vm->ending)
                 return;
         log_at(LOG_INFO, vm_name(vm), NULL, "systemd asks to stop the VM");
         if (vm_stop(vm, 0, &job, &e) < 0)

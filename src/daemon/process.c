@@ -243,10 +243,10 @@ static void on_launch_error(Process *p, const char *text) {
                 ErrorCode code;
                 const char *message;
         } table[] = {
-                { "missing ", ERROR_IMAGE_MISSING, "The file %s is not there any more" },
+                { "missing ", ERROR_IMAGE_MISSING, "Cannot open the file %s" },
                 { "changed ", ERROR_IMAGE_CHANGED,
-                                "The file %s is not the one that the VM was created from" },
-                { "access ", ERROR_IMAGE_MISSING, "The file %s cannot be opened" },
+                                "The file is not the one that the VM was created from: %s" },
+                { "access ", ERROR_IMAGE_MISSING, "Cannot open the file %s" },
                 { "exec ", ERROR_QEMU_MISSING, "QEMU cannot be executed: %s" },
                 { "system ", ERROR_QEMU_FAILED, "QEMU cannot be set up: %s" },
         };

@@ -5,6 +5,8 @@
 #include <signal.h>
 #include <stdarg.h>
 
+#include <signal.h>
+
 #include "systemd.h"
 #include "util/log.h"
 
@@ -16,7 +18,7 @@ struct Systemd {
         sd_bus *bus; /* borrowed */
         const SystemdHandlers *handlers;
         void *userdata;
-        sd_bus_slot *request_stop, *subscribe;
+        sd_bus_slot *subscribe;
 };
 
 struct ScopeJob {
@@ -32,17 +34,8 @@ struct ScopeJob {
 struct ScopeWatch {
         Systemd *systemd; /* borrowed */
         char *unit;
-        sd_bus_slot *match, *check;
+        sd_bus_slot *removed, *changed, *state, *check;
 };
-
-static int on_request_stop(sd_bus_message *m, void *userdata, sd_bus_error *error) {
-        _cleanup_free_ char *unit = NULL;
-        Systemd *s = userdata;
-
-        if (sd_bus_path_decode(sd_bus_message_get_path(m), MANAGER_PATH "/unit", &unit) > 0)
-                s->handlers->request_stop(unit, s->userdata);
-        return 0;
-}
 
 static int on_subscribed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         Systemd *s = userdata;
@@ -61,11 +54,6 @@ int systemd_new(sd_bus *bus, const SystemdHandlers *handlers, void *userdata, Sy
         if (!s)
                 return -ENOMEM;
         *s = (Systemd){ .bus = bus, .handlers = handlers, .userdata = userdata };
-        /* RequestStop comes to us alone, as the scope's controller. */
-        r = sd_bus_match_signal_async(bus, &s->request_stop, DESTINATION, NULL,
-                        "org.freedesktop.systemd1.Scope", "RequestStop", on_request_stop, NULL, s);
-        if (r < 0)
-                return r;
         r = sd_bus_call_method_async(bus, &s->subscribe, DESTINATION, MANAGER_PATH, MANAGER_INTERFACE,
                         "Subscribe", on_subscribed, s, NULL);
         if (r < 0)
@@ -77,7 +65,6 @@ int systemd_new(sd_bus *bus, const SystemdHandlers *handlers, void *userdata, Sy
 Systemd *systemd_free(Systemd *s) {
         if (!s)
                 return NULL;
-        sd_bus_slot_unref(s->request_stop);
         sd_bus_slot_unref(s->subscribe);
         free(s);
         return NULL;
@@ -92,7 +79,65 @@ static int on_unit_removed(sd_bus_message *m, void *userdata, sd_bus_error *erro
         return 0;
 }
 
-int systemd_watch_scope(Systemd *s, const char *unit, ScopeWatch **ret) {
+static void note_state(ScopeWatch *w, const char *state) {
+        if (streq(state, "deactivating"))
+                w->systemd->handlers->request_stop(w->unit, w->systemd->userdata);
+}
+
+static int on_state(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        ScopeWatch *w = userdata;
+        const char *state;
+
+        w->state = sd_bus_slot_unref(w->state);
+        if (!sd_bus_message_is_method_error(m, NULL) && sd_bus_message_read(m, "v", "s", &state) >= 0)
+                note_state(w, state);
+        return 0;
+}
+
+static int on_properties_changed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        ScopeWatch *w = userdata;
+        int r;
+
+        r = sd_bus_message_skip(m, "s");
+        if (r >= 0)
+                r = sd_bus_message_enter_container(m, 'a', "{sv}");
+        while (r >= 0 && (r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
+                const char *name, *state;
+
+                r = sd_bus_message_read(m, "s", &name);
+                if (r < 0)
+                        break;
+                if (streq(name, "ActiveState")) {
+                        if (sd_bus_message_read(m, "v", "s", &state) >= 0)
+                                note_state(w, state);
+                        break;
+                }
+                r = sd_bus_message_skip(m, "v");
+                if (r >= 0)
+                        r = sd_bus_message_exit_container(m);
+        }
+        return 0;
+}
+
+/* By the object's path, so that only this unit's changes wake us; and by asking, for what happened before.
+ */
+static int watch_state(ScopeWatch *w, bool exists) {
+        _cleanup_free_ char *path = NULL;
+        int r;
+
+        r = sd_bus_path_encode(MANAGER_PATH "/unit", w->unit, &path);
+        if (r >= 0)
+                r = sd_bus_match_signal_async(w->systemd->bus, &w->changed, DESTINATION, path,
+                                "org.freedesktop.DBus.Properties", "PropertiesChanged",
+                                on_properties_changed, NULL, w);
+        if (r >= 0 && exists)
+                r = sd_bus_call_method_async(w->systemd->bus, &w->state, DESTINATION, path,
+                                "org.freedesktop.DBus.Properties", "Get", on_state, w, "ss",
+                                "org.freedesktop.systemd1.Unit", "ActiveState");
+        return r;
+}
+
+int systemd_watch_scope(Systemd *s, const char *unit, bool exists, ScopeWatch **ret) {
         _cleanup_free_ char *match = strf("type='signal',sender='" DESTINATION "',path='" MANAGER_PATH
                                           "',interface='" MANAGER_INTERFACE
                                           "',member='UnitRemoved',arg0='%s'",
@@ -105,7 +150,9 @@ int systemd_watch_scope(Systemd *s, const char *unit, ScopeWatch **ret) {
                 return r;
         }
         *w = (ScopeWatch){ .systemd = s, .unit = strdup(unit) };
-        r = w->unit ? sd_bus_add_match_async(s->bus, &w->match, match, on_unit_removed, NULL, w) : -ENOMEM;
+        r = w->unit ? sd_bus_add_match_async(s->bus, &w->removed, match, on_unit_removed, NULL, w) : -ENOMEM;
+        if (r >= 0)
+                r = watch_state(w, exists);
         if (r < 0) {
                 systemd_unwatch_scope(w);
                 return r;
@@ -117,7 +164,9 @@ int systemd_watch_scope(Systemd *s, const char *unit, ScopeWatch **ret) {
 ScopeWatch *systemd_unwatch_scope(ScopeWatch *w) {
         if (!w)
                 return NULL;
-        sd_bus_slot_unref(w->match);
+        sd_bus_slot_unref(w->removed);
+        sd_bus_slot_unref(w->changed);
+        sd_bus_slot_unref(w->state);
         sd_bus_slot_unref(w->check);
         free(w->unit);
         free(w);
@@ -283,6 +332,10 @@ static int append_devices(sd_bus_message *m, bool kvm) {
         return r;
 }
 
+/* PID 1 stops a scope by a signal to its processes, or, if it has a controller, by asking that; but it
+ * forgets the controller for good when that once leaves the bus. So there is none: the signal is one that
+ * does nothing, we see the scope's state change, and have TimeoutStopSec to shut the guest down before PID 1
+ * kills. */
 static int append_scope(sd_bus_message *m, const ScopeSpec *spec) {
         int r;
 
@@ -294,7 +347,7 @@ static int append_scope(sd_bus_message *m, const ScopeSpec *spec) {
                 return r;
         r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)", "Description", "s",
                         spec->description, "Slice", "s", "vmctl.slice", "PIDs", "au", 1, (uint32_t)spec->pid,
-                        "Controller", "s", "org.vmctl1", "TimeoutStopUSec", "t", spec->stop_timeout,
+                        "KillSignal", "i", (int32_t)SIGCONT, "TimeoutStopUSec", "t", spec->stop_timeout,
                         "CollectMode", "s", "inactive-or-failed", "After", "as", 2, "vmctld.service",
                         "dbus.service", "CPUAccounting", "b", true, "MemoryAccounting", "b", true,
                         "TasksAccounting", "b", true);

@@ -26,7 +26,7 @@ Systemd *systemd_free(Systemd *s);
 DEFINE_CLEANUP(Systemd *, systemd_free);
 
 /* For scope_removed calls of a scope: from systemd_watch_scope() until systemd_unwatch_scope(). */
-int systemd_watch_scope(Systemd *s, const char *unit, ScopeWatch **ret);
+int systemd_watch_scope(Systemd *s, const char *unit, bool exists, ScopeWatch **ret);
 ScopeWatch *systemd_unwatch_scope(ScopeWatch *w);
 
 /* Ends what is left of a scope whose QEMU has ended. scope_removed is called then, also if it was gone

@@ -88,7 +88,7 @@ static int attach(Vm *vm, const Json *doc, int folder, int monitor_fd) {
                         m->event, &id, vm->unit, monitor_fd, folder, &vm_process_handlers, vm, &vm->process);
         if (r < 0)
                 return r;
-        r = systemd_watch_scope(m->systemd, vm->unit, &vm->scope_watch);
+        r = systemd_watch_scope(m->systemd, vm->unit, true, &vm->scope_watch);
         if (r < 0)
                 return r;
         vm->kvm = json_get_boolean(doc, "kvm") == 1;

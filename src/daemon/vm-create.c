@@ -88,10 +88,15 @@ static void fail_errno(VmCreate *c, int r, const char *what) {
         fail(c, e);
 }
 
+/* The VM is there either way, which the message must not hide. */
 static void on_started(void *userdata, int r, const Error *error) {
+        _cleanup_error_ Error *e = NULL;
         Waiters *waiters = userdata;
 
-        waiters_fire(&waiters, r, error);
+        if (r < 0)
+                (void)error_set(&e, error_code(error), "The VM was created, but did not start: %s",
+                                error_message(error));
+        waiters_fire(&waiters, r, e);
 }
 
 static void succeed(VmCreate *c) {
@@ -111,7 +116,7 @@ static void succeed(VmCreate *c) {
         vm->record.spec.start = false;
         r = vm_start(vm, on_started, waiters, &e);
         if (r < 0)
-                waiters_fire(&waiters, r, e);
+                on_started(waiters, r, e);
 }
 
 void vm_create_cancel(Vm *vm) {

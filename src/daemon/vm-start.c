@@ -193,7 +193,7 @@ static int make_scope(VmStart *s) {
 
         if (!description)
                 return -ENOMEM;
-        r = systemd_watch_scope(m->systemd, s->vm->unit, &s->vm->scope_watch);
+        r = systemd_watch_scope(m->systemd, s->vm->unit, false, &s->vm->scope_watch);
         return r < 0 ? r : systemd_start_scope(m->systemd, &spec, on_scope, s, &s->scope_job);
 }
 

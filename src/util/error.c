@@ -30,7 +30,7 @@ static const struct {
         [ERROR_INVALID_IMAGE] = { NAME("InvalidImage"), EINVAL,
                         "A disk image is a qcow2 or raw file; see it with 'qemu-img info FILE'." },
         [ERROR_FORMAT_REFUSED] = { NAME("FormatRefused"), EPERM,
-                        "Flatten the image first: 'qemu-img convert -O qcow2 FILE NEW'." },
+                        "Make a plain image of it: 'qemu-img convert -O qcow2 FILE NEW'." },
         [ERROR_IMAGE_MISSING] = { NAME("ImageMissing"), ENOENT,
                         "Put the file back where it was, or destroy the VM and create it anew." },
         [ERROR_IMAGE_CHANGED] = { NAME("ImageChanged"), ESTALE,
@@ -38,8 +38,8 @@ static const struct {
         [ERROR_NO_SPACE] = { NAME("NoSpace"), ENOSPC,
                         "Free some space, or destroy VMs that are not needed." },
         [ERROR_PORTS_EXHAUSTED] = { NAME("PortsExhausted"), EADDRNOTAVAIL,
-                        "Ports 10022 to 10122 are all given away: destroy a VM, or create with '--network "
-                        "none'." },
+                        "Destroy a VM, create with '--network none', or widen SSHPortRange= in "
+                        "vmctld.conf." },
         [ERROR_IDS_EXHAUSTED] = { NAME("IDsExhausted"), EAGAIN,
                         "Every user ID of the service's range is in use: destroy a VM, or widen UIDRange= "
                         "in vmctld.conf." },

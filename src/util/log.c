@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#define SD_JOURNAL_SUPPRESS_LOCATION /* the caller's is given, not ours */
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/stat.h>
