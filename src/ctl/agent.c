@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/wait.h>
+#include <systemd/sd-login.h>
 #include <unistd.h>
 
 #include "agent.h"
@@ -25,8 +26,11 @@ static bool makes_sense(const Ctl *c) {
 
 static int spawn(int notify_fd, pid_t *ret) {
         char pid[16], fd[16];
-        char *argv[] = { (char *)AGENT_PATH, (char *)"--notify-fd", fd, (char *)"--fallback",
-                (char *)"--process", pid, NULL };
+        /* The session's own agent, with a window, comes first; where there is no session, polkit passes over
+         * agents that stand back like this. */
+        char *fallback = sd_pid_get_session(0, NULL) >= 0 ? (char *)"--fallback" : NULL;
+        char *argv[] = { (char *)AGENT_PATH, (char *)"--notify-fd", fd, (char *)"--process", pid, fallback,
+                NULL };
         /* Standard output stays ours: who reads it from a pipe waits for its end. */
         const ChildFd fds[] = {
                 { STDIN_FILENO, STDIN_FILENO },
