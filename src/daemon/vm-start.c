@@ -138,6 +138,9 @@ static void on_scope(void *userdata, int r, const Error *error) {
                 vm_start_fail(s, error);
                 return;
         }
+        /* Not earlier: PID 1 would look at this before it makes the scope. The shim does nothing without us
+         * yet. */
+        fd_store_push(vm_name(s->vm), process_monitor_fd(s->vm->process));
         s->step = START_EXECUTE;
         r = process_go(s->vm->process);
         if (r < 0)
@@ -241,7 +244,6 @@ static void launch(VmStart *s) {
         }
         /* A crash of the service from here on must find the process again. */
         vm_save_run_state(vm);
-        fd_store_push(vm_name(vm), process_monitor_fd(vm->process));
         vm->ever_started = true;
         vm_changed(vm, VM_CHANGE_PROCESS);
 }
