@@ -22,6 +22,7 @@
 #define SOURCES_MIN 64 /* above every number that QEMU is promised */
 #define FDS_MAX 32
 #define FOLDER_SETS 5
+#define DEADLINE_MS 120000 /* of silence; a boot takes seconds even on a busy machine */
 
 struct Bare {
         char *folder; /* of the VM */
@@ -203,6 +204,7 @@ double bare_start(Bare *b) {
         double start;
 
         b->n_fds = b->text_len = 0;
+        b->text[0] = '\0';
         memset(b->set_members, 0, sizeof(b->set_members));
         STRV_FOREACH(a, b->qemu)
                 provide(b, *a);
@@ -241,7 +243,7 @@ static void await(Bare *b, const char *text) {
         };
 
         while (!text || !strstr(b->text, text)) {
-                CHECK(poll(fds, ELEMENTSOF(fds), -1) > 0);
+                CHECK(poll(fds, ELEMENTSOF(fds), DEADLINE_MS) > 0);
                 if (fds[0].revents != 0)
                         break;
                 for (size_t i = 1; i < ELEMENTSOF(fds); i++)
