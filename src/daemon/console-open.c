@@ -20,6 +20,8 @@ typedef struct LogRequest {
 } LogRequest;
 #define LOG_REQUEST_FOLLOW 1
 
+#define LOG_READERS_MAX 256 /* of VMs that do not run: a process each until its client has read all */
+
 /* A local socket connects at once or not at all: its queue is full. */
 static int connect_shim(Vm *vm, const char *name) {
         struct sockaddr_un sa = { .sun_family = AF_UNIX };
@@ -64,6 +66,9 @@ static int open_live_log(Vm *vm, uint32_t tail, bool follow, Error **reterr) {
 }
 
 static int on_reader_exit(sd_event_source *s, const siginfo_t *si, void *userdata) {
+        Manager *m = userdata;
+
+        m->log_readers--;
         return 0;
 }
 
@@ -101,12 +106,14 @@ static int spawn_reader(Vm *vm, int output, int log, int old, uint32_t tail) {
         }
         if (r < 0)
                 return r;
-        r = sd_event_add_child(m->event, NULL, pid, WEXITED, on_reader_exit, NULL);
+        r = sd_event_add_child(m->event, NULL, pid, WEXITED, on_reader_exit, m);
         if (r < 0) {
                 (void)kill(pid, SIGKILL);
                 (void)waitpid(pid, NULL, 0);
+                return r;
         }
-        return r;
+        m->log_readers++;
+        return 0;
 }
 
 static int open_log_file(const Vm *vm, const char *name) {
@@ -125,6 +132,8 @@ int console_open_log(Vm *vm, uint32_t tail, bool follow, Error **reterr) {
 
         if (has_shim(vm))
                 return open_live_log(vm, tail, follow, reterr);
+        if (vm->manager->log_readers >= LOG_READERS_MAX)
+                return error_set(reterr, ERROR_BUSY, "Too many console logs are being read");
         log = open_log_file(vm, "console.log");
         old = open_log_file(vm, "console.log.1");
         if (log < 0 || old < 0)
