@@ -136,6 +136,8 @@ static void test_restore(void) {
                 int status;
 
                 if (pid == 0) {
+                        (void)signal(signals[i],
+                                        SIG_DFL); /* nohup, or a shell's "&", may have us ignore it */
                         CHECK_EQ(raw_terminal_set(slave), 0);
                         CHECK(is_raw(slave));
                         (void)raise(signals[i]);
