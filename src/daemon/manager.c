@@ -244,8 +244,11 @@ static bool port_is_free(uint16_t port) {
                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
         };
         _cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        const int on = 1;
 
-        return fd >= 0 && bind(fd, (const struct sockaddr *)&sa, sizeof(sa)) >= 0;
+        /* As QEMU does it: only who listens counts, and no connection that is about to be forgotten. */
+        return fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) >= 0 &&
+                        bind(fd, (const struct sockaddr *)&sa, sizeof(sa)) >= 0;
 }
 
 /* The same name gets the same port wherever it can: FNV-1a of the name, then the next one that is free. */
@@ -269,12 +272,20 @@ int manager_pick_port(const Manager *m, const char *name, uint16_t *ret, Error *
 }
 
 int manager_reassign_port(Manager *m, Vm *vm, Error **reterr) {
+        Vm **old = port_slot(m, vm->record.ssh_port);
         int r;
 
         r = manager_pick_port(m, vm_name(vm), &vm->record.ssh_port, reterr);
-        if (r >= 0)
-                *port_slot(m, vm->record.ssh_port) = vm;
-        return r;
+        if (r < 0)
+                return r;
+        if (old)
+                *old = NULL;
+        *port_slot(m, vm->record.ssh_port) = vm;
+        return 0;
+}
+
+bool manager_port_is_taken(const Vm *vm) {
+        return vm->record.ssh_port > 0 && !port_is_free(vm->record.ssh_port);
 }
 
 static bool mac_is_taken(const Manager *m, const char *mac) {

@@ -67,7 +67,8 @@ bool manager_name_is_taken(const Manager *m, const char *name);
 /* Hand out what no other VM has. -EAGAIN / -EADDRNOTAVAIL with an error when all are given away. */
 int manager_pick_uid(const Manager *m, uid_t *ret, Error **reterr);
 int manager_pick_port(const Manager *m, const char *name, uint16_t *ret, Error **reterr);
-int manager_reassign_port(Manager *m, Vm *vm, Error **reterr); /* for a VM that had none */
+int manager_reassign_port(Manager *m, Vm *vm, Error **reterr); /* another one than it has, if it has one */
+bool manager_port_is_taken(const Vm *vm);                      /* somebody listens at the VM's port */
 int manager_pick_mac(const Manager *m, char **ret);
 
 void manager_schedule_flush(Manager *m);

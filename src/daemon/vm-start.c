@@ -162,6 +162,24 @@ static int choose_accelerator(VmStart *s, Error **reterr) {
         return 0;
 }
 
+/* The range is shared with instances of users, who may have made a VM while this one did not run, and with
+ * all else on the host. */
+static int secure_port(Vm *vm, Error **reterr) {
+        uint16_t old = vm->record.ssh_port;
+        int r;
+
+        if (vm->record.spec.network != VM_NETWORK_USER || !manager_port_is_taken(vm))
+                return 0;
+        r = manager_reassign_port(vm->manager, vm, reterr);
+        if (r < 0)
+                return r;
+        (void)vm_warn(vm, "SSH port %u was taken by another program, so it is now %u", old,
+                        vm->record.ssh_port);
+        vm_changed(vm, VM_CHANGE_SPEC);
+        r = vm_save(vm, NULL, NULL);
+        return r < 0 ? error_set_errno(reterr, r, "Cannot write the definition of VM '%s'", vm_name(vm)) : 0;
+}
+
 static int make_launch(VmStart *s, Launch **ret, Error **reterr) {
         Manager *m = s->vm->manager;
         _cleanup_close_ int folder = openat(
@@ -221,6 +239,8 @@ static void launch(VmStart *s) {
         r = host_check_qemu(vm->manager->host, &e);
         if (r >= 0)
                 r = choose_accelerator(s, &e);
+        if (r >= 0)
+                r = secure_port(vm, &e);
         if (r >= 0)
                 r = make_launch(s, &l, &e);
         if (r < 0) {
