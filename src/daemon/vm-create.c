@@ -284,7 +284,7 @@ static int format_request(VmCreate *c, char **ret, size_t *ret_len) {
         json_write_object(w);
         json_put_string(w, "name", rec->name);
         json_put_string(w, "instance-id", instance);
-        json_put_string(w, "hostname", rec->spec.hostname ?: rec->name);
+        json_put_string(w, "hostname", rec->spec.hostname);
         json_put_string(w, "user", rec->spec.user ?: "vm");
         json_put_string(w, "ssh-key", rec->spec.ssh_key);
         json_put_boolean(w, "generate-key", rec->generated_key);
