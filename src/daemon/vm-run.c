@@ -188,12 +188,10 @@ static void on_ready(Process *p, void *userdata) {
         Vm *vm = userdata;
 
         vm_changed(vm, VM_CHANGE_PROCESS);
-        if (vm->start)
-                vm_start_monitor_ready(vm->start);
-        else {
-                fd_store_push(vm_name(vm), process_monitor_fd(p));
-                vm_query_status(vm);
-        }
+        if (vm->start) /* what it asks for is under way */
+                return;
+        fd_store_push(vm_name(vm), process_monitor_fd(p));
+        vm_query_status(vm);
 }
 
 static void on_lost(Process *p, const Error *error, void *userdata) {

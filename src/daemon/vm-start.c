@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Start: the host is known, the scope's name is free, the shim is held, the scope is around it, QEMU is
- * executed, its monitor answers, it says that it runs. Each callback stores what it got and calls step(). */
+ * executed, it says that it runs. Each callback stores what it got and calls step(). */
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
@@ -22,7 +22,6 @@ typedef enum StartStep {
         START_LAUNCH,
         START_SCOPE,
         START_EXECUTE,
-        START_MONITOR,
         START_STATUS,
         START_FAILING, /* the process is being ended */
 } StartStep;
@@ -37,7 +36,6 @@ struct VmStart {
         int vnc_fd;
         uint64_t grow_to;
         bool kvm;
-        unsigned unanswered; /* QMP commands */
         QmpCall *calls[5];
 };
 
@@ -297,23 +295,12 @@ void vm_start_scope_free(VmStart *s) {
         step(s);
 }
 
-void vm_start_executed(VmStart *s) {
-        if (s->step != START_EXECUTE)
-                return;
-        s->step = START_MONITOR;
-        s->vm->came_up = false;
-        vm_save_run_state(s->vm);
-        vm_changed(s->vm, VM_CHANGE_PROCESS);
-}
-
 static void answered(VmStart *s, int r, const Error *error, size_t call) {
         s->calls[call] = NULL;
         if (r == -ECONNRESET)
                 return; /* QEMU is about to be gone, or the deadline passes */
         if (r < 0)
                 vm_start_fail(s, error);
-        else
-                s->unanswered--;
 }
 
 static void on_fd(void *userdata, int r, const Json *result, const Error *error) {
@@ -354,12 +341,8 @@ static void on_status(void *userdata, int r, const Json *result, const Error *er
 }
 
 static int call(VmStart *s, size_t i, const char *command, const char *arguments, qmp_reply_t reply) {
-        int r = qmp_call(process_monitor(s->vm->process), command, arguments, START_TIMEOUT, reply, s,
+        return qmp_call(process_monitor(s->vm->process), command, arguments, START_TIMEOUT, reply, s,
                         &s->calls[i]);
-
-        if (r >= 0)
-                s->unanswered++;
-        return r;
 }
 
 static int hand_over_display(VmStart *s) {
@@ -369,7 +352,6 @@ static int hand_over_display(VmStart *s) {
                         START_TIMEOUT, on_fd, s, &s->calls[0]);
         if (r < 0)
                 return r;
-        s->unanswered++;
         return call(s, 1, "display-update",
                         "{\"type\":\"vnc\",\"addresses\":[{\"type\":\"fd\",\"str\":\"vnc\"}]}", on_display);
 }
@@ -384,18 +366,29 @@ static int grow_disk(VmStart *s) {
         return r < 0 ? r : call(s, 3, "cont", NULL, on_continued);
 }
 
-void vm_start_monitor_ready(VmStart *s) {
+/* All in one go, which QEMU takes when it has built the machine. */
+static int command_qemu(VmStart *s) {
         int r = 0;
 
-        if (s->step != START_MONITOR)
-                return;
-        s->step = START_STATUS;
+        if (!process_monitor(s->vm->process))
+                return -ENOTCONN;
         if (s->vnc_fd >= 0)
                 r = hand_over_display(s);
         if (r >= 0 && s->grow_to > 0)
                 r = grow_disk(s);
-        if (r >= 0)
-                r = call(s, 4, "query-status", NULL, on_status);
+        return r < 0 ? r : call(s, 4, "query-status", NULL, on_status);
+}
+
+void vm_start_executed(VmStart *s) {
+        int r;
+
+        if (s->step != START_EXECUTE)
+                return;
+        s->step = START_STATUS;
+        s->vm->came_up = false;
+        vm_save_run_state(s->vm);
+        vm_changed(s->vm, VM_CHANGE_PROCESS);
+        r = command_qemu(s);
         if (r < 0)
                 fail(s, r, "Cannot talk to QEMU");
 }

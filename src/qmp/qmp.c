@@ -241,11 +241,17 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
+/* QEMU works off commands in order: behind qmp_capabilities, others need not wait for its answer. Where it
+ * is not known what was said before, they do. */
+static bool may_send(const Qmp *q) {
+        return q->state == QMP_READY || (q->state == QMP_NEGOTIATING && !q->reattached);
+}
+
 /* Sends what is due. What fails is dealt with from the event loop. */
 static void pump(Qmp *q) {
         QmpCall *c, *next;
 
-        while (q->state == QMP_READY && q->n_in_flight < QMP_IN_FLIGHT_MAX && !TAILQ_EMPTY(&q->waiting))
+        while (may_send(q) && q->n_in_flight < QMP_IN_FLIGHT_MAX && !TAILQ_EMPTY(&q->waiting))
                 qmp_link_call(qmp_unlink_call(TAILQ_FIRST(&q->waiting)), QMP_CALL_IN_FLIGHT);
         for (c = TAILQ_FIRST(&q->in_flight); c && q->send_failure >= 0; c = next) {
                 int r = qmp_call_is_sent(c) ? 0 : qmp_call_send(c, &q->stream);

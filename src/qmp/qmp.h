@@ -30,7 +30,7 @@ typedef void (*qmp_reply_t)(void *userdata, int r, const Json *result, const Err
 
 /* Each may be NULL. */
 typedef struct QmpHandlers {
-        /* Capabilities are negotiated; calls made earlier go out now. Once per connection. */
+        /* Capabilities are negotiated. Once per connection. Calls made earlier may have gone out already. */
         void (*ready)(Qmp *q, void *userdata);
         /* An asynchronous event. `data` may be NULL. All borrowed. usec: CLOCK_REALTIME as QEMU says, 0
          * unknown. */

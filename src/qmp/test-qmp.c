@@ -28,6 +28,25 @@ static void test_handshake(void) {
         CHECK_EQ(x.n_ready + x.n_closed * 10 + x.n_events * 100, 1);
 }
 
+/* The peer has all of them before it answers the first. */
+static void test_calls_behind_negotiation(void) {
+        _cleanup_fixture_ Fixture x;
+        _cleanup_reply_ Reply early = {};
+
+        fixture_init(&x, NULL, FAKE_QMP_PASS_NEGOTIATION, hold);
+        fixture_connect(&x, 0, LATE);
+        call(&x, "query-status", LATE, &early);
+        RUN_UNTIL(x.event, x.n_held == 2);
+        CHECK_STREQ(x.held_names[0], "qmp_capabilities");
+        CHECK_STREQ(x.held_names[1], "query-status");
+        CHECK(!qmp_is_ready(x.q));
+        fake_qmp_return(x.peer, x.held[0], "{}");
+        fake_qmp_return(x.peer, x.held[1], "{\"running\": true}");
+        RUN_UNTIL(x.event, early.n == 1);
+        CHECK_EQ(x.n_ready, 1);
+        CHECK_STREQ(early.text, "{\"running\":true}");
+}
+
 static void test_late_greeting(void) {
         _cleanup_fixture_ Fixture x;
 
@@ -466,6 +485,7 @@ static void test_call_from_ready(void) {
 
 int main(void) {
         test_handshake();
+        test_calls_behind_negotiation();
         test_late_greeting();
         test_events();
         test_split_messages();
