@@ -64,7 +64,7 @@ static Bare *learn_bare(const char *vm) {
 }
 
 static void print_row(const char *what, const char *label, const Series *ours, const Series *bare) {
-        _cleanup_free_ char *name = strf("%s, %s", what, label);
+        _cleanup_free_ char *name = label ? strf("%s, %s", what, label) : strdup(what);
 
         CHECK(name);
         table_row(name, ours, bare);
@@ -75,7 +75,7 @@ static void command_heading(char **args) {
 }
 
 static void command_start(char **args) {
-        Series start = {}, kill = {}, bare_starts = {}, bare_kills = {};
+        Series start = {}, kill = {}, bare_starts = {}, bare_kills = {}, scopes = {}, floor = {};
         _cleanup_(bare_freep) Bare *b = learn_bare(args[1]);
 
         for (unsigned i = 0; i < number(args[2]); i++) {
@@ -83,8 +83,11 @@ static void command_start(char **args) {
                 series_add(&bare_kills, bare_kill(b));
                 series_add(&start, time_call(service_start, args[1]));
                 series_add(&kill, time_call(service_kill, args[1]));
+                series_add(&scopes, systemd_make_scope());
+                series_add(&floor, bare_starts.ms[i] + scopes.ms[i]);
         }
         print_row("Start", args[0], &start, &bare_starts);
+        print_row("... beside bare and a scope", NULL, &start, &floor);
         print_row("Kill", args[0], &kill, &bare_kills);
 }
 

@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
 #include <systemd/sd-bus.h>
+#include <unistd.h>
 
 #include "service.h"
+#include "stats.h"
 #include "util/fd-util.h"
 #include "util/test.h"
 
 #define NAME "org.vmctl1"
 #define MANAGER_PATH "/org/vmctl1"
 #define VM_PATH "/org/vmctl1/vm"
+#define SYSTEMD_NAME "org.freedesktop.systemd1"
+#define SYSTEMD_PATH "/org/freedesktop/systemd1"
 #define TIMEOUT (120 * USEC_PER_SEC) /* on a busy machine */
 
 static sd_bus *bus;
@@ -110,42 +116,85 @@ void service_kill(const char *vm) {
 }
 
 typedef struct JobEnd {
-        uint32_t id;
+        const char *path; /* of the job */
         bool done;
 } JobEnd;
 
+/* systemd's and ours have the same arguments but for the third. */
 static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
-        const char *result;
+        const char *path, *third, *result;
         JobEnd *end = userdata;
-        uint32_t id;
 
-        CHECK(sd_bus_message_read(m, "uoos", &id, NULL, NULL, &result) >= 0);
-        if (id != end->id)
+        CHECK(sd_bus_message_skip(m, "u") >= 0 && sd_bus_message_read_basic(m, 'o', &path) >= 0);
+        CHECK(sd_bus_message_read_basic(m, sd_bus_message_is_signal(m, NAME ".Manager", NULL) ? 'o' : 's',
+                              &third) >= 0);
+        CHECK(sd_bus_message_read_basic(m, 's', &result) >= 0);
+        if (!end->path || !streq(path, end->path))
                 return 0;
         CHECK_STREQ(result, "done");
         end->done = true;
         return 0;
 }
 
-void service_stop(const char *vm) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = new_vm_call(vm, "Stop"), *reply = NULL;
-        _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *match = NULL;
-        const char *job;
-        JobEnd end = {};
-
-        CHECK(sd_bus_match_signal(bus, &match, NAME, MANAGER_PATH, NAME ".Manager", "JobRemoved",
-                              on_job_removed, &end) >= 0);
-        CHECK(sd_bus_message_append(m, "t", UINT64_C(0)) >= 0);
-        reply = call(sd_bus_message_ref(m));
-        CHECK(sd_bus_message_read(reply, "o", &job) >= 0);
-        CHECK_EQ(sscanf(job, "/org/vmctl1/job/%u", &end.id), 1);
-        while (!end.done) {
+static void await_job(JobEnd *end, sd_bus_message *reply) {
+        CHECK(sd_bus_message_read(reply, "o", &end->path) >= 0);
+        while (!end->done) {
                 int r = sd_bus_process(bus, NULL);
 
                 CHECK(r >= 0);
                 if (r == 0)
                         CHECK(sd_bus_wait(bus, TIMEOUT) > 0);
         }
+}
+
+void service_stop(const char *vm) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = new_vm_call(vm, "Stop"), *reply = NULL;
+        _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *match = NULL;
+        JobEnd end = {};
+
+        CHECK(sd_bus_match_signal(bus, &match, NAME, MANAGER_PATH, NAME ".Manager", "JobRemoved",
+                              on_job_removed, &end) >= 0);
+        CHECK(sd_bus_message_append(m, "t", UINT64_C(0)) >= 0);
+        reply = call(sd_bus_message_ref(m));
+        await_job(&end, reply);
+}
+
+static sd_bus_message *new_scope_call(pid_t pid) {
+        _cleanup_free_ char *unit = strf("bench-%i.scope", (int)pid);
+        sd_bus_message *m;
+
+        CHECK(unit);
+        CHECK(sd_bus_message_new_method_call(bus, &m, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_NAME ".Manager",
+                              "StartTransientUnit") >= 0);
+        CHECK(sd_bus_message_append(m, "ssa(sv)a(sa(sv))", unit, "fail", 8, "Slice", "s", "vmctl.slice",
+                              "PIDs", "au", 1, (uint32_t)pid, "CollectMode", "s", "inactive-or-failed",
+                              "CPUAccounting", "b", true, "MemoryAccounting", "b", true, "TasksAccounting",
+                              "b", true, "MemoryMax", "t", GIB, "DevicePolicy", "s", "strict", 0) >= 0);
+        return m;
+}
+
+double systemd_make_scope(void) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *match = NULL;
+        JobEnd end = {};
+        pid_t pid;
+        double ms;
+
+        CHECK(sd_bus_match_signal(bus, &match, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_NAME ".Manager",
+                              "JobRemoved", on_job_removed, &end) >= 0);
+        pid = fork();
+        CHECK(pid >= 0);
+        if (pid == 0) {
+                (void)pause();
+                _exit(0);
+        }
+        ms = now_ms();
+        reply = call(new_scope_call(pid));
+        await_job(&end, reply);
+        ms = now_ms() - ms;
+        CHECK_EQ(kill(pid, SIGKILL), 0);
+        CHECK_EQ(waitpid(pid, NULL, 0), pid);
+        return ms;
 }
 
 size_t service_list(void) {

@@ -20,6 +20,9 @@ void service_kill(const char *vm);
 void service_stop(const char *vm); /* returns when the job is done */
 size_t service_list(void);         /* returns how many there are */
 
+/* What PID 1 alone takes: a scope as the service has it, around a process that sleeps, in milliseconds. */
+double systemd_make_scope(void);
+
 char *service_vm_string(const char *vm, const char *property); /* the caller frees it */
 uint32_t service_vm_pid(const char *vm);
 int service_open_console(const char *vm); /* the caller closes it */
