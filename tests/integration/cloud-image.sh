@@ -22,10 +22,11 @@ guest_ssh() {
 check "a VM is made and started with no more than an image" \
         vmctl create --name web --image "$image" --vcpus 2 --memory 1024 --disk 6 --start
 check_output "web" "the first login needs nothing but the name" guest_ssh hostname
+# It restarts sshd, so that a login before its end may be cut off.
+check "cloud-init finds nothing wrong" guest_ssh cloud-init status --wait
 check_output "vm" "the user is vm" guest_ssh id -un
 check_output "0" "... who may become root without a password" guest_ssh sudo id -u
 check_output "/bin/bash" "... and has bash" guest_ssh "getent passwd vm | cut -d: -f7"
-check "cloud-init finds nothing wrong" guest_ssh cloud-init status --wait
 check_status 42 "the command's exit status is handed on" guest_ssh exit 42
 check_output "a  b" "arguments and standard input pass through" bash -c "printf 'a  b\n' | vmctl ssh web -- cat"
 check_output "6" "the root file system has grown with the disk" \
