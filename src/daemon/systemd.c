@@ -183,10 +183,9 @@ static void call_and_forget(Systemd *s, const char *method, const char *types, .
 }
 
 /* A scope that nobody has left yet, or, where its process died while PID 1 put it in, one that PID 1 would
- * keep for ever because it never saw it empty. Abandoned first, or PID 1 would ask us to stop it. */
+ * keep for ever because it never saw it empty. */
 static void end_scope(const ScopeWatch *w) {
         systemd_kill_scope(w->systemd, w->unit);
-        call_and_forget(w->systemd, "AbandonScope", "s", w->unit);
         call_and_forget(w->systemd, "StopUnit", "ss", w->unit, "replace");
 }
 
