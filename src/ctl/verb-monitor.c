@@ -227,7 +227,16 @@ static int on_signal(sd_bus_message *message, void *userdata, sd_bus_error *rete
         return 0;
 }
 
+/* The service tells those who have called it, and each of them what they may see. Nobody waits for this
+ * answer. */
+static void introduce(const Monitor *m) {
+        (void)sd_bus_call_method_async(m->ctl->bus, NULL, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER,
+                        "ListVMs", NULL, NULL, NULL);
+}
+
 static void on_service_changed(void *userdata, bool present) {
+        if (present)
+                introduce(userdata);
         (void)print(userdata, &(Happening){ .type = "service", .what = present ? "started" : "gone" });
 }
 
@@ -250,8 +259,10 @@ static int find_service(Monitor *m) {
         const char *owner;
 
         if (sd_bus_get_name_creds(m->ctl->bus, CTL_SERVICE, SD_BUS_CREDS_UNIQUE_NAME, &creds) >= 0 &&
-                        sd_bus_creds_get_unique_name(creds, &owner) >= 0)
+                        sd_bus_creds_get_unique_name(creds, &owner) >= 0) {
+                introduce(m);
                 return free_and_strdup(&m->ctl->owner, owner);
+        }
         return print(m, &(Happening){ .type = "service", .what = "not running" });
 }
 

@@ -374,6 +374,9 @@ static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                 return 0;
         for (Question *q = a->questions; q; q = q->next)
                 if (q->call == m && q->decided) {
+                        /* Only calls that ask for all tell whether the caller may see all. */
+                        audience_note(a->manager->audience, sd_bus_message_get_sender(m), q->uid,
+                                        q->rule == RULE_FILTER || q->inspect ? q->inspect : -1);
                         unlink_question(q);
                         question_free(a->current);
                         a->current = q;

@@ -110,19 +110,20 @@ void job_bus_new(Manager *m, Job *job) {
 
         if (!path || !vm)
                 return;
-        (void)sd_bus_emit_object_added(m->bus, path);
-        (void)sd_bus_emit_signal(
-                        m->bus, BUS_PATH_MANAGER, "org.vmctl1.Manager", "JobNew", "uoo", job->id, path, vm);
+        (void)audience_object_added(m->audience, job->owner, path, "org.vmctl1.Job", vtable, job);
+        (void)audience_manager_signal(m->audience, job->owner, "JobNew", "uoo", job->id, path, vm);
 }
 
 void job_bus_finished(Manager *m, Job *job) {
+        static char *const changed[] = { (char *)"State", (char *)"Progress", (char *)"Result",
+                (char *)"ErrorName", (char *)"ErrorMessage", NULL };
         _cleanup_free_ char *path = job_bus_path(job->id), *vm = vm_bus_path(job->vm_name);
 
         if (!path || !vm)
                 return;
-        (void)sd_bus_emit_properties_changed(m->bus, path, "org.vmctl1.Job", "State", "Progress", "Result",
-                        "ErrorName", "ErrorMessage", NULL);
-        (void)sd_bus_emit_signal(m->bus, BUS_PATH_MANAGER, "org.vmctl1.Manager", "JobRemoved", "uoos",
-                        job->id, path, vm, job_result_to_string(job->result));
-        (void)sd_bus_emit_object_removed(m->bus, path);
+        (void)audience_properties_changed(
+                        m->audience, job->owner, path, "org.vmctl1.Job", vtable, job, changed);
+        (void)audience_manager_signal(m->audience, job->owner, "JobRemoved", "uoos", job->id, path, vm,
+                        job_result_to_string(job->result));
+        (void)audience_object_removed(m->audience, job->owner, path, "org.vmctl1.Job");
 }

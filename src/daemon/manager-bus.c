@@ -348,31 +348,9 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_VTABLE_END,
 };
 
-static void on_vm_new(Manager *m, Vm *vm) {
-        _cleanup_free_ char *path = vm_bus_path(vm_name(vm));
-
-        if (!path)
-                return;
-        (void)sd_bus_emit_object_added(m->bus, path);
-        (void)sd_bus_emit_signal(
-                        m->bus, BUS_PATH_MANAGER, "org.vmctl1.Manager", "VMNew", "so", vm_name(vm), path);
-}
-
-static void on_vm_removed(Manager *m, const char *name) {
-        _cleanup_free_ char *path = vm_bus_path(name);
-        char *const interfaces[] = { (char *)"org.vmctl1.VM", NULL };
-
-        if (!path)
-                return;
-        /* sd_bus_emit_object_removed() would look for the object, which is gone. */
-        (void)sd_bus_emit_interfaces_removed_strv(m->bus, path, (char **)interfaces);
-        (void)sd_bus_emit_signal(
-                        m->bus, BUS_PATH_MANAGER, "org.vmctl1.Manager", "VMRemoved", "so", name, path);
-}
-
 const ManagerHooks manager_bus_hooks = {
-        .vm_new = on_vm_new,
-        .vm_removed = on_vm_removed,
+        .vm_new = vm_bus_new,
+        .vm_removed = vm_bus_removed,
         .vm_changed = vm_bus_changed,
         .vm_event = vm_bus_event,
         .job_new = job_bus_new,

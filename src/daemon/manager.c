@@ -80,7 +80,9 @@ int manager_new(sd_event *event, sd_bus *bus, Config *config, const ManagerHooks
         m->ports = calloc((size_t)(m->config.port_last - m->config.port_first) + 1, sizeof(Vm *));
         if (!m->uids || !m->ports)
                 return -ENOMEM;
-        r = open_folders(m);
+        r = audience_new(bus, !m->config.system, &m->audience);
+        if (r >= 0)
+                r = open_folders(m);
         if (r >= 0)
                 r = host_new(event, m->config.qemu, &m->host);
         if (r >= 0)
@@ -99,6 +101,7 @@ Manager *manager_free(Manager *m) {
         free(m->vms);
         jobs_free(m);
         task_free(m->sweep);
+        audience_free(m->audience);
         systemd_free(m->systemd);
         host_free(m->host);
         sd_event_source_disable_unref(m->flush);
@@ -208,6 +211,7 @@ void manager_remove_vm(Manager *m, Vm *vm) {
         _cleanup_free_ char *name = strdup(vm_name(vm));
         size_t i = position(m, vm_name(vm));
         Vm **slot = port_slot(m, vm->record.ssh_port);
+        uid_t owner = vm->record.owner;
 
         memmove(m->vms + i, m->vms + i + 1, (--m->n_vms - i) * sizeof(Vm *));
         mark_uid(m, vm->record.uid, false);
@@ -215,7 +219,7 @@ void manager_remove_vm(Manager *m, Vm *vm) {
                 *slot = NULL;
         vm_free(vm);
         if (name)
-                m->hooks->vm_removed(m, name);
+                m->hooks->vm_removed(m, name, owner);
 }
 
 bool manager_name_is_taken(const Manager *m, const char *name) {

@@ -5,6 +5,7 @@
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
 
+#include "audience.h"
 #include "config.h"
 #include "host.h"
 #include "job.h"
@@ -14,7 +15,7 @@
 /* The bus face, told of what happens in the core. */
 typedef struct ManagerHooks {
         void (*vm_new)(Manager *m, Vm *vm);
-        void (*vm_removed)(Manager *m, const char *name);
+        void (*vm_removed)(Manager *m, const char *name, uid_t owner);
         void (*vm_changed)(Manager *m, Vm *vm, VmChange what);
         void (*vm_event)(Manager *m, Vm *vm, const VmEvent *event);
         void (*job_new)(Manager *m, Job *job);
@@ -28,6 +29,7 @@ struct Manager {
         Host *host;
         Systemd *systemd;
         const ManagerHooks *hooks;
+        Audience *audience; /* owned */
 
         int vms_fd, runtime_fd; /* folders */
         Vm **vms;               /* owned, sorted by name */

@@ -474,6 +474,24 @@ static const struct {
         { VM_CHANGE_WARNINGS, "Warnings" },
 };
 
+void vm_bus_new(Manager *m, Vm *vm) {
+        _cleanup_free_ char *path = vm_bus_path(vm_name(vm));
+
+        if (!path)
+                return;
+        (void)audience_object_added(m->audience, vm->record.owner, path, "org.vmctl1.VM", vtable, vm);
+        (void)audience_manager_signal(m->audience, vm->record.owner, "VMNew", "so", vm_name(vm), path);
+}
+
+void vm_bus_removed(Manager *m, const char *name, uid_t owner) {
+        _cleanup_free_ char *path = vm_bus_path(name);
+
+        if (!path)
+                return;
+        (void)audience_object_removed(m->audience, owner, path, "org.vmctl1.VM");
+        (void)audience_manager_signal(m->audience, owner, "VMRemoved", "so", name, path);
+}
+
 void vm_bus_changed(Manager *m, Vm *vm, VmChange what) {
         _cleanup_free_ char *path = vm_bus_path(vm_name(vm));
         char *names[ELEMENTSOF(change_table) + 1];
@@ -484,7 +502,8 @@ void vm_bus_changed(Manager *m, Vm *vm, VmChange what) {
                         names[n++] = (char *)change_table[i].property;
         names[n] = NULL;
         if (path && n > 0)
-                (void)sd_bus_emit_properties_changed_strv(m->bus, path, "org.vmctl1.VM", names);
+                (void)audience_properties_changed(
+                                m->audience, vm->record.owner, path, "org.vmctl1.VM", vtable, vm, names);
 }
 
 static int append_event(sd_bus_message *s, const VmEvent *event) {
@@ -511,7 +530,7 @@ void vm_bus_event(Manager *m, Vm *vm, const VmEvent *event) {
         if (r >= 0)
                 r = append_event(s, event);
         if (r >= 0)
-                r = sd_bus_send(m->bus, s, NULL);
+                r = audience_send(m->audience, vm->record.owner, s);
         if (r < 0)
                 log_debug_errno(r, "Cannot send event '%s', ignoring: %m", event->name);
 }

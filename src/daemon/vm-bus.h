@@ -8,5 +8,7 @@
 int vm_bus_add(BusFace *face);
 
 char *vm_bus_path(const char *name); /* the caller frees it; NULL: out of memory */
+void vm_bus_new(Manager *m, Vm *vm);
+void vm_bus_removed(Manager *m, const char *name, uid_t owner);
 void vm_bus_changed(Manager *m, Vm *vm, VmChange what);
 void vm_bus_event(Manager *m, Vm *vm, const VmEvent *event);
