@@ -429,6 +429,7 @@ int process_attach(sd_event *event, const ProcessIdentity *id, const char *unit,
         r = attach_shim(p, id);
         if (r < 0)
                 p->shim_gone = true;
+        p->qemu_pid = id->qemu_pid;
         if (id->qemu_pid > 0)
                 (void)watch_qemu(p, id->qemu_pid); /* fails when it has ended */
         if (monitor >= 0)
