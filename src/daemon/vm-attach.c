@@ -11,7 +11,7 @@
 #include "util/log.h"
 #include "vm.h"
 
-#define RUN_STATE_MAX (16 * KIB)
+#define RUN_STATE_MAX (64 * KIB)
 
 static int read_document(int folder, const char *file, Json **ret) {
         _cleanup_free_ char *text = NULL;
@@ -22,12 +22,25 @@ static int read_document(int folder, const char *file, Json **ret) {
         return r < 0 ? r : json_parse(text, len, NULL, ret, NULL);
 }
 
+static void load_history(Vm *vm, const Json *doc) {
+        const Json *warnings = json_get(doc, "warnings");
+        uint64_t n;
+
+        (void)json_get_unsigned(doc, "started-at", &vm->started_at);
+        (void)json_get_unsigned(doc, "state-changed-at", &vm->state_changed_at);
+        (void)free_and_strdup(&vm->shutdown_reason, json_get_string(doc, "shutdown-reason"));
+        if (json_get_unsigned(doc, "resets", &n) >= 0)
+                vm->resets = (uint32_t)n;
+        if (json_get_unsigned(doc, "io-errors", &n) >= 0)
+                vm->io_errors = (uint32_t)n;
+        for (size_t i = 0; i < json_length(warnings); i++)
+                (void)strv_extend(&vm->warnings, json_string(json_element(warnings, i)) ?: "");
+}
+
 static void load_end(Vm *vm, const Json *doc) {
         VmFailure failure = vm_failure_from_string(json_get_string(doc, "failure"));
 
-        (void)json_get_unsigned(doc, "started-at", &vm->started_at);
-        (void)json_get_unsigned(doc, "ended-at", &vm->state_changed_at);
-        (void)free_and_strdup(&vm->shutdown_reason, json_get_string(doc, "shutdown-reason"));
+        load_history(vm, doc);
         if ((int)failure > VM_FAILURE_NONE) {
                 vm->failure = failure;
                 (void)free_and_strdup(&vm->failure_message, json_get_string(doc, "message"));
@@ -93,10 +106,10 @@ static int attach(Vm *vm, const Json *doc, int folder, int monitor_fd) {
                 return r;
         vm->kvm = json_get_boolean(doc, "kvm") == 1;
         vm->came_up = json_get_boolean(doc, "came-up") == 1;
-        (void)json_get_unsigned(doc, "started-at", &vm->started_at);
+        vm->panicked = json_get_boolean(doc, "panicked") == 1;
+        load_history(vm, doc);
         status = json_get_string(doc, "status");
         (void)free_and_strdup(&vm->status, status);
-        (void)json_get_unsigned(doc, "state-changed-at", &vm->state_changed_at);
         vm->announced = vm_state(vm);
         if (vm->came_up)
                 continue_operations(vm, doc);
@@ -113,6 +126,7 @@ void vm_attach(Vm *vm, int monitor_fd) {
         _cleanup_json_ Json *run = NULL, *end = NULL;
         int r;
 
+        vm->state_changed_at = vm->record.created;
         vm->ever_started = log && faccessat(vm->manager->vms_fd, log, F_OK, AT_SYMLINK_NOFOLLOW) >= 0;
         if (folder >= 0 && read_document(folder, "run.json", &run) >= 0) {
                 r = attach(vm, run, folder, TAKE_FD(monitor));

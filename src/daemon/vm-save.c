@@ -123,6 +123,20 @@ static void write_runtime(Vm *vm, const char *file, JsonWriter *w) {
                                 file);
 }
 
+/* What clients are told of the run, so that a restarted service tells the same. */
+static void put_history(JsonWriter *w, const Vm *vm) {
+        json_put_unsigned(w, "started-at", vm->started_at);
+        json_put_unsigned(w, "state-changed-at", vm->state_changed_at);
+        json_put_string(w, "shutdown-reason", vm->shutdown_reason);
+        json_put_unsigned(w, "resets", vm->resets);
+        json_put_unsigned(w, "io-errors", vm->io_errors);
+        json_write_key(w, "warnings");
+        json_write_array(w);
+        STRV_FOREACH(text, vm->warnings)
+                json_write_string(w, *text);
+        json_write_end(w);
+}
+
 void vm_save_run_state(Vm *vm) {
         _cleanup_(json_writer_freep) JsonWriter *w = NULL;
         ProcessIdentity id;
@@ -134,14 +148,14 @@ void vm_save_run_state(Vm *vm) {
         json_put_unsigned(w, "shim-pid", (uint64_t)id.shim_pid);
         json_put_unsigned(w, "shim-started", id.shim_started);
         json_put_unsigned(w, "qemu-pid", (uint64_t)id.qemu_pid);
-        json_put_unsigned(w, "started-at", vm->started_at);
-        json_put_unsigned(w, "state-changed-at", vm->state_changed_at);
         json_put_boolean(w, "kvm", vm->kvm);
         json_put_boolean(w, "came-up", vm->came_up);
         json_put_boolean(w, "ending", vm->ending);
+        json_put_boolean(w, "panicked", vm->panicked);
         json_put_boolean(w, "removing", vm->removal != NULL);
         json_put_unsigned(w, "stop-deadline", vm_stop_deadline(vm->stop));
         json_put_string(w, "status", vm->status);
+        put_history(w, vm);
         json_write_end(w);
         write_runtime(vm, "run.json", w);
 }
@@ -155,9 +169,7 @@ void vm_save_end(Vm *vm) {
         json_write_object(w);
         json_put_string(w, "failure", vm_failure_to_string(vm->failure));
         json_put_string(w, "message", vm->failure_message);
-        json_put_string(w, "shutdown-reason", vm->shutdown_reason);
-        json_put_unsigned(w, "started-at", vm->started_at);
-        json_put_unsigned(w, "ended-at", vm->state_changed_at);
+        put_history(w, vm);
         json_write_end(w);
         write_runtime(vm, "end.json", w);
         if (run)

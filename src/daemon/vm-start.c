@@ -132,6 +132,8 @@ static void on_scope(void *userdata, int r, const Error *error) {
         VmStart *s = userdata;
 
         s->scope_job = scope_job_free(s->scope_job);
+        if (r == -EEXIST) /* and not ours, so it must not be ended with our shim */
+                s->vm->scope_watch = systemd_unwatch_scope(s->vm->scope_watch);
         if (r < 0) {
                 vm_start_fail(s, error);
                 return;
@@ -336,7 +338,6 @@ static void on_status(void *userdata, int r, const Json *result, const Error *er
                 return;
         vm->came_up = true;
         vm_note_status(vm, status ?: "running");
-        vm_save_run_state(vm);
         complete(s, 0);
 }
 

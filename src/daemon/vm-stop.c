@@ -253,7 +253,6 @@ static void on_run_state(void *userdata, int r, const Error *error) {
 
         if (r >= 0 && vm && vm->process) {
                 vm_note_status(vm, c->status);
-                vm_save_run_state(vm);
                 vm_flush(vm);
         }
         if (c->done)

@@ -7,6 +7,8 @@
 #include "util/log.h"
 #include "vm.h"
 
+#define WARNINGS_MAX 32 /* a broken QEMU could have us warn of ever new things */
+
 static const char *const vm_state_table[] = {
         [VM_PREPARING] = "preparing",
         [VM_PREPARED] = "prepared",
@@ -107,12 +109,15 @@ void vm_changed(Vm *vm, VmChange what) {
                 manager_schedule_flush(vm->manager);
 }
 
+/* Nobody is told what a restarted service would not know. */
 void vm_flush(Vm *vm) {
         VmChange what;
 
         vm_changed(vm, 0);
         what = vm->changes;
         vm->changes = 0;
+        if (what & (VM_CHANGE_STATE | VM_CHANGE_COUNTERS | VM_CHANGE_WARNINGS))
+                vm_save_run_state(vm);
         if (what)
                 vm->manager->hooks->vm_changed(vm->manager, vm, what);
 }
@@ -137,7 +142,7 @@ int vm_warn(Vm *vm, const char *format, ...) {
         if (r < 0)
                 return -ENOMEM;
         log_at(LOG_WARNING, vm_name(vm), NULL, "%s", text);
-        if (strv_contains(vm->warnings, text)) {
+        if (strv_contains(vm->warnings, text) || strv_length(vm->warnings) >= WARNINGS_MAX) {
                 free(text);
                 return 0;
         }
