@@ -56,6 +56,17 @@ is_gone() {
                 ! pgrep --full "guest=$name\$|guest=$name "
 }
 
+# runs_once NAME: there is one QEMU for it, and in its scope nothing but that and its shim.
+runs_once() {
+        [ "$(pgrep --full "^/usr/bin/qemu.* guest=$1 ")" = "$(prop "$1" PID)" ] &&
+                [ "$(wc -l < "$(scope_dir "$1")/cgroup.procs")" -eq 2 ]
+}
+
+# prop_of_file NAME KEY: what the service has noted of a running VM, also while there is no service
+prop_of_file() {
+        jq -r ".\"$2\"" "/run/vmctl/$1/run.json"
+}
+
 # booted NAME [COUNT]: waits until the guest, in all of its runs, has come up COUNT times; prints what it said.
 booted() {
         local output pid line left=${2:-1} status=1
@@ -128,6 +139,14 @@ event_of() {
 # states_of NAME: all that State was said to be, in one line
 states_of() {
         heard "$(changed_to "$1" State '[a-z]+')" | sed -E 's/.*"State":\{"type":"s","data":"([a-z]+)".*/\1/' | xargs
+}
+
+# crash_service: kills the service and waits until it is back, which systemd sees to. Needs listen.
+service_is_back='"NameOwnerChanged","payload":\{"type":"sss","data":\["org.vmctl1","",":'
+
+crash_service() {
+        forget_signals
+        kill -9 "$(systemctl show --property MainPID --value vmctld)" && await 10 "$service_is_back"
 }
 
 # hold_helper HELPER: from now on that program of the service waits before it does anything, until release_helper.

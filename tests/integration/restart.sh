@@ -1,0 +1,190 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# timeout: 240
+#
+# What a restarted service finds: VMs as they were, what happened to them meanwhile, monitors that are taken, and files
+# that it cannot read. Crashes in the middle of something are in crash.sh.
+
+# shellcheck source=tests/integration/lib.sh
+. "$(dirname "$0")/lib.sh"
+# shellcheck source=tests/vm.sh
+. "$tests/vm.sh"
+
+# Everything about all VMs but what changes by itself, and when exactly one that never ran was done
+all() {
+        vmctl --json status "${names[@]}" | jq 'del(.. | .CPUUsageNSec?, .MemoryCurrent?, .MemoryPeak?) |
+                del(.. | select(.State? == "prepared") | .StateChangedAt)'
+}
+
+is_as_before() {
+        diff "$scratch/before" <(all)
+}
+
+# later NAME COMMAND: a guest runs it in a second.
+later() {
+        tell "$1" "sh (sleep 1; $2) > /dev/null 2>&1 &" "^ok sh" > /dev/null
+}
+readonly power_off="echo o > /proc/sysrq-trigger" panic="echo c > /proc/sysrq-trigger"
+
+# has_ended PID: waits for a process of anybody's.
+has_ended() {
+        timeout 20 tail --pid="$1" --follow /dev/null
+}
+
+vmctl list > /dev/null
+listen
+names=(run paused still failed)
+define run --network user --start
+define paused --start
+define still
+define failed --start
+define taken --start
+define down --start
+define crash --start
+kill -SEGV "$(prop failed PID)"
+check "A VM has failed" await 5 "$(changed_to failed FailureReason signal)"
+check "Guests come up" eval "booted run && booted paused && booted down && booted crash"
+vmctl reset run
+check "One has been reset" booted run 2
+vmctl suspend paused
+vmctl set run cpu-weight=50
+
+#
+# The same as before
+#
+
+all > "$scratch/before"
+check_output 5 "The monitors of running VMs are in the descriptor store" \
+        systemctl show --property NFileDescriptorStore --value vmctld
+forget_signals
+check "A service that was killed is back within a second" within_ms 1000 crash_service
+check "... with all VMs as they were" is_as_before
+check "... which it can command" vmctl resume paused
+check "... and hear" await 5 "$(changed_to paused State running)"
+vmctl suspend paused
+all > "$scratch/before"
+check "It can be restarted" systemctl restart vmctld
+check "... with all VMs as they were" is_as_before
+check "It can be stopped and started" systemctl stop vmctld
+check_output inactive "... (and is)" eval "systemctl is-active vmctld || :"
+check "... with all VMs as they were, when their monitors have answered" wait_until 5 is_as_before
+check "... which it can command" vmctl resume paused
+check "... whose PIDs are theirs" runs_once run
+check_output 5 "... whose monitors are in the store again" systemctl show --property NFileDescriptorStore --value vmctld
+
+#
+# What happened meanwhile, with the connection to QEMU out of the store
+#
+
+# A crashed service that takes three seconds to come back
+mkdir -p /run/systemd/system/vmctld.service.d
+printf '[Service]\nRestartSec=3s\n' > /run/systemd/system/vmctld.service.d/slow.conf
+systemctl daemon-reload
+
+away() {
+        local pid
+
+        for pid; do
+                has_ended "$pid" || return
+        done
+        await 10 "$service_is_back"
+}
+
+pids=("$(prop down PID)" "$(prop crash PID)" "$(prop paused PID)")
+later down "$power_off"
+later crash "$panic"
+forget_signals
+kill -9 "$(systemctl show --property MainPID --value vmctld)"
+kill -SEGV "$(prop_of_file paused qemu-pid)"
+check "Guests end while the service is gone" away "${pids[@]}"
+check_output "stopped guest-shutdown" "That one has shut down is seen" eval "echo \$(prop down State) \$(prop down ShutdownReason)"
+check_output "failed guest-panic" "... that one has panicked" eval "echo \$(prop crash State) \$(prop crash FailureReason)"
+check_output "failed signal" "... that one's QEMU has crashed" eval "echo \$(prop paused State) \$(prop paused FailureReason)"
+check_output "*signal 11*" "... and how" prop paused FailureMessage
+check_output running "... and that one runs" prop run State
+check_output "" "Nobody is found where nobody is" prop still FailureReason
+check "They can be started again" vmctl start down crash paused
+check "... and come up" eval "booted down 2 && booted crash 2 && booted paused 2"
+
+#
+# ... and without it
+#
+
+pids=("$(prop down PID)" "$(prop crash PID)")
+later down "$power_off"
+systemctl stop vmctld
+kill -ABRT "$(prop_of_file crash qemu-pid)"
+check "A guest ends while the service is stopped" has_ended "${pids[0]}"
+check "... and a QEMU" has_ended "${pids[1]}"
+check_output stopped "That one has shut down is seen" prop down State
+check_output "failed signal" "... that one's QEMU has crashed" eval "echo \$(prop crash State) \$(prop crash FailureReason)"
+check "They can be started again" within_ms 5000 vmctl start down crash
+check "It is seen once more" systemctl restart vmctld
+
+#
+# Scopes that PID 1 stops
+#
+
+check "A guest is up" booted down 3
+check "A scope that is stopped" systemctl stop vmctl-down.scope
+check_output "*GUEST POWERDOWN*" "... shuts its guest down, also after restarts of the service" vmctl log down --tail 3
+check_output "stopped guest-shutdown" "... and the VM is stopped" eval "echo \$(prop down State) \$(prop down ShutdownReason)"
+
+#
+# A monitor that somebody else has
+#
+
+systemctl stop vmctld
+pid=$(prop_of_file taken qemu-pid)
+coproc OCCUPANT {
+        exec python3 -c 'import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect("/run/vmctl/taken/qmp.sock")
+print(s.recv(3).decode(), flush=True)
+sys.stdin.read()'
+}
+read -r -t 10 -u "${OCCUPANT[0]}"
+systemctl start vmctld
+check_output "running false $pid" "A VM whose monitor is taken is shown as it was" \
+        eval "echo \$(prop taken State) \$(prop taken Attached) \$(prop taken PID)"
+check_error "*" "... cannot be commanded" method taken Suspend
+check "... runs on" kill -0 "$pid"
+check "... and Start is fine, for it runs" vmctl start taken
+check_output "$pid" "... and starts nothing" pgrep --full "^/usr/bin/qemu.* guest=taken "
+forget_signals
+eval "exec ${OCCUPANT[1]}>&-"
+check "It is attached when the monitor is free" await 10 "$(changed_to taken Attached true)"
+check "... and can be commanded" vmctl suspend taken
+
+#
+# Files that cannot be read
+#
+
+systemctl stop vmctld
+cd /var/lib/vmctl/vms || exit
+for name in garbage newer cut folder empty other; do
+        cp -a still $name
+        sed -i "s/\"still\"/\"$name\"/" $name/vm.json
+done
+head -c 300 /dev/urandom > garbage/vm.json
+jq '.version = 99' still/vm.json > newer/vm.json
+truncate --size 200 cut/vm.json
+rm folder/vm.json empty/vm.json && mkdir folder/vm.json
+cp still/vm.json other/vm.json
+mkdir "lost+found" .hidden
+echo '{"shim-pid": "none"' > /run/vmctl/run/run.json
+check "The service starts in spite of broken files" systemctl start vmctld
+broken() {
+        busctl --json=short get-property org.vmctl1 /org/vmctl1 org.vmctl1.Manager BrokenVMs | jq -r '.data[]' | sort
+}
+for name in garbage newer cut folder empty other; do
+        check "It reports $name" grep "^/var/lib/vmctl/vms/$name/vm.json: ." <(broken)
+        check "... in the journal, too" eval "journalctl --quiet --output cat VM_NAME=$name | grep ."
+        check_error "*" "... does not give its name away" define $name
+        check "... and keeps the file" ls -d $name
+done
+check_output 6 "It reports nothing else" eval "broken | wc --lines"
+check_output $'crash\ndown\nfailed\npaused\nrun\nstill\ntaken' "The other VMs are there" vmctl list --quiet
+check "... and folders that are not VMs', too" ls -d "lost+found" .hidden
+check_error "*" "A VM of whose QEMU nothing is known is not started again" vmctl start run
+check_output 1 "... for it runs" pgrep --count --full "^/usr/bin/qemu.* guest=run "
