@@ -230,7 +230,7 @@ refuses "*cannot hold the image*" "A disk smaller than its image" image full --d
 cp "$guest/base.raw" "$files/base.raw"
 check "An image" image base.raw --image-format raw
 rm "$files/base.raw"
-refuses "*not there any more*base.raw*Hint: *" "... that is gone at the start" vmctl start x
+refuses "*base.raw*No such file*Hint: *" "... that is gone at the start" vmctl start x
 cp "$guest/base.raw" "$files/base.raw"
 refuses "*not the one that the VM was created from*base.raw*Hint: *" "... or is another one" vmctl start x
 vmctl destroy x
