@@ -5,7 +5,7 @@
 # the order in which they come. Sourced behind integration/lib.sh.
 
 # What the libraries that were sourced before have set
-: "${tests:?}" "${scratch:?}" "${bus:?}" "${matches:?}"
+: "${tests:?}" "${scratch:?}" "${bus:?}" "${matches:?}" "${hearer=}"
 
 guest=${BUILD:-$tests/../build}/guest
 boot_timeout=60 # seconds; a guest takes two to five
@@ -93,7 +93,11 @@ tell() {
 heard_signals=$scratch/signals
 
 listen() {
-        exec {signals}< <(exec busctl "${bus[@]}" "${matches[@]}" --json=short monitor 2>&1)
+        attend
+        exec {signals}< <(exec busctl "${bus[@]}" --json=short monitor 2>&1 \
+                --match "type=signal,path_namespace=/org/vmctl1,destination='$hearer'" \
+                --match "type=signal,interface=org.vmctl1.Test" \
+                "${matches[@]:4}")
         read -r -t 10 -u "$signals"
         : > "$heard_signals"
 }

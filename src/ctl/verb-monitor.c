@@ -227,16 +227,21 @@ static int on_signal(sd_bus_message *message, void *userdata, sd_bus_error *rete
         return 0;
 }
 
-/* The service tells those who have called it, and each of them what they may see. Nobody waits for this
- * answer. */
-static void introduce(const Monitor *m) {
-        (void)sd_bus_call_method_async(m->ctl->bus, NULL, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER,
-                        "ListVMs", NULL, NULL, NULL);
+/* The service tells those who have called it, and each of them what they may see. */
+static int introduce(Monitor *m, sd_bus_message_handler_t answered) {
+        return sd_bus_call_method_async(m->ctl->bus, NULL, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER,
+                        "ListVMs", answered, m, NULL);
+}
+
+static int on_introduced(sd_bus_message *message, void *userdata, sd_bus_error *reterr) {
+        if (sd_bus_message_is_method_error(message, NULL))
+                return 0;
+        return print(userdata, &(Happening){ .type = "service", .what = "running" });
 }
 
 static void on_service_changed(void *userdata, bool present) {
         if (present)
-                introduce(userdata);
+                (void)introduce(userdata, NULL);
         (void)print(userdata, &(Happening){ .type = "service", .what = present ? "started" : "gone" });
 }
 
@@ -257,11 +262,12 @@ static int subscribe(Monitor *m) {
 static int find_service(Monitor *m) {
         _cleanup_(sd_bus_creds_unrefp) sd_bus_creds *creds = NULL;
         const char *owner;
+        int r;
 
         if (sd_bus_get_name_creds(m->ctl->bus, CTL_SERVICE, SD_BUS_CREDS_UNIQUE_NAME, &creds) >= 0 &&
                         sd_bus_creds_get_unique_name(creds, &owner) >= 0) {
-                introduce(m);
-                return free_and_strdup(&m->ctl->owner, owner);
+                r = introduce(m, on_introduced);
+                return r < 0 ? r : free_and_strdup(&m->ctl->owner, owner);
         }
         return print(m, &(Happening){ .type = "service", .what = "not running" });
 }

@@ -84,6 +84,19 @@ check_error "$password" "Without the session she may not stop it" vm alice one K
 check_output "*'one'*" "... but see it" manager alice ListVMs
 
 # Somebody else
+# Two who have called, and listen: what one does with her VM, only she hears of.
+hears() {
+        grep --quiet "$2" < <(exec timeout 10 tail --follow --lines=+1 "$scratch/heard-$1")
+}
+listener() {
+        as "$1" bash -c 'exec timeout 60 vmctl monitor' > "$scratch/heard-$1" 2>&1 &
+        hears "$1" "service running"
+}
+check "The owner listens" listener alice
+check "Another user listens" listener bob
+check "Something happens" eval 'as_active alice vmctl suspend one && as_active alice vmctl resume one'
+check "The owner hears of it" hears alice "one.*suspended"
+check_output "*service running" "Another user hears nothing" cat "$scratch/heard-bob"
 check_output "" "Another user sees no VM in the list" names bob
 check_error "*org.vmctl1.Error.NoSuchVM*" "... nor by name" manager bob GetVM one
 check_error "*org.vmctl1.Error.NoSuchVM*" "... nor by PID" manager bob GetVMByPID "$(prop one PID)"

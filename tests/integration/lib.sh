@@ -33,9 +33,23 @@ as_active() {
 bus=(--system)
 matches=(
         --match "type=signal,path_namespace=/org/vmctl1"
+        --match "type=method_call,interface=org.vmctl1.Manager,member=ListVMs" # attend's, after a restart
         --match "type=signal,member=NameOwnerChanged,arg0namespace=org.vmctl1"
         --match "type=signal,path=/org/freedesktop/systemd1,member=JobRemoved"
 )
+
+# The service tells its signals to those who have called it. attend sees to it that somebody is there to hear them all;
+# hearer is its name on the bus.
+hearer=
+attend() {
+        [ -z "$hearer" ] || return 0
+        systemctl start vmctld
+        vmctl monitor > "$scratch/attending" 2>&1 &
+        attending=$!
+        disown "$attending"
+        grep --quiet "service running" < <(exec timeout 10 tail --follow --lines=+1 "$scratch/attending")
+        hearer=$(busctl --no-legend --unique list | awk -v pid="$attending" '$2 == pid { print $1 }')
+}
 
 # wait_until SECONDS COMMAND...: waits until COMMAND succeeds, which is looked at whenever one of these
 # comes.
@@ -43,6 +57,7 @@ wait_until() {
         local deadline=$((SECONDS + $1)) monitor pid status=1
 
         shift
+        attend
         exec {monitor}< <(exec busctl "${bus[@]}" "${matches[@]}" --json=short monitor 2>&1)
         pid=$!
 
