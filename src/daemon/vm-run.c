@@ -199,8 +199,11 @@ static void on_lost(Process *p, const Error *error, void *userdata) {
 
         fd_store_remove(vm_name(vm));
         vm_changed(vm, VM_CHANGE_PROCESS);
-        if (!error)
-                return; /* the usual end; the process's follows */
+        if (!error) { /* the usual end; the process's follows */
+                if (vm->start)
+                        vm_start_monitor_closed(vm->start);
+                return;
+        }
         if (vm->start)
                 vm_start_fail(vm->start, error);
         else

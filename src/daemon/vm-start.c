@@ -15,6 +15,8 @@
 /* Below the 25 s after which a D-Bus client gives up by default, so that it gets our answer. QEMU needs 30
  * ms. */
 #define START_TIMEOUT (20 * USEC_PER_SEC)
+#define CALL_TIMEOUT (2 * START_TIMEOUT) /* never: the start's own comes first, and says it better */
+#define END_TIMEOUT (2 * USEC_PER_SEC)   /* from the end of the monitor to QEMU's; it takes milliseconds */
 
 typedef enum StartStep {
         START_HOST,
@@ -35,7 +37,7 @@ struct VmStart {
         sd_event_source *deadline;
         int vnc_fd;
         uint64_t grow_to;
-        bool kvm;
+        bool kvm, monitor_closed;
         QmpCall *calls[5];
 };
 
@@ -112,14 +114,25 @@ void vm_start_process_ended(VmStart *s, const ProcessEnd *end) {
         complete(s, -error_code_errno(error_code(s->error)));
 }
 
+/* As a QEMU does that is about to end; one that goes on without its monitor is of no use. */
+void vm_start_monitor_closed(VmStart *s) {
+        s->monitor_closed = true;
+        (void)sd_event_source_set_time_relative(s->deadline, END_TIMEOUT);
+}
+
 static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
         _cleanup_error_ Error *e = NULL;
         VmStart *s = userdata;
 
-        (void)error_set(&e, s->step >= START_EXECUTE ? ERROR_QMP_TIMEOUT : ERROR_SCOPE_FAILED,
-                        s->step >= START_EXECUTE ? "QEMU of VM '%s' did not answer within 20 s"
-                                                 : "systemd made no scope for VM '%s' within 20 s",
-                        vm_name(s->vm));
+        if (s->monitor_closed)
+                (void)error_set(&e, ERROR_QMP_FAILED, "QEMU of VM '%s' closed its monitor while it started",
+                                vm_name(s->vm));
+        else if (s->step >= START_EXECUTE)
+                (void)error_set(&e, ERROR_QMP_TIMEOUT, "QEMU of VM '%s' did not answer within 20 s",
+                                vm_name(s->vm));
+        else
+                (void)error_set(&e, ERROR_SCOPE_FAILED, "systemd made no scope for VM '%s' within 20 s",
+                                vm_name(s->vm));
         vm_start_fail(s, e);
         return 0;
 }
@@ -342,7 +355,7 @@ static void on_status(void *userdata, int r, const Json *result, const Error *er
 }
 
 static int call(VmStart *s, size_t i, const char *command, const char *arguments, qmp_reply_t reply) {
-        return qmp_call(process_monitor(s->vm->process), command, arguments, START_TIMEOUT, reply, s,
+        return qmp_call(process_monitor(s->vm->process), command, arguments, CALL_TIMEOUT, reply, s,
                         &s->calls[i]);
 }
 
@@ -350,7 +363,7 @@ static int hand_over_display(VmStart *s) {
         int r;
 
         r = qmp_call_fd(process_monitor(s->vm->process), "getfd", "{\"fdname\":\"vnc\"}", TAKE_FD(s->vnc_fd),
-                        START_TIMEOUT, on_fd, s, &s->calls[0]);
+                        CALL_TIMEOUT, on_fd, s, &s->calls[0]);
         if (r < 0)
                 return r;
         return call(s, 1, "display-update",

@@ -154,6 +154,7 @@ void vm_attach(Vm *vm, int monitor_fd);
 /* For the operations among each other. */
 void vm_start_executed(VmStart *s);
 void vm_start_scope_free(VmStart *s);
+void vm_start_monitor_closed(VmStart *s);
 void vm_start_fail(VmStart *s, const Error *error); /* ends the process, if there is one, then tells */
 void vm_start_process_ended(VmStart *s, const ProcessEnd *end);
 VmStart *vm_start_free(VmStart *s);

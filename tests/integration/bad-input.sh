@@ -281,7 +281,7 @@ failed_as http qmp "*Not valid JSON*"
 failed_as nested qmp "*nested too deeply*"
 failed_as nogreeting qmp "*ahead of the greeting*"
 failed_as endless qmp "*more than 4194304 bytes*"
-failed_as closed timeout "*did not answer within 20 s*"
+failed_as closed qmp "*closed its monitor while it started*"
 failed_as silent timeout "*did not answer within 20 s*"
 failed_as mute timeout "*did not answer within 20 s*"
 check "The service has answered in time all the while" within_ms 1000 manager ListVMs
