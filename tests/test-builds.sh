@@ -23,3 +23,9 @@ check "a build with clang and the sanitizers is configured" configure "$build/sa
 check "clang builds everything without a warning" ninja -C "$build/sanitized" -j 2
 check "the unit tests hold under the sanitizers" \
         meson test -C "$build/sanitized" --no-rebuild --num-processes 2 --print-errorlogs --timeout-multiplier 4
+
+# The service, the shim and vmctl-prepare with the sanitizers, in a host, with the guest that is built already.
+mkdir -p "$build/guest" && ln --symbolic --force --no-dereference "$build/guest" "$build/sanitized/guest"
+for test in life restart; do
+        check "so does integration/$test" env BUILD="$build/sanitized" "tests/integration/$test.sh"
+done

@@ -38,7 +38,7 @@ vmctl start limited
 #
 
 check_output vmctl.slice "The scope is in the slice" unit plain Slice
-check_output "SIGCONT" "... which PID 1 stops without hurting QEMU" unit plain KillSignal
+check_output 18 "... which PID 1 stops by SIGCONT, so without hurting QEMU" unit plain KillSignal
 check_output "40s" "... asked to stop before it is killed" unit plain TimeoutStopUSec
 check_output strict "... with only the devices that are named" unit plain DevicePolicy
 check_output "*/dev/urandom rw*" "... as the source of randomness" unit plain DeviceAllow
