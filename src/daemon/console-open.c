@@ -11,14 +11,8 @@
 #include "console-open.h"
 #include "manager.h"
 #include "util/fd-util.h"
+#include "util/log-request.h"
 #include "util/log.h"
-
-/* The header that a reader of the log sends to the shim (src/shim/console.h), in host byte order. */
-typedef struct LogRequest {
-        uint32_t tail; /* lines; UINT32_MAX: all */
-        uint32_t flags;
-} LogRequest;
-#define LOG_REQUEST_FOLLOW 1
 
 #define LOG_READERS_MAX 256 /* of VMs that do not run: a process each until its client has read all */
 
@@ -89,7 +83,7 @@ static int spawn_reader(Vm *vm, int output, int log, int old, uint32_t tail) {
                 r = strv_extend(&argv, "--console-log-old=4");
         if (r >= 0)
                 r = strv_extendf(&argv, "--tail=%" PRIi64,
-                                tail == CONSOLE_LOG_ALL ? INT64_C(-1) : (int64_t)tail);
+                                tail == LOG_REQUEST_ALL ? INT64_C(-1) : (int64_t)tail);
         if (r >= 0 && m->config.uid_count > 0)
                 r = strv_extendf(&argv, "--uid=%u", (unsigned)vm->record.uid);
         if (r >= 0 && m->config.uid_count > 0)

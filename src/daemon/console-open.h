@@ -4,8 +4,6 @@
 
 #include "vm.h"
 
-#define CONSOLE_LOG_ALL UINT32_MAX /* no tail: everything that is kept */
-
 /* A connection to the shim of the running VM. Returns the descriptor, or a negative errno. */
 int console_open(Vm *vm, Error **reterr);
 

@@ -7,6 +7,7 @@
 #include "console-open.h"
 #include "job-bus.h"
 #include "util/fd-util.h"
+#include "util/log-request.h"
 #include "util/log.h"
 #include "vm-bus.h"
 
@@ -266,7 +267,7 @@ static int method_open_console(sd_bus_message *m, void *userdata, sd_bus_error *
 static int read_log_options(sd_bus_message *m, uint32_t *ret_tail, bool *ret_follow, Error **reterr) {
         int follow = false, r;
 
-        *ret_tail = CONSOLE_LOG_ALL;
+        *ret_tail = LOG_REQUEST_ALL;
         r = sd_bus_message_enter_container(m, 'a', "{sv}");
         while (r >= 0 && (r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
                 const char *key;

@@ -12,18 +12,10 @@
 #include <poll.h>
 
 #include "ring-log.h"
+#include "util/log-request.h"
 
 #define CONSOLE_READERS_MAX 64 /* clients of both kinds; one more is turned away */
 #define CONSOLE_POLL_MAX (3 + CONSOLE_READERS_MAX)
-
-typedef struct LogRequest {
-        uint32_t tail; /* lines; RING_LOG_ALL: everything */
-        uint32_t flags;
-} LogRequest;
-
-enum {
-        LOG_REQUEST_FOLLOW = 1 << 0,
-};
 
 typedef struct Console Console;
 
