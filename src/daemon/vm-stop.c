@@ -165,9 +165,10 @@ int vm_stop(Vm *vm, uint64_t timeout_usec, uint32_t *ret_job, Error **reterr) {
                 return error_set_errno(reterr, r, "Cannot stop VM '%s'", vm_name(vm));
         *ret_job = s->job->id;
         vm->stop = s;
-        if (vm->start)
+        if (vm->start) {
+                s->step = STOP_KILL; /* there is no guest yet, and no way back */
                 cancel_start(vm);
-        else
+        } else
                 press_power_button(s);
         vm_save_run_state(vm);
         vm_changed(vm, 0);
