@@ -72,7 +72,7 @@ check "... is counted" await 5 "$(changed_to a Resets '[2-9]')"
 check "... and told, who asked for it, too" heard "$(event_of a reset '"guest":\{"type":"b","data":false\}')"
 
 forget_signals
-check "Kill is quick" within_ms 1000 vmctl kill a
+check "Kill is quick" within_ms 3000 vmctl kill a
 check_output stopped "... makes stopped" prop a State
 check_output "stopping stopped" "... state by state" states_of a
 check_output "" "... without a failure" prop a FailureReason
@@ -167,7 +167,11 @@ check "Destroy of a running VM" vmctl destroy quiet
 check "... says VMRemoved" heard '"member":"VMRemoved","payload":\{"type":"so","data":\["quiet","/org/vmctl1/vm/quiet"\]'
 check "... and InterfacesRemoved" heard '"InterfacesRemoved".*"/org/vmctl1/vm/quiet"'
 check "... and leaves nothing" is_gone quiet
-check_status 1 "... no process of its user" pgrep --uid "$uid" --list-full
+check_status 1 "... no process of its user" pgrep --uid "$uid" --runstates D,R,S,T --list-full
+next_gets() {
+        define next && [ "$(prop next UID)" = "$1" ] && vmctl destroy next
+}
+check "... and its user is free for the next one" next_gets "$uid"
 check "... and the port is free" eval "! true < /dev/tcp/127.0.0.1/$port"
 check_output "" "... and no folder that is to be deleted" find /var/lib/vmctl/vms -name '.*'
 check_error "*no such VM*" "... nor an object" vmctl start quiet
