@@ -232,6 +232,8 @@ static int make_scope(VmStart *s) {
 }
 
 static void forget_last_run(Vm *vm) {
+        VmChange state = vm->failure != VM_FAILURE_NONE ? VM_CHANGE_STATE : 0;
+
         vm->failure = VM_FAILURE_NONE;
         free(TAKE_PTR(vm->failure_message));
         free(TAKE_PTR(vm->shutdown_reason));
@@ -239,7 +241,7 @@ static void forget_last_run(Vm *vm) {
         vm->came_up = vm->ending = vm->panicked = vm->internal_error = false;
         vm->resets = vm->io_errors = 0;
         vm->warnings = strv_free(vm->warnings);
-        vm_changed(vm, VM_CHANGE_STATE | VM_CHANGE_COUNTERS | VM_CHANGE_WARNINGS);
+        vm_changed(vm, state | VM_CHANGE_COUNTERS | VM_CHANGE_WARNINGS);
 }
 
 static void launch(VmStart *s) {

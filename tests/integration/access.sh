@@ -220,12 +220,20 @@ restart_polkit
 # on_terminal PASSWORD COMMAND...: runs COMMAND on a terminal, where PASSWORD is typed at the prompt.
 on_terminal() {
         TYPED=$1 expect -f - -- "${@:2}" << 'EOX'
-set timeout 30
+# The agent throws away what was typed before it has switched the echo off, which is a moment after its prompt.
+set timeout 3
+set tries 0
+set asked 0
 log_user 1
 spawn -noecho {*}$argv
 expect {
-        "Password:" { send "$env(TYPED)\r"; exp_continue }
-        timeout { exit 99 }
+        "Password:" { set asked 1; send "$env(TYPED)\r"; exp_continue }
+        "AUTHENTICATION" { set asked 0; exp_continue }
+        timeout {
+                if {[incr tries] > 10} { exit 99 }
+                if {$asked} { send "$env(TYPED)\r" }
+                exp_continue
+        }
         eof
 }
 exit [lindex [wait] 3]
