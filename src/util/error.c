@@ -13,9 +13,13 @@ static const struct {
         const char *hint;
 } error_table[] = {
         [ERROR_NO_SUCH_VM] = { NAME("NoSuchVM"), ENXIO, "See which VMs there are with 'vmctl list'." },
+        [ERROR_NO_SUCH_IMAGE] = { NAME("NoSuchImage"), ENOENT,
+                        "See which images there are with 'vmctl image list'." },
         [ERROR_NO_SUCH_JOB] = { NAME("NoSuchJob"), ENOENT, "The job has probably finished." },
         [ERROR_VM_EXISTS] = { NAME("VMExists"), EEXIST,
                         "Choose another name, or remove the VM with 'vmctl destroy'." },
+        [ERROR_IMAGE_EXISTS] = { NAME("ImageExists"), EEXIST,
+                        "Choose another name, or remove the image with 'vmctl image remove'." },
         [ERROR_INVALID_NAME] = { NAME("InvalidName"), EINVAL,
                         "A name has 1 to 64 letters, digits, '-', '_' or '.', and starts with neither '.' "
                         "nor '-'." },
@@ -35,6 +39,28 @@ static const struct {
                         "Put the file back where it was, or destroy the VM and create it anew." },
         [ERROR_IMAGE_CHANGED] = { NAME("ImageChanged"), ESTALE,
                         "The file is another one than the VM was created from: put the old one back." },
+        [ERROR_IMAGE_IN_USE] = { NAME("ImageInUse"), EBUSY,
+                        "Destroy the VMs that need the image first; 'vmctl image inspect' names them." },
+        [ERROR_IMAGE_TOO_LARGE] = { NAME("ImageTooLarge"), EFBIG,
+                        "An administrator can raise ImageSizeMax= in vmctld.conf." },
+        [ERROR_INVALID_URL] = { NAME("InvalidURL"), EINVAL,
+                        "A URL begins with 'https://', 'http://' or 'file:///'." },
+        [ERROR_DOWNLOAD_FAILED] = { NAME("DownloadFailed"), ECONNABORTED,
+                        "Ask again: what has come so far is kept for a while." },
+        [ERROR_DIGEST_MISMATCH] = { NAME("DigestMismatch"), EBADMSG,
+                        "The file is damaged, or it is another one than the digest was made of: compare "
+                        "with what its "
+                        "publisher says." },
+        [ERROR_INVALID_ARCHIVE] = { NAME("InvalidArchive"), EINVAL,
+                        "An image is built from a directory, a tar of a root file system, or an OCI "
+                        "archive." },
+        [ERROR_SSH_FAILED] = { NAME("SSHFailed"), ECONNREFUSED,
+                        "'vmctl log NAME --console' shows how far the guest is." },
+        [ERROR_GUEST_NOT_READY] = { NAME("GuestNotReady"), ETIMEDOUT,
+                        "'vmctl log NAME --console' shows how far the guest is; wait longer with "
+                        "'--timeout'." },
+        [ERROR_PROVISION_FAILED] = { NAME("ProvisionFailed"), ECHILD,
+                        "'vmctl log NAME --provision' shows all output; 'vmctl provision' tries again." },
         [ERROR_NO_SPACE] = { NAME("NoSpace"), ENOSPC,
                         "Free some space, or destroy VMs that are not needed." },
         [ERROR_PORTS_EXHAUSTED] = { NAME("PortsExhausted"), EADDRNOTAVAIL,
