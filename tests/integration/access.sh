@@ -89,6 +89,7 @@ hears() {
         grep --quiet "$2" < <(exec timeout 10 tail --follow --lines=+1 "$scratch/heard-$1")
 }
 listener() {
+        : > "$scratch/heard-$1" # there before the listener runs
         as "$1" bash -c 'exec timeout 60 vmctl monitor' > "$scratch/heard-$1" 2>&1 &
         hears "$1" "service running"
 }

@@ -44,6 +44,7 @@ hearer=
 attend() {
         [ -z "$hearer" ] || return 0
         systemctl start vmctld
+        : > "$scratch/attending" # there before the first look into it
         vmctl monitor > "$scratch/attending" 2>&1 &
         attending=$!
         disown "$attending"
