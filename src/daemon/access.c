@@ -17,6 +17,10 @@ typedef enum Rule {
         RULE_FILTER,  /* anybody may, but sees only what they may see */
         RULE_VISIBLE, /* must be allowed to see the object */
         RULE_CREATE,
+        RULE_IMAGE_ADD,  /* for oneself, or for all of the host */
+        RULE_IMAGE_READ, /* by whom it is for */
+        RULE_IMAGE_MANAGE,
+        RULE_IMAGE_SHARE,
         RULE_MANAGE,
         RULE_CONSOLE,
         RULE_DEBUG,
@@ -28,6 +32,11 @@ static const struct {
         Rule rule;
 } rule_table[] = {
         { "org.vmctl1.Manager", "CreateVM", RULE_CREATE },
+        { "org.vmctl1.Manager", "CreateVMFromURL", RULE_CREATE },
+        { "org.vmctl1.Manager", "PullImage", RULE_IMAGE_ADD },
+        { "org.vmctl1.Manager", "ImportImage", RULE_IMAGE_ADD },
+        { "org.vmctl1.Manager", "InspectImage", RULE_IMAGE_ADD },
+        { "org.vmctl1.Manager", "PruneImages", RULE_IMAGE_ADD },
         { "org.vmctl1.Manager", "GetVersion", RULE_OPEN },
         { "org.vmctl1.Manager", "GetCapabilities", RULE_OPEN },
         { "org.vmctl1.Manager", NULL, RULE_FILTER },
@@ -35,6 +44,9 @@ static const struct {
         { "org.vmctl1.VM", "OpenConsoleLog", RULE_CONSOLE },
         { "org.vmctl1.VM", "Qmp", RULE_DEBUG },
         { "org.vmctl1.VM", NULL, RULE_MANAGE },
+        { "org.vmctl1.Image", "SetShared", RULE_IMAGE_SHARE },
+        { "org.vmctl1.Image", "Export", RULE_IMAGE_READ },
+        { "org.vmctl1.Image", NULL, RULE_IMAGE_MANAGE },
         { "org.vmctl1.Job", NULL, RULE_MANAGE },
         { "org.freedesktop.DBus.ObjectManager", NULL, RULE_FILTER },
         { "org.freedesktop.DBus.Introspectable", NULL, RULE_FILTER },
@@ -115,7 +127,8 @@ bool access_may_use(const Access *a, uid_t owner) {
         const Question *q = dispatched(a);
 
         return access_may_see(a, owner) || q->rule == RULE_MANAGE || q->rule == RULE_CONSOLE ||
-                        q->rule == RULE_DEBUG;
+                        q->rule == RULE_DEBUG || q->rule == RULE_IMAGE_MANAGE ||
+                        q->rule == RULE_IMAGE_SHARE || q->rule == RULE_IMAGE_READ;
 }
 
 static void refuse(Question *q, const char *name, const char *message) {
@@ -194,9 +207,11 @@ static int on_polkit(sd_bus_message *m, void *userdata, sd_bus_error *error) {
 }
 
 typedef struct Details {
-        char *vm; /* owned; may be NULL */
+        char *vm; /* owned, as image; may be NULL */
+        char *image;
         uid_t owner;
         bool own;
+        bool shared; /* an image that everybody may use, or is to become one */
 } Details;
 
 static int ask_polkit(Question *q, const char *action, const Details *d) {
@@ -215,16 +230,55 @@ static int ask_polkit(Question *q, const char *action, const Details *d) {
                 r = sd_bus_message_append(m, "(sa{sv})s", "system-bus-name", 1, "name", "s",
                                 sd_bus_message_get_sender(q->call), action);
         if (r >= 0)
-                r = sd_bus_message_append(m, "a{ss}us", 4, "vm", d->vm ?: "", "owner", owner, "own",
-                                d->own ? "true" : "false", "verb", sd_bus_message_get_member(q->call),
-                                (uint32_t)interactive, "");
+                r = sd_bus_message_append(m, "a{ss}us", 5, "vm", d->vm ?: "", "image", d->image ?: "",
+                                "owner", owner, "own", d->own ? "true" : "false", "verb",
+                                sd_bus_message_get_member(q->call), (uint32_t)interactive, "");
         if (r >= 0)
                 r = sd_bus_call_async(q->access->bus, &q->slot, m, on_polkit, q,
                                 interactive ? POLKIT_INTERACTIVE_TIMEOUT : POLKIT_TIMEOUT);
         return r;
 }
 
-/* Whose VM the call is about. */
+/* Does the call have this option, as true, in the a{sv} behind its other arguments? */
+static bool asks_for(sd_bus_message *m, const char *option) {
+        const char *name, *contents;
+        bool found = false;
+        char type;
+        int b;
+
+        while (sd_bus_message_peek_type(m, &type, NULL) > 0 && type != 'a')
+                if (sd_bus_message_skip(m, NULL) < 0)
+                        return false;
+        if (sd_bus_message_enter_container(m, 'a', "{sv}") > 0)
+                while (sd_bus_message_enter_container(m, 'e', "sv") > 0) {
+                        if (sd_bus_message_read(m, "s", &name) < 0 ||
+                                        sd_bus_message_peek_type(m, NULL, &contents) < 0)
+                                break;
+                        if (!streq(name, option) || !streq(contents, "b")) {
+                                if (sd_bus_message_skip(m, "v") < 0)
+                                        break;
+                        } else if (sd_bus_message_read(m, "v", "b", &b) < 0)
+                                break;
+                        else
+                                found = found || b;
+                        if (sd_bus_message_exit_container(m) < 0)
+                                break;
+                }
+        (void)sd_bus_message_rewind(m, true);
+        return found;
+}
+
+static void find_image_details(const Question *q, const char *name, Details *ret) {
+        const Image *image = image_find(q->access->manager->images, name);
+
+        if (image)
+                *ret = (Details){ .image = strdup(name),
+                        .owner = image->record.owner,
+                        .own = image->record.owner == q->uid,
+                        .shared = image->record.shared };
+}
+
+/* Whose VM or image the call is about. */
 static void find_details(const Question *q, Details *ret) {
         const char *path = sd_bus_message_get_path(q->call), *name;
         const Manager *m = q->access->manager;
@@ -238,22 +292,40 @@ static void find_details(const Question *q, Details *ret) {
                 if (sd_bus_message_read(q->call, "s", &name) >= 0)
                         ret->vm = strdup(name);
                 (void)sd_bus_message_rewind(q->call, true);
-        } else if (sd_bus_path_decode(path, BUS_PATH_VM, &part) > 0)
+        } else if (q->rule == RULE_IMAGE_ADD) {
+                ret->shared = asks_for(q->call, "shared") || asks_for(q->call, "all");
+                if (!streq(sd_bus_message_get_member(q->call), "PruneImages") &&
+                                sd_bus_message_read(q->call, "s", &name) >= 0)
+                        ret->image = url_without_credentials(name);
+                (void)sd_bus_message_rewind(q->call, true);
+        } else if (sd_bus_path_decode(path, BUS_PATH_IMAGE, &part) > 0)
+                find_image_details(q, part, ret);
+        else if (sd_bus_path_decode(path, BUS_PATH_VM, &part) > 0)
                 vm = manager_find_vm(m, part);
         else if (sd_bus_path_decode(path, BUS_PATH_JOB, &part) > 0 && parse_u32(part, &id) >= 0) {
                 job = job_find(m, id);
                 if (job)
-                        *ret = (Details){ strdup(job->vm_name), job->owner, job->owner == q->uid };
+                        *ret = (Details){ .owner = job->owner, .own = job->owner == q->uid };
+                if (job && job->target == JOB_TARGET_VM)
+                        ret->vm = strdup(job->target_name);
+                else if (job)
+                        ret->image = strdup(job->target_name);
         }
         if (vm)
-                *ret = (Details){ strdup(vm_name(vm)), vm->record.owner, vm->record.owner == q->uid };
+                *ret = (Details){ .vm = strdup(vm_name(vm)),
+                        .owner = vm->record.owner,
+                        .own = vm->record.owner == q->uid };
 }
 
-static bool has_foreign_vms(const Question *q) {
+/* Something that only .inspect would show. */
+static bool hides_something(const Question *q) {
         const Manager *m = q->access->manager;
 
         for (size_t i = 0; i < m->n_vms; i++)
                 if (m->vms[i]->record.owner != q->uid)
+                        return true;
+        for (size_t i = 0; i < m->images->n_images; i++)
+                if (!image_may_be_used_by(m->images->images[i], q->uid))
                         return true;
         return false;
 }
@@ -263,11 +335,19 @@ static const char *action_of(const Question *q, const Details *d) {
         case RULE_OPEN:
                 return NULL;
         case RULE_FILTER:
-                return has_foreign_vms(q) ? "org.vmctl1.inspect" : NULL;
+                return hides_something(q) ? "org.vmctl1.inspect" : NULL;
         case RULE_VISIBLE:
-                return d->own ? NULL : "org.vmctl1.inspect";
+                return d->own || d->shared ? NULL : "org.vmctl1.inspect";
         case RULE_CREATE:
                 return "org.vmctl1.create-vm";
+        case RULE_IMAGE_ADD:
+                return d->shared ? "org.vmctl1.manage-images" : "org.vmctl1.manage-own-images";
+        case RULE_IMAGE_READ:
+                return d->own || d->shared ? "org.vmctl1.manage-own-images" : "org.vmctl1.manage-images";
+        case RULE_IMAGE_MANAGE:
+                return d->own ? "org.vmctl1.manage-own-images" : "org.vmctl1.manage-images";
+        case RULE_IMAGE_SHARE:
+                return "org.vmctl1.manage-images";
         case RULE_MANAGE:
                 return d->own ? "org.vmctl1.manage-own-vm" : "org.vmctl1.manage-vm";
         case RULE_CONSOLE:
@@ -294,6 +374,7 @@ static void decide(Question *q) {
         else if (ask_polkit(q, action, &d) < 0)
                 deny(q, "Cannot ask polkit");
         free(d.vm);
+        free(d.image);
 }
 
 static int read_uid(sd_bus_message *m, uid_t *ret) {

@@ -138,7 +138,7 @@ int audience_send(Audience *a, uid_t owner, sd_bus_message *signal) {
         for (size_t i = 0; r >= 0 && i < a->n; i++) {
                 const Client *c = a->clients[i];
 
-                if (c->uid == 0 || c->uid == owner || c->inspect)
+                if (c->uid == 0 || c->uid == owner || owner == AUDIENCE_EVERYBODY || c->inspect)
                         r = send_copy(a, c, signal);
         }
         return r;

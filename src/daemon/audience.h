@@ -11,6 +11,8 @@
 
 typedef struct Audience Audience;
 
+#define AUDIENCE_EVERYBODY ((uid_t)-1) /* as owner of what all may see */
+
 int audience_new(sd_bus *bus, bool broadcast, Audience **ret);
 Audience *audience_free(Audience *a);
 DEFINE_CLEANUP(Audience *, audience_free);

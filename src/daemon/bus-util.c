@@ -77,6 +77,93 @@ static int read_number(sd_bus_message *m, char type, uint64_t *ret) {
         return 0;
 }
 
+static int read_option(sd_bus_message *m, const BusOption *table, size_t n, Error **reterr) {
+        const char *name, *type, *string;
+        int boolean, r;
+
+        r = sd_bus_message_read(m, "s", &name);
+        if (r >= 0)
+                r = sd_bus_message_peek_type(m, NULL, &type);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < n; i++) {
+                if (!streq(table[i].name, name))
+                        continue;
+                if (type[0] != table[i].type || type[1] != '\0')
+                        return error_set(reterr, ERROR_INVALID_SPEC, "%s is of D-Bus type '%s', not '%c'",
+                                        name, type, table[i].type);
+                if (table[i].type == 's') {
+                        r = sd_bus_message_read(m, "v", "s", &string);
+                        *(const char **)table[i].value = string;
+                } else {
+                        r = sd_bus_message_read(m, "v", "b", &boolean);
+                        *(bool *)table[i].value = boolean;
+                }
+                return r;
+        }
+        return error_set(reterr, ERROR_UNKNOWN_OPTION, "There is no option '%s'", name);
+}
+
+int bus_read_options(sd_bus_message *m, const BusOption *table, size_t n, Error **reterr) {
+        int r;
+
+        r = sd_bus_message_enter_container(m, 'a', "{sv}");
+        while (r >= 0 && (r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
+                r = read_option(m, table, n, reterr);
+                if (r >= 0)
+                        r = sd_bus_message_exit_container(m);
+        }
+        return r < 0 ? r : sd_bus_message_exit_container(m);
+}
+
+static int append_json_dicts(sd_bus_message *m, const Json *array) {
+        int r;
+
+        r = sd_bus_message_open_container(m, 'v', "aa{sv}");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'a', "a{sv}");
+        for (size_t i = 0; r >= 0 && i < json_length(array); i++)
+                r = bus_append_json_dict(m, json_element(array, i));
+        for (int i = 0; r >= 0 && i < 2; i++)
+                r = sd_bus_message_close_container(m);
+        return r;
+}
+
+static int append_json_value(sd_bus_message *m, const Json *v) {
+        uint64_t number;
+
+        switch (json_type(v)) {
+        case JSON_STRING:
+                return sd_bus_message_append(m, "v", "s", json_string(v));
+        case JSON_BOOLEAN:
+                return sd_bus_message_append(m, "v", "b", json_boolean(v));
+        case JSON_INTEGER:
+                return json_unsigned(v, &number) < 0 ? -ERANGE : sd_bus_message_append(m, "v", "t", number);
+        case JSON_ARRAY:
+                return append_json_dicts(m, v);
+        default:
+                return -EBADMSG;
+        }
+}
+
+int bus_append_json_dict(sd_bus_message *m, const Json *object) {
+        int r;
+
+        r = sd_bus_message_open_container(m, 'a', "{sv}");
+        for (size_t i = 0; r >= 0 && i < json_length(object); i++) {
+                if (json_is_null(json_member(object, i)))
+                        continue;
+                r = sd_bus_message_open_container(m, 'e', "sv");
+                if (r >= 0)
+                        r = sd_bus_message_append(m, "s", json_key(object, i));
+                if (r >= 0)
+                        r = append_json_value(m, json_member(object, i));
+                if (r >= 0)
+                        r = sd_bus_message_close_container(m);
+        }
+        return r < 0 ? r : sd_bus_message_close_container(m);
+}
+
 static int wrong_type(const SpecKey *k, const char *got, Error **reterr) {
         return error_set(reterr, ERROR_INVALID_SPEC, "%s is of D-Bus type '%s', not '%s'", k->name, got,
                         type_of(k));

@@ -13,6 +13,19 @@ int bus_reply_error(sd_bus_message *call, const Error *e);
 /* A waiter_t that answers a call without values. userdata: a reference to the call, which it drops. */
 void bus_reply_done(void *userdata, int r, const Error *error);
 
+/* An option of a method: 's' is stored as a borrowed const char *, 'b' as a bool. */
+typedef struct BusOption {
+        const char *name;
+        char type;
+        void *value;
+} BusOption;
+
+/* Reads an a{sv} of these options; others are refused by name. */
+int bus_read_options(sd_bus_message *m, const BusOption *table, size_t n, Error **reterr);
+
+/* Appends a JSON object as an a{sv}: strings, booleans, unsigned numbers, and arrays of such objects. */
+int bus_append_json_dict(sd_bus_message *m, const Json *object);
+
 /* Reads an a{sv} of definition keys into an initialised spec and, where `files` is not NULL, borrowed
  * descriptors. Only keys that have one of the flags of `allowed` count (0: all); others are refused by name.
  */

@@ -13,6 +13,9 @@
 #define UID_FIRST_DEFAULT UINT32_C(1879048192)
 #define UID_COUNT_DEFAULT UINT32_C(65536)
 
+/* Larger than the images that are published, smaller than what a few bytes can be made to decompress to. */
+#define IMAGE_SIZE_MAX_DEFAULT (256 * GIB)
+
 static int parse_range(const char *value, uint64_t max, uint64_t *ret_first, uint64_t *ret_last) {
         _cleanup_free_ char *copy = strdup(value);
         char *dash = copy ? strchr(copy, '-') : NULL;
@@ -68,6 +71,19 @@ static int set_console_log_max(Config *c, const char *value) {
         return 0;
 }
 
+static int set_image_size_max(Config *c, const char *value) {
+        uint64_t v;
+        int r;
+
+        r = parse_size(value, 1, &v);
+        if (r < 0)
+                return r;
+        if (v < MIB || v > VM_DISK_MAX)
+                return -ERANGE;
+        c->image_size_max = v;
+        return 0;
+}
+
 static int set_stop_timeout(Config *c, const char *value) {
         uint64_t v;
         int r;
@@ -93,6 +109,7 @@ static const struct {
         int (*set)(Config *c, const char *value);
 } config_keys[] = {
         { "ConsoleLogMax", set_console_log_max },
+        { "ImageSizeMax", set_image_size_max },
         { "Qemu", set_qemu },
         { "SSHPortRange", set_ports },
         { "StopTimeoutSec", set_stop_timeout },
@@ -160,6 +177,7 @@ int config_load(bool system, Config *ret) {
                 .port_first = 10022,
                 .port_last = 10122,
                 .console_log_max = VM_CONSOLE_LOG_DEFAULT,
+                .image_size_max = IMAGE_SIZE_MAX_DEFAULT,
                 .stop_timeout = 30 * USEC_PER_SEC,
                 .qemu = strdup("/usr/bin/qemu-system-x86_64"),
         };

@@ -11,6 +11,7 @@ typedef struct Config {
         uint32_t uid_first, uid_count;  /* one for each VM; count 0: every QEMU runs as we do */
         uint16_t port_first, port_last; /* SSH forwards of user networking, both included */
         uint64_t console_log_max;       /* default for new VMs */
+        uint64_t image_size_max;        /* bytes of an image in the store */
         uint64_t stop_timeout;          /* usec, when a client names none */
 } Config;
 

@@ -4,11 +4,22 @@
 
 #include "bus-paths.h"
 #include "bus-util.h"
+#include "image-bus.h"
 #include "job-bus.h"
 #include "vm-bus.h"
 
 char *job_bus_path(uint32_t id) {
         return strf(BUS_PATH_JOB "/%" PRIu32, id);
+}
+
+char *job_bus_target_path(const Job *job) {
+        switch (job->target) {
+        case JOB_TARGET_VM:
+                return vm_bus_path(job->target_name);
+        case JOB_TARGET_IMAGE:
+                return image_bus_path(job->target_name);
+        }
+        return NULL;
 }
 
 static int find(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
@@ -42,9 +53,9 @@ static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***re
 static int get_object(sd_bus *bus, const char *path, const char *interface, const char *property,
                 sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const Job *job = userdata;
-        _cleanup_free_ char *vm = vm_bus_path(job->vm_name);
+        _cleanup_free_ char *target = job_bus_target_path(job);
 
-        return vm ? sd_bus_message_append(m, "o", vm) : -ENOMEM;
+        return target ? sd_bus_message_append(m, "o", target) : -ENOMEM;
 }
 
 static int get_state(sd_bus *bus, const char *path, const char *interface, const char *property,
@@ -91,6 +102,10 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_PROPERTY("Object", "o", get_object, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("State", "s", get_state, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Progress", "d", NULL, offsetof(Job, progress), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Phase", "s", NULL, offsetof(Job, phase), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Done", "t", NULL, offsetof(Job, done), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Total", "t", NULL, offsetof(Job, total), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Speed", "t", NULL, offsetof(Job, speed), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Result", "s", get_result, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("ErrorName", "s", get_error_name, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("ErrorMessage", "s", get_error_message, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
@@ -106,24 +121,34 @@ int job_bus_add(BusFace *face) {
 }
 
 void job_bus_new(Manager *m, Job *job) {
-        _cleanup_free_ char *path = job_bus_path(job->id), *vm = vm_bus_path(job->vm_name);
+        _cleanup_free_ char *path = job_bus_path(job->id), *target = job_bus_target_path(job);
 
-        if (!path || !vm)
+        if (!path || !target)
                 return;
         (void)audience_object_added(m->audience, job->owner, path, "org.vmctl1.Job", vtable, job);
-        (void)audience_manager_signal(m->audience, job->owner, "JobNew", "uoo", job->id, path, vm);
+        (void)audience_manager_signal(m->audience, job->owner, "JobNew", "uoo", job->id, path, target);
+}
+
+void job_bus_changed(Manager *m, Job *job) {
+        static char *const changed[] = { (char *)"Phase", (char *)"Progress", (char *)"Done",
+                (char *)"Total", (char *)"Speed", NULL };
+        _cleanup_free_ char *path = job_bus_path(job->id);
+
+        if (path)
+                (void)audience_properties_changed(
+                                m->audience, job->owner, path, "org.vmctl1.Job", vtable, job, changed);
 }
 
 void job_bus_finished(Manager *m, Job *job) {
         static char *const changed[] = { (char *)"State", (char *)"Progress", (char *)"Result",
                 (char *)"ErrorName", (char *)"ErrorMessage", NULL };
-        _cleanup_free_ char *path = job_bus_path(job->id), *vm = vm_bus_path(job->vm_name);
+        _cleanup_free_ char *path = job_bus_path(job->id), *target = job_bus_target_path(job);
 
-        if (!path || !vm)
+        if (!path || !target)
                 return;
         (void)audience_properties_changed(
                         m->audience, job->owner, path, "org.vmctl1.Job", vtable, job, changed);
-        (void)audience_manager_signal(m->audience, job->owner, "JobRemoved", "uoos", job->id, path, vm,
+        (void)audience_manager_signal(m->audience, job->owner, "JobRemoved", "uoos", job->id, path, target,
                         job_result_to_string(job->result));
         (void)audience_object_removed(m->audience, job->owner, path, "org.vmctl1.Job");
 }

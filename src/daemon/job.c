@@ -12,13 +12,13 @@ static const char *const job_result_table[] = {
 DEFINE_STRING_TABLE(job_result, JobResult, _JOB_RESULT_MAX);
 
 static void job_free(Job *job) {
-        free(job->vm_name);
+        free(job->target_name);
+        free(job->phase);
         error_free(job->error);
         free(job);
 }
 
-int job_new(Vm *vm, const char *kind, void (*cancel)(Job *job, void *userdata), void *userdata, Job **ret) {
-        Manager *m = vm->manager;
+int job_new(Manager *m, const JobSpec *spec, Job **ret) {
         Job *job = malloc(sizeof(Job)), **grown;
 
         if (!job)
@@ -26,14 +26,16 @@ int job_new(Vm *vm, const char *kind, void (*cancel)(Job *job, void *userdata), 
         *job = (Job){
                 .manager = m,
                 .id = ++m->last_job_id,
-                .kind = kind,
-                .vm_name = strdup(vm_name(vm)),
-                .owner = vm->record.owner,
+                .kind = spec->kind,
+                .target = spec->target,
+                .target_name = strdup(spec->target_name),
+                .owner = spec->owner,
                 .progress = -1,
-                .cancel = cancel,
-                .userdata = userdata,
+                .phase = strdup(""),
+                .cancel = spec->cancel,
+                .userdata = spec->userdata,
         };
-        grown = job->vm_name ? reallocarray(m->jobs, m->n_jobs + 1, sizeof(Job *)) : NULL;
+        grown = job->target_name && job->phase ? reallocarray(m->jobs, m->n_jobs + 1, sizeof(Job *)) : NULL;
         if (!grown) {
                 job_free(job);
                 return -ENOMEM;
@@ -45,6 +47,16 @@ int job_new(Vm *vm, const char *kind, void (*cancel)(Job *job, void *userdata), 
         return 0;
 }
 
+void job_set_progress(Job *job, const JobProgress *p) {
+        if (job->result != JOB_RUNNING || free_and_strdup(&job->phase, p->phase) < 0)
+                return;
+        job->done = p->done;
+        job->total = p->total;
+        job->speed = p->speed;
+        job->progress = p->total > 0 ? (double)MIN(p->done, p->total) / (double)p->total : -1;
+        job->manager->hooks->job_changed(job->manager, job);
+}
+
 Job *job_finish(Job *job, JobResult result, const Error *error) {
         if (!job)
                 return NULL;
@@ -53,6 +65,19 @@ Job *job_finish(Job *job, JobResult result, const Error *error) {
         job->cancel = NULL;
         manager_schedule_flush(job->manager);
         return NULL;
+}
+
+JobResult job_result_of(const Error *error) {
+        if (!error)
+                return JOB_DONE;
+        switch (error_code(error)) {
+        case ERROR_CANCELED:
+                return JOB_CANCELED;
+        case ERROR_TIMEOUT:
+                return JOB_TIMEOUT;
+        default:
+                return JOB_FAILED;
+        }
 }
 
 void jobs_collect(Manager *m) {

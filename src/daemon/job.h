@@ -7,7 +7,6 @@
 #include "util/string-util.h"
 
 typedef struct Manager Manager;
-typedef struct Vm Vm;
 
 typedef enum JobResult {
         JOB_RUNNING,
@@ -20,25 +19,52 @@ typedef enum JobResult {
 } JobResult;
 DECLARE_STRING_TABLE(job_result, JobResult);
 
+/* What a job works on; it need not be there yet, or any more. */
+typedef enum JobTarget {
+        JOB_TARGET_VM,
+        JOB_TARGET_IMAGE,
+} JobTarget;
+
+/* How far an operation is. */
+typedef struct JobProgress {
+        const char *phase;           /* borrowed, not NULL: "downloading" */
+        uint64_t done, total, speed; /* bytes, bytes, bytes a second; 0: not known */
+} JobProgress;
+
 typedef struct Job {
         Manager *manager; /* borrowed */
         uint32_t id;
         const char *kind; /* static: "stop" */
-        char *vm_name;
-        uid_t owner;     /* of the VM */
+        JobTarget target;
+        char *target_name;
+        uid_t owner;     /* of the target */
         double progress; /* 0 to 1, or -1 */
+        char *phase;     /* never NULL */
+        uint64_t done, total, speed;
         JobResult result;
         Error *error;
         void (*cancel)(struct Job *job, void *userdata); /* ends the operation, which finishes the job */
         void *userdata;
 } Job;
 
+typedef struct JobSpec {
+        const char *kind;
+        JobTarget target;
+        const char *target_name;
+        uid_t owner;
+        void (*cancel)(Job *job, void *userdata);
+        void *userdata;
+} JobSpec;
+
 /* Announces a new job. It lives until job_finish(). */
-int job_new(Vm *vm, const char *kind, void (*cancel)(Job *job, void *userdata), void *userdata, Job **ret);
+int job_new(Manager *m, const JobSpec *spec, Job **ret);
+
+void job_set_progress(Job *job, const JobProgress *p);
 
 /* Ends it. That is announced, and the job freed, in the next turn of the loop: a method's reply that names
  * the job goes out before. Returns NULL. */
 Job *job_finish(Job *job, JobResult result, const Error *error);
+JobResult job_result_of(const Error *error); /* NULL: it is done */
 void jobs_collect(Manager *m);
 void jobs_free(Manager *m);
 

@@ -3,6 +3,7 @@
 #include "bus-paths.h"
 #include "bus-util.h"
 #include "cgroup.h"
+#include "image-bus.h"
 #include "job-bus.h"
 #include "vm-bus.h"
 
@@ -60,6 +61,38 @@ static int method_create(sd_bus_message *m, void *userdata, sd_bus_error *error)
                 free(c);
         }
         return e ? bus_reply_error(m, e) : r;
+}
+
+/* CreateVM's and PullImage's options in one call. */
+static int method_create_from_url(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        int files[_VM_FILE_MAX] = { -EBADF, -EBADF, -EBADF, -EBADF }, r;
+        const BusFace *face = userdata;
+        _cleanup_free_ char *path = NULL;
+        _cleanup_error_ Error *e = NULL;
+        PullOptions o = {};
+        VmRecord rec = {};
+        const char *name;
+        Job *job;
+
+        vm_spec_init(&rec.spec);
+        rec.owner = access_caller_uid(face->access);
+        r = sd_bus_message_read(m, "ss", &name, &o.url);
+        if (r >= 0)
+                r = free_and_strdup(&rec.name, name);
+        if (r >= 0)
+                r = bus_read_spec(m, 0, &rec.spec, files, &e);
+        if (r >= 0)
+                r = image_bus_read_pull(face, m, &o, &e);
+        if (r >= 0 && o.image.shared && rec.owner != 0 && face->manager->config.system)
+                r = error_set(&e, ERROR_ACCESS_DENIED, "Only PullImage can make an image for everybody");
+        if (r >= 0)
+                r = vm_create_from_url(face->manager, &rec, files, &o, &job, &e);
+        else
+                vm_record_done(&rec);
+        if (r < 0)
+                return e ? bus_reply_error(m, e) : r;
+        path = job_bus_path(job->id);
+        return path ? sd_bus_reply_method_return(m, "o", path) : -ENOMEM;
 }
 
 static int reply_vm(sd_bus_message *m, const Vm *vm) {
@@ -295,12 +328,12 @@ static int method_list_jobs(sd_bus_message *m, void *userdata, sd_bus_error *err
                 r = sd_bus_message_open_container(reply, 'a', "(uososd)");
         for (size_t i = 0; r >= 0 && i < mgr->n_jobs; i++) {
                 const Job *job = mgr->jobs[i];
-                _cleanup_free_ char *path = job_bus_path(job->id), *vm = vm_bus_path(job->vm_name);
+                _cleanup_free_ char *path = job_bus_path(job->id), *target = job_bus_target_path(job);
 
-                if (!path || !vm)
+                if (!path || !target)
                         r = -ENOMEM;
                 else if (access_may_see(face->access, job->owner))
-                        r = sd_bus_message_append(reply, "(uososd)", job->id, path, job->kind, vm,
+                        r = sd_bus_message_append(reply, "(uososd)", job->id, path, job->kind, target,
                                         job->result == JOB_RUNNING ? "running" : "finished", job->progress);
         }
         if (r >= 0)
@@ -331,6 +364,21 @@ static const sd_bus_vtable vtable[] = {
                         method_get_vm_by_pid, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("ListVMs", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(sossusutsuqta{sv})", vms),
                         method_list_vms, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("CreateVMFromURL",
+                        SD_BUS_ARGS("s", name, "s", url, "a{sv}", options, "a{sv}", pull_options),
+                        SD_BUS_RESULT("o", job), method_create_from_url, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("PullImage", SD_BUS_ARGS("s", url, "a{sv}", options),
+                        SD_BUS_RESULT("o", job), image_bus_pull, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ImportImage", SD_BUS_ARGS("s", name, "h", file, "a{sv}", options),
+                        SD_BUS_RESULT("o", job), image_bus_import, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("InspectImage", SD_BUS_ARGS("h", file, "a{sv}", options),
+                        SD_BUS_RESULT("a{sv}", facts), image_bus_inspect, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("GetImage", SD_BUS_ARGS("s", name), SD_BUS_RESULT("o", image), image_bus_get,
+                        SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ListImages", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(sosubtttttsa{sv})", images),
+                        image_bus_list, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("PruneImages", SD_BUS_ARGS("t", unused_usec, "a{sv}", options),
+                        SD_BUS_RESULT("as", removed), image_bus_prune, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("GetVersion", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", version),
                         method_get_version, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("GetCapabilities", SD_BUS_NO_ARGS, SD_BUS_RESULT("a{sv}", capabilities),
@@ -341,6 +389,8 @@ static const sd_bus_vtable vtable[] = {
                         method_list_jobs, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_SIGNAL_WITH_ARGS("VMNew", SD_BUS_ARGS("s", name, "o", vm), 0),
         SD_BUS_SIGNAL_WITH_ARGS("VMRemoved", SD_BUS_ARGS("s", name, "o", vm), 0),
+        SD_BUS_SIGNAL_WITH_ARGS("ImageNew", SD_BUS_ARGS("s", name, "o", image), 0),
+        SD_BUS_SIGNAL_WITH_ARGS("ImageRemoved", SD_BUS_ARGS("s", name, "o", image), 0),
         SD_BUS_SIGNAL_WITH_ARGS("JobNew", SD_BUS_ARGS("u", id, "o", job, "o", object), 0),
         SD_BUS_SIGNAL_WITH_ARGS("JobRemoved", SD_BUS_ARGS("u", id, "o", job, "o", object, "s", result), 0),
         SD_BUS_PROPERTY("Version", "s", get_version, 0, SD_BUS_VTABLE_PROPERTY_CONST),
@@ -353,7 +403,11 @@ const ManagerHooks manager_bus_hooks = {
         .vm_removed = vm_bus_removed,
         .vm_changed = vm_bus_changed,
         .vm_event = vm_bus_event,
+        .image_new = image_bus_new,
+        .image_removed = image_bus_removed,
+        .image_changed = image_bus_changed,
         .job_new = job_bus_new,
+        .job_changed = job_bus_changed,
         .job_finished = job_bus_finished,
 };
 
@@ -367,5 +421,7 @@ int manager_bus_add(BusFace *face) {
                                 bus, NULL, BUS_PATH_MANAGER, "org.vmctl1.Manager", vtable, face);
         if (r >= 0)
                 r = vm_bus_add(face);
+        if (r >= 0)
+                r = image_bus_add(face);
         return r < 0 ? r : job_bus_add(face);
 }

@@ -93,7 +93,7 @@ static void hide_left_over(Manager *m, const char *name) {
                                 name);
 }
 
-int manager_load(Manager *m) {
+static int load_vms(Manager *m) {
         int fd = openat(m->vms_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
         DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
         bool left_over = false;
@@ -116,4 +116,10 @@ int manager_load(Manager *m) {
         if (r >= 0 && left_over)
                 r = task_call(m->event, sweep, m, SWEEP_TIMEOUT, on_swept, m, &m->sweep);
         return r;
+}
+
+int manager_load(Manager *m) {
+        int r = image_store_load(m->images);
+
+        return r < 0 ? r : load_vms(m);
 }

@@ -51,12 +51,16 @@ static int open_folder(const char *path, mode_t mode) {
 static int open_folders(Manager *m) {
         mode_t mode = m->config.system ? 0711 : 0700;
         _cleanup_close_ int state = open_folder(m->config.state_dir, mode);
+        int r;
 
         if (state < 0)
                 return state;
         m->vms_fd = make_dir_at(state, "vms", mode);
         if (m->vms_fd < 0)
                 return log_error_errno(m->vms_fd, "Cannot open '%s/vms': %m", m->config.state_dir);
+        r = image_store_new(m, state, &m->images);
+        if (r < 0)
+                return log_error_errno(r, "Cannot open '%s/images': %m", m->config.state_dir);
         m->runtime_fd = open_folder(m->config.runtime_dir, mode);
         return m->runtime_fd < 0 ? m->runtime_fd : 0;
 }
@@ -101,6 +105,7 @@ Manager *manager_free(Manager *m) {
         free(m->vms);
         jobs_free(m);
         task_free(m->sweep);
+        image_store_free(m->images);
         audience_free(m->audience);
         systemd_free(m->systemd);
         host_free(m->host);
@@ -171,12 +176,12 @@ int manager_get_vm_by_pid(const Manager *m, pid_t pid, Vm **ret, Error **reterr)
         return error_set(reterr, ERROR_NO_SUCH_VM, "Process %i belongs to no VM", (int)pid);
 }
 
-static void mark_uid(Manager *m, uid_t uid, bool used) {
+void manager_hold_uid(Manager *m, uid_t uid, bool held) {
         uint32_t i = uid - m->config.uid_first;
 
         if (uid < m->config.uid_first || i >= m->config.uid_count)
                 return; /* handed out from an earlier range; nobody else gets it */
-        if (used)
+        if (held)
                 m->uids[i / 8] |= (uint8_t)(1 << i % 8);
         else
                 m->uids[i / 8] &= (uint8_t) ~(1 << i % 8);
@@ -200,7 +205,7 @@ int manager_add_vm(Manager *m, Vm *vm) {
         m->vms = grown;
         memmove(m->vms + i + 1, m->vms + i, (m->n_vms++ - i) * sizeof(Vm *));
         m->vms[i] = vm;
-        mark_uid(m, vm->record.uid, true);
+        manager_hold_uid(m, vm->record.uid, true);
         if (slot)
                 *slot = vm;
         m->hooks->vm_new(m, vm);
@@ -214,7 +219,7 @@ void manager_remove_vm(Manager *m, Vm *vm) {
         uid_t owner = vm->record.owner;
 
         memmove(m->vms + i, m->vms + i + 1, (--m->n_vms - i) * sizeof(Vm *));
-        mark_uid(m, vm->record.uid, false);
+        manager_hold_uid(m, vm->record.uid, false);
         if (slot)
                 *slot = NULL;
         vm_free(vm);

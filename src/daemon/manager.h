@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-/* The service: the indexes of VMs, jobs, user IDs and ports, and the start-up that fills them from disk. */
+/* The service: the indexes of VMs, jobs, images, user IDs and ports, and the start-up that fills them from
+ * disk. */
 
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
@@ -8,6 +9,7 @@
 #include "audience.h"
 #include "config.h"
 #include "host.h"
+#include "image-store.h"
 #include "job.h"
 #include "systemd.h"
 #include "vm.h"
@@ -18,7 +20,11 @@ typedef struct ManagerHooks {
         void (*vm_removed)(Manager *m, const char *name, uid_t owner);
         void (*vm_changed)(Manager *m, Vm *vm, VmChange what);
         void (*vm_event)(Manager *m, Vm *vm, const VmEvent *event);
+        void (*image_new)(Manager *m, Image *image);
+        void (*image_removed)(Manager *m, Image *image); /* it is out of the index already */
+        void (*image_changed)(Manager *m, Image *image);
         void (*job_new)(Manager *m, Job *job);
+        void (*job_changed)(Manager *m, Job *job);
         void (*job_finished)(Manager *m, Job *job);
 } ManagerHooks;
 
@@ -30,6 +36,7 @@ struct Manager {
         Systemd *systemd;
         const ManagerHooks *hooks;
         Audience *audience; /* owned */
+        ImageStore *images; /* owned */
 
         int vms_fd, runtime_fd; /* folders */
         Vm **vms;               /* owned, sorted by name */
@@ -68,6 +75,7 @@ bool manager_name_is_taken(const Manager *m, const char *name);
 
 /* Hand out what no other VM has. -EAGAIN / -EADDRNOTAVAIL with an error when all are given away. */
 int manager_pick_uid(const Manager *m, uid_t *ret, Error **reterr);
+void manager_hold_uid(Manager *m, uid_t uid, bool held); /* for a process that is no VM's */
 int manager_pick_port(const Manager *m, const char *name, uint16_t *ret, Error **reterr);
 int manager_reassign_port(Manager *m, Vm *vm, Error **reterr); /* another one than it has, if it has one */
 bool manager_port_is_taken(const Vm *vm);                      /* somebody listens at the VM's port */

@@ -13,6 +13,7 @@
 
 struct Task {
         task_done_t done;
+        task_line_t line;
         void *userdata;
         sd_event_source *child, *output, *deadline;
         int output_fd;
@@ -82,6 +83,22 @@ static int on_deadline(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
+static void split_lines(Task *t) {
+        char *start = t->buf, *end;
+
+        while ((end = memchr(start, '\n', t->len - (size_t)(start - t->buf)))) {
+                *end = '\0';
+                t->line(t->userdata, start, (size_t)(end - start));
+                start = end + 1;
+        }
+        t->len -= (size_t)(start - t->buf);
+        memmove(t->buf, start, t->len + 1);
+}
+
+void task_set_line_handler(Task *t, task_line_t line) {
+        t->line = line;
+}
+
 static int on_output(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
         char chunk[4096];
         Task *t = userdata;
@@ -105,6 +122,8 @@ static int on_output(sd_event_source *s, int fd, uint32_t revents, void *userdat
         memcpy(t->buf + t->len, chunk, (size_t)n);
         t->len += (size_t)n;
         t->buf[t->len] = '\0';
+        if (t->line)
+                split_lines(t);
         return 0;
 }
 
@@ -123,6 +142,8 @@ static int watch(Task *t, sd_event *event, pid_t pid, uint64_t timeout_usec) {
                         return r;
         } else
                 t->eof = true;
+        if (timeout_usec == TASK_NO_DEADLINE)
+                return 0;
         return sd_event_add_time_relative(event, &t->deadline, CLOCK_MONOTONIC, timeout_usec,
                         100 * USEC_PER_MSEC, on_deadline, t);
 }

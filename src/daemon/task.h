@@ -8,6 +8,7 @@
 #include "util/child.h"
 #include "util/error.h"
 
+#define TASK_NO_DEADLINE USEC_INFINITY
 #define TASK_OUTPUT_MAX (256 * KIB) /* answers are small JSON documents */
 
 typedef struct Task Task;
@@ -20,6 +21,11 @@ typedef void (*task_done_t)(void *userdata, int status, const char *output, size
 /* The program gets `input` as stdin, and spec's other descriptors; spec->fds must not name 0, 1 or 2. */
 int task_run(sd_event *event, const ChildSpec *spec, const void *input, size_t len, uint64_t timeout_usec,
                 task_done_t done, void *userdata, Task **ret);
+
+/* From now on each line of output goes to `line` as it comes, without its end, and only what stands behind
+ * the last of them to `done`. A line longer than TASK_OUTPUT_MAX ends the task. `line` must not free it. */
+typedef void (*task_line_t)(void *userdata, char *line, size_t len);
+void task_set_line_handler(Task *t, task_line_t line);
 
 /* Runs a function of ours in a forked child instead: for work that needs no other program, as fsync(). Its
  * return value, 0 to 255, becomes the status. It may use nothing but its argument and must not return to the

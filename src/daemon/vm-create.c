@@ -464,13 +464,59 @@ static int check(Manager *m, const VmRecord *rec, const int *files, Error **rete
         return vm_spec_check(&rec->spec, given, reterr);
 }
 
-int vm_create(Manager *manager, VmRecord *record, const int files[static _VM_FILE_MAX], waiter_t done,
+static int find_stored_image(const Manager *m, const VmRecord *rec, Image **ret, Error **reterr) {
+        const VmSpec *s = &rec->spec;
+
+        if (s->image_name)
+                return image_get(m->images, s->image_name, rec->owner, ret, reterr);
+        *ret = image_find_by_url(m->images, s->image_url, rec->owner);
+        return *ret ? 0
+                    : error_set(reterr, ERROR_NO_SUCH_IMAGE,
+                                      "No image of the store was pulled from the URL given for VM '%s'",
+                                      rec->name);
+}
+
+/* An image of the store becomes the file that a client would have given. *fd is the caller's to close. */
+static int use_stored_image(const Manager *m, VmRecord *rec, int *files, int *fd, Error **reterr) {
+        VmSpec *s = &rec->spec;
+        Image *image;
+        int r;
+
+        if (!s->image_name && !s->image_url)
+                return 0;
+        if ((s->image_name && s->image_url) || files[VM_FILE_IMAGE] >= 0)
+                return error_set(reterr, ERROR_INVALID_SPEC,
+                                "image, image-name and image-url exclude each other");
+        if (s->image_format)
+                return error_set(reterr, ERROR_INVALID_SPEC, "The format of an image in the store is known");
+        r = find_stored_image(m, rec, &image, reterr);
+        if (r < 0)
+                return r;
+        *fd = image_open(image);
+        if (*fd < 0)
+                return error_set_errno(reterr, *fd, "Image '%s' cannot be opened", image_name(image));
+        r = free_and_strdup(&s->image_format, image->record.format);
+        if (r >= 0)
+                r = free_and_strdup(&rec->image_uuid, image->record.uuid);
+        if (r < 0)
+                return error_set_errno(reterr, r, "Cannot create VM '%s'", rec->name);
+        files[VM_FILE_IMAGE] = *fd;
+        image_touch(image);
+        return 0;
+}
+
+int vm_create(Manager *manager, VmRecord *record, const int given[static _VM_FILE_MAX], waiter_t done,
                 void *userdata, Error **reterr) {
+        _cleanup_close_ int stored = -EBADF;
+        int files[_VM_FILE_MAX];
         VmCreate *c;
         Vm *vm;
         int r;
 
-        r = check(manager, record, files, reterr);
+        memcpy(files, given, sizeof(files));
+        r = use_stored_image(manager, record, files, &stored, reterr);
+        if (r >= 0)
+                r = check(manager, record, files, reterr);
         if (r >= 0)
                 r = hand_out(manager, record, files, reterr);
         if (r < 0) {

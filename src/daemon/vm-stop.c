@@ -99,6 +99,12 @@ static void on_cancel(Job *job, void *userdata) {
         vm_changed(vm, 0);
 }
 
+static int new_job(Vm *vm, void (*cancel)(Job *job, void *userdata), void *userdata, Job **ret) {
+        const JobSpec spec = { "stop", JOB_TARGET_VM, vm_name(vm), vm->record.owner, cancel, userdata };
+
+        return job_new(vm->manager, &spec, ret);
+}
+
 static int stop_new(Vm *vm, uint64_t deadline, VmStop **ret) {
         VmStop *s = malloc(sizeof(VmStop));
         int r;
@@ -108,7 +114,7 @@ static int stop_new(Vm *vm, uint64_t deadline, VmStop **ret) {
         *s = (VmStop){ .vm = vm };
         r = arm(s, deadline);
         if (r >= 0)
-                r = job_new(vm, "stop", on_cancel, s, &s->job);
+                r = new_job(vm, on_cancel, s, &s->job);
         if (r < 0) {
                 vm_stop_free(s);
                 return r;
@@ -121,7 +127,7 @@ static int finished_job(Vm *vm, uint32_t *ret, Error **reterr) {
         Job *job;
         int r;
 
-        r = job_new(vm, "stop", NULL, NULL, &job);
+        r = new_job(vm, NULL, NULL, &job);
         if (r < 0)
                 return error_set_errno(reterr, r, "Cannot make a job");
         *ret = job->id;

@@ -8,6 +8,7 @@ void vm_record_done(VmRecord *rec) {
         free(rec->uuid);
         free(rec->mac);
         free(rec->machine);
+        free(rec->image_uuid);
         vm_spec_done(&rec->spec);
         for (int i = 0; i < _VM_FILE_MAX; i++)
                 file_ref_done(&rec->files[i]);
@@ -31,6 +32,8 @@ int vm_record_format(const VmRecord *rec, char **ret, size_t *ret_len) {
         json_put_unsigned(w, "ssh-port", rec->ssh_port);
         json_put_unsigned(w, "created", rec->created);
         json_put_string(w, "machine", rec->machine);
+        if (rec->image_uuid)
+                json_put_string(w, "image-uuid", rec->image_uuid);
         json_put_unsigned(w, "disk-size", rec->disk_size);
         json_put_boolean(w, "seed", rec->seed);
         json_put_boolean(w, "generated-key", rec->generated_key);
@@ -113,6 +116,8 @@ static int read_document(const Json *doc, VmRecord *rec, Error **reterr) {
                 r = take_string(doc, "mac", &rec->mac, reterr);
         if (r >= 0)
                 r = take_string(doc, "machine", &rec->machine, reterr);
+        if (r >= 0 && json_get(doc, "image-uuid"))
+                r = take_string(doc, "image-uuid", &rec->image_uuid, reterr);
         if (r >= 0)
                 r = read_numbers(doc, rec, reterr);
         for (int i = 0; r >= 0 && i < _VM_FILE_MAX; i++) {

@@ -10,10 +10,11 @@
 #define VM_RECORD_MAX_SIZE (256 * KIB) /* a definition with a long key and command line is 10 KiB */
 
 typedef struct VmRecord {
-        char *name;    /* owned, as all strings here */
-        char *uuid;    /* RFC 9562 text */
-        char *mac;     /* "52:54:00:xx:xx:xx" */
-        char *machine; /* versioned type */
+        char *name;       /* owned, as all strings here */
+        char *uuid;       /* RFC 9562 text */
+        char *mac;        /* "52:54:00:xx:xx:xx" */
+        char *machine;    /* versioned type */
+        char *image_uuid; /* of the image of the store that it was made from; NULL: of none */
         uid_t owner;
         uid_t uid;          /* what QEMU runs as */
         uint16_t ssh_port;  /* 0: none */

@@ -2,6 +2,7 @@
 #include <ctype.h>
 #include <inttypes.h>
 
+#include "image-record.h"
 #include "vm-spec.h"
 
 static const char *const vm_network_table[] = {
@@ -151,13 +152,15 @@ const SpecKey vm_spec_keys[] = {
         { "tasks-max", SPEC_SIZE, SPEC_LIMIT | SPEC_ZERO_IS_NONE, FIELD(limits.tasks_max), 8, 65536, NULL,
                         NULL },
         { "start", SPEC_BOOLEAN, SPEC_NOT_STORED, FIELD(start), 0, 1, NULL, NULL },
+        STRING("image-name", image_name, vm_name_check, SPEC_NOT_STORED),
+        STRING("image-url", image_url, url_check, SPEC_NOT_STORED),
         { "image", SPEC_FILE, SPEC_NOT_STORED, VM_FILE_IMAGE, 0, 0, NULL, NULL },
         { "kernel", SPEC_FILE, SPEC_NOT_STORED, VM_FILE_KERNEL, 0, 0, NULL, NULL },
         { "initrd", SPEC_FILE, SPEC_NOT_STORED, VM_FILE_INITRD, 0, 0, NULL, NULL },
         { "user-data", SPEC_FILE, SPEC_NOT_STORED, VM_FILE_USER_DATA, 0, 0, NULL, NULL },
 };
 const size_t vm_spec_n_keys = ELEMENTSOF(vm_spec_keys);
-_Static_assert(ELEMENTSOF(vm_spec_keys) <= 32, "VmSpec.given has too few bits");
+_Static_assert(ELEMENTSOF(vm_spec_keys) <= 64, "VmSpec.given has too few bits");
 
 const SpecKey *spec_key_find(const char *name) {
         for (size_t i = 0; i < ELEMENTSOF(vm_spec_keys); i++)
@@ -167,13 +170,13 @@ const SpecKey *spec_key_find(const char *name) {
 }
 
 static void mark_given(VmSpec *s, const SpecKey *k) {
-        s->given |= UINT32_C(1) << (k - vm_spec_keys);
+        s->given |= UINT64_C(1) << (k - vm_spec_keys);
 }
 
 bool vm_spec_has(const VmSpec *s, const char *key) {
         const SpecKey *k = spec_key_find(key);
 
-        return k && (s->given & UINT32_C(1) << (k - vm_spec_keys));
+        return k && (s->given & UINT64_C(1) << (k - vm_spec_keys));
 }
 
 int vm_spec_set_number(VmSpec *s, const SpecKey *k, uint64_t value, Error **reterr) {

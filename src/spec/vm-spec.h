@@ -78,9 +78,11 @@ typedef struct VmSpec {
         char *cpu;                /* NULL: by accelerator */
         char *append;             /* kernel command line */
         char *image_format;       /* as asked for, then as found */
+        char *image_name;         /* orders of CreateVM, not stored: an image of the store by its name, */
+        char *image_url;          /* or by where it was pulled from */
         uint64_t console_log_max; /* bytes */
         VmLimits limits;
-        uint32_t given; /* bit i: key i of the table was set by somebody */
+        uint64_t given; /* bit i: key i of the table was set by somebody */
 } VmSpec;
 
 /* Files that travel as descriptors and so are no part of the struct. */

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <stdio.h>
+
+#include "task.h"
+#include "util/log.h"
+#include "worker.h"
+
+struct Worker {
+        Manager *manager; /* borrowed */
+        Task *task;
+        const char *program; /* static */
+        const WorkerHandlers *handlers;
+        void *userdata;
+        uid_t uid;  /* held while it runs; 0: ours */
+        Json *last; /* the last line that was no progress */
+};
+
+static void release_uid(Worker *w) {
+        if (w->uid != 0)
+                manager_hold_uid(w->manager, w->uid, false);
+        w->uid = 0;
+}
+
+Worker *worker_free(Worker *w) {
+        if (!w)
+                return NULL;
+        task_free(w->task);
+        release_uid(w);
+        json_free(w->last);
+        free(w);
+        return NULL;
+}
+
+static void tell_progress(Worker *w, const Json *line) {
+        JobProgress p = { .phase = json_get_string(line, "phase") };
+
+        (void)json_get_unsigned(line, "done", &p.done);
+        (void)json_get_unsigned(line, "total", &p.total);
+        (void)json_get_unsigned(line, "speed", &p.speed);
+        if (w->handlers->progress)
+                w->handlers->progress(w->userdata, &p);
+}
+
+static void on_line(void *userdata, char *text, size_t len) {
+        _cleanup_json_ Json *line = NULL;
+        Worker *w = userdata;
+
+        if (json_parse(text, len, NULL, &line, NULL) < 0)
+                log_warning("%s says what is no JSON, ignoring", w->program);
+        else if (json_get_string(line, "phase"))
+                tell_progress(w, line);
+        else {
+                json_free(w->last);
+                w->last = TAKE_PTR(line);
+        }
+}
+
+static int judge(Worker *w, int status, const Json **ret, Error **reterr) {
+        const Json *result = json_get(w->last, "result");
+        const char *name = json_get_string(w->last, "error"), *message = json_get_string(w->last, "message");
+
+        if (status == -ETIMEDOUT)
+                return error_set(reterr, ERROR_TIMEOUT, "%s took too long", w->program);
+        if (name && message)
+                return error_set(reterr, error_code_from_name(name), "%s", message);
+        if (status == 0 && json_type(result) == JSON_OBJECT) {
+                *ret = result;
+                return 0;
+        }
+        log_error("%s ended with status %i and no answer", w->program, status);
+        return status == -EINTR
+                        ? error_set(reterr, ERROR_FAILED, "%s was killed", w->program)
+                        : error_set(reterr, ERROR_FAILED, "%s failed; the journal tells more", w->program);
+}
+
+static void on_done(void *userdata, int status, const char *output, size_t len) {
+        _cleanup_error_ Error *e = NULL;
+        const Json *result = NULL;
+        Worker *w = userdata;
+
+        w->task = task_free(w->task);
+        release_uid(w);
+        (void)judge(w, status, &result, &e);
+        w->handlers->done(w->userdata, result, e);
+}
+
+static int pick_uid(Worker *w, char ***argv) {
+        int r;
+
+        if (w->manager->config.uid_count == 0)
+                return 0;
+        r = manager_pick_uid(w->manager, &w->uid, NULL);
+        if (r < 0) {
+                w->uid = 0;
+                return r;
+        }
+        manager_hold_uid(w->manager, w->uid, true);
+        r = strv_extend(argv, "--uid");
+        if (r >= 0)
+                r = strv_extendf(argv, "%u", (unsigned)w->uid);
+        if (r >= 0)
+                r = strv_extend(argv, "--gid");
+        return r < 0 ? r : strv_extendf(argv, "%u", (unsigned)w->uid);
+}
+
+static int make_arguments(Worker *w, const WorkerSpec *spec, char ***argv, ChildFd *fds, size_t *n) {
+        int r;
+
+        r = strv_extendf(argv, "%s/%s", VMCTL_HELPER_DIR, spec->program);
+        if (r >= 0 && spec->verb)
+                r = strv_extend(argv, spec->verb);
+        if (r >= 0)
+                r = pick_uid(w, argv);
+        for (size_t i = 0; r >= 0 && i < spec->n_files; i++) {
+                if (spec->files[i].fd < 0)
+                        continue;
+                fds[*n] = (ChildFd){ spec->files[i].fd, 3 + (int)*n };
+                r = strv_extend(argv, spec->files[i].option);
+                if (r >= 0)
+                        r = strv_extendf(argv, "%i", fds[*n].target);
+                (*n)++;
+        }
+        return r;
+}
+
+/* libcurl's own variables. */
+static int make_environment(char ***ret) {
+        static const char *const names[] = { "http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy",
+                "ALL_PROXY", "no_proxy", "NO_PROXY" };
+        int r;
+
+        r = strv_extend(ret, "LANG=C.UTF-8");
+        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(names); i++)
+                if (!isempty(getenv(names[i])))
+                        r = strv_extendf(ret, "%s=%s", names[i], getenv(names[i]));
+        return r;
+}
+
+int worker_run(Manager *m, const WorkerSpec *spec, const char *request, size_t len,
+                const WorkerHandlers *handlers, void *userdata, Worker **ret) {
+        _cleanup_(worker_freep) Worker *w = malloc(sizeof(Worker));
+        _cleanup_strv_ char **argv = NULL, **envp = NULL;
+        ChildFd fds[WORKER_FILES_MAX];
+        ChildSpec child = { .fds = fds, .flags = CHILD_NEW_SESSION };
+        int r;
+
+        assert(spec->n_files <= WORKER_FILES_MAX);
+        if (!w)
+                return -ENOMEM;
+        *w = (Worker){ .manager = m, .program = spec->program, .handlers = handlers, .userdata = userdata };
+        r = make_arguments(w, spec, &argv, fds, &child.n_fds);
+        if (r >= 0 && spec->network)
+                r = make_environment(&envp);
+        if (r < 0)
+                return r;
+        child.argv = argv;
+        child.envp = envp;
+        r = task_run(m->event, &child, request, len, spec->timeout_usec, on_done, w, &w->task);
+        if (r < 0)
+                return r;
+        task_set_line_handler(w->task, on_line);
+        *ret = TAKE_PTR(w);
+        return 0;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/* One of the unprivileged programs that touch untrusted bytes, at work: it is given descriptors and a
+ * request (one JSON object), tells how far it is in lines of JSON, and at last a result or an error. On a
+ * system's service each runs under a user ID that is nobody else's for as long. It dies with us. */
+
+#include "manager.h"
+#include "json/json.h"
+
+typedef struct Worker Worker;
+
+typedef struct WorkerFile {
+        const char *option; /* "--output" */
+        int fd;             /* borrowed; -EBADF: not given */
+} WorkerFile;
+
+#define WORKER_FILES_MAX 8
+
+typedef struct WorkerSpec {
+        const char *program;     /* below VMCTL_HELPER_DIR */
+        const char *verb;        /* its first argument, or NULL */
+        const WorkerFile *files; /* up to WORKER_FILES_MAX */
+        size_t n_files;
+        bool network; /* hand on what the environment says of proxies */
+        uint64_t timeout_usec;
+} WorkerSpec;
+
+typedef struct WorkerHandlers {
+        void (*progress)(void *userdata, const JobProgress *p); /* may be NULL; must not free the worker */
+
+        /* Exactly one is not NULL; both are borrowed. The owner frees the worker in this callback or later.
+         */
+        void (*done)(void *userdata, const Json *result, const Error *error);
+} WorkerHandlers;
+
+/* `handlers` is borrowed and must outlive the worker. */
+int worker_run(Manager *m, const WorkerSpec *spec, const char *request, size_t len,
+                const WorkerHandlers *handlers, void *userdata, Worker **ret);
+
+/* Kills it if it runs; no callback. Returns NULL. */
+Worker *worker_free(Worker *w);
+DEFINE_CLEANUP(Worker *, worker_free);
