@@ -131,8 +131,19 @@ bool utf8_is_valid(const char *s, size_t len) {
         return true;
 }
 
+static const char hex[] = "0123456789abcdef";
+
+void hex_encode(const void *data, size_t len, char *ret) {
+        const unsigned char *p = data;
+
+        for (size_t i = 0; i < len; i++) {
+                ret[2 * i] = hex[p[i] >> 4];
+                ret[2 * i + 1] = hex[p[i] & 15];
+        }
+        ret[2 * len] = '\0';
+}
+
 char *string_escape(const char *s, size_t len, size_t max) {
-        static const char hex[] = "0123456789abcdef";
         size_t end = MIN(len, max), o = 0;
         char *out = malloc(end * 4 + 1);
 

@@ -41,6 +41,9 @@ int parse_size(const char *s, uint64_t unit, uint64_t *ret);
  * from a guest or QEMU can be shown on a terminal and put in a D-Bus string. NULL when memory is short. */
 char *string_escape(const char *s, size_t len, size_t max);
 
+/* Two lower-case digits for each byte, and a NUL: 2 * len + 1 bytes. */
+void hex_encode(const void *data, size_t len, char *ret);
+
 bool utf8_is_valid(const char *s, size_t len);
 
 /* A growing vector of owned strings, always NULL-terminated. `char **v = NULL` is the empty vector. */

@@ -88,6 +88,15 @@ static void test_escape(void) {
         CHECK_STREQ(cut, "abc");
 }
 
+static void test_hex(void) {
+        char text[7];
+
+        hex_encode("\x00\x7f\xff", 3, text);
+        CHECK_STREQ(text, "007fff");
+        hex_encode(NULL, 0, text);
+        CHECK_STREQ(text, "");
+}
+
 static void test_strv(void) {
         _cleanup_strv_ char **v = NULL;
 
@@ -183,6 +192,7 @@ int main(void) {
         test_numbers();
         test_sizes();
         test_escape();
+        test_hex();
         test_strv();
         test_errors();
         CHECK(mkdtemp(folder));
