@@ -8,11 +8,6 @@
 
 #include "confine.h"
 
-/* Far above what any of it takes: milliseconds, and some 200 MiB of address space in qemu-img. */
-#define CPU_SECONDS_MAX 20
-#define ADDRESS_SPACE_MAX (2 * GIB)
-#define FILE_SIZE_MAX (64 * MIB) /* the table of an empty qcow2 disk of 1 PiB has 16 MiB */
-
 #if defined(__SANITIZE_ADDRESS__)
 #        define SANITIZED 1
 #elif defined(__has_feature)
@@ -46,7 +41,13 @@ static int limit(int resource, uint64_t value) {
         return setrlimit(resource, &new) < 0 ? -errno : 0;
 }
 
-int confine(const Identity *identity, Error **reterr) {
+int confine_file_size(uint64_t max, Error **reterr) {
+        int r = limit(RLIMIT_FSIZE, max);
+
+        return r < 0 ? error_set_errno(reterr, r, "Failed to bound the size of files") : 0;
+}
+
+int confine(const Identity *identity, const ConfineLimits *limits, Error **reterr) {
         int r = 0;
 
         if (identity->set)
@@ -54,12 +55,12 @@ int confine(const Identity *identity, Error **reterr) {
         if (r >= 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
                 r = -errno;
         if (r >= 0)
-                r = limit(RLIMIT_CORE, 0); /* it would hold the private key */
+                r = limit(RLIMIT_CORE, 0); /* it would hold private keys and what else passes through */
         if (r >= 0)
-                r = limit(RLIMIT_CPU, CPU_SECONDS_MAX);
+                r = limit(RLIMIT_CPU, limits->cpu_seconds);
         if (r >= 0)
-                r = limit(RLIMIT_FSIZE, FILE_SIZE_MAX);
+                r = limit(RLIMIT_FSIZE, limits->file_size);
         if (r >= 0 && !SANITIZED)
-                r = limit(RLIMIT_AS, ADDRESS_SPACE_MAX);
+                r = limit(RLIMIT_AS, limits->address_space);
         return r < 0 ? error_set_errno(reterr, r, "Failed to drop privileges") : 0;
 }

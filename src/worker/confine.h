@@ -10,5 +10,15 @@ typedef struct Identity {
         gid_t gid;
 } Identity;
 
-/* Becomes that identity without groups and capabilities, bounds time, memory and file sizes. */
-int confine(const Identity *identity, Error **reterr);
+/* What a worker's own work can take at most. */
+typedef struct ConfineLimits {
+        uint64_t cpu_seconds;
+        uint64_t address_space; /* bytes; not under the address sanitizer, whose shadow memory counts */
+        uint64_t file_size;     /* bytes, of each file that it writes */
+} ConfineLimits;
+
+/* Becomes that identity without groups and capabilities, and bounds time, memory and file sizes. */
+int confine(const Identity *identity, const ConfineLimits *limits, Error **reterr);
+
+/* The same for the size of files alone, for those who learn only later how much they may write. */
+int confine_file_size(uint64_t max, Error **reterr);
