@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <unistd.h>
 
+#include "foreign-header.h"
 #include "image.h"
 #include "kernel-header.h"
+#include "qcow2-header.h"
 
 #define TABLE_PIECE (64 * KIB)
 
@@ -56,9 +58,59 @@ static int check_tables(const FileIdentity *file, const ImageHeader *h, Error **
         return image_header_check_l2(h, buf, len, file->label, reterr);
 }
 
+static int reader_read(const void *userdata, uint64_t offset, void *buf, size_t len, size_t *ret_len,
+                Error **reterr) {
+        return read_at(userdata, offset, buf, len, ret_len, reterr);
+}
+
+ImageReader image_reader(const FileIdentity *file) {
+        return (ImageReader){
+                .read = reader_read, .userdata = file, .size = file->size, .label = file->label
+        };
+}
+
+static int inspect_qcow2(const FileIdentity *file, const ImageHeader *h, const void *buf, size_t len,
+                Error **reterr) {
+        const ImageReader reader = image_reader(file);
+        Qcow2Header header;
+        int r;
+
+        r = check_tables(file, h, reterr);
+        if (r < 0)
+                return r;
+        r = qcow2_header_read(buf, len, file->label, &header, reterr);
+        return r < 0 ? r : qcow2_read_snapshots(&header, &reader, NULL, NULL, reterr);
+}
+
+/* *ret_format is _IMAGE_FORMAT_INVALID where it is raw or qcow2, if anything. */
+static int detect_foreign(const FileIdentity *file, const void *buf, size_t len, ImageFormat stated,
+                ImageFormat *ret_format, Error **reterr) {
+        const ImageReader reader = image_reader(file);
+        ImageFormat f;
+        int r;
+
+        r = foreign_header_detect(&reader, buf, len, &f, reterr);
+        if (r < 0)
+                return r;
+        /* A guest can make the end of its raw disk look like that of a VHD of fixed size. */
+        if (f == IMAGE_FORMAT_VPC && stated == IMAGE_FORMAT_RAW &&
+                        (len < 8 || memcmp(buf, "conectix", 8) != 0))
+                f = _IMAGE_FORMAT_INVALID;
+        if (image_format_is_foreign(f) && stated != f && stated != _IMAGE_FORMAT_INVALID)
+                return error_set(reterr, ERROR_FORMAT_REFUSED,
+                                "%s was given as %s, but is %s: give its format so", file->label,
+                                image_format_to_string(stated), image_format_to_string(f));
+        if (image_format_is_foreign(stated) && stated != f)
+                return error_set(reterr, ERROR_INVALID_IMAGE, "%s was given as %s, but is none", file->label,
+                                image_format_to_string(stated));
+        *ret_format = f;
+        return 0;
+}
+
 int image_inspect(const FileIdentity *file, ImageFormat stated, ImageHeaderFlags flags, ImageHeader *ret,
                 Error **reterr) {
         _cleanup_free_ void *buf = malloc(IMAGE_HEADER_SIZE);
+        ImageFormat foreign = _IMAGE_FORMAT_INVALID;
         ImageHeader h;
         size_t len;
         int r;
@@ -68,11 +120,21 @@ int image_inspect(const FileIdentity *file, ImageFormat stated, ImageHeaderFlags
         r = read_at(file, 0, buf, IMAGE_HEADER_SIZE, &len, reterr);
         if (r < 0)
                 return r;
+        if (flags & IMAGE_HEADER_CONVERTIBLE) {
+                r = detect_foreign(file, buf, len, stated, &foreign, reterr);
+                if (r < 0)
+                        return r;
+        }
+        if (image_format_is_foreign(foreign)) {
+                const ImageReader reader = image_reader(file);
+
+                return foreign_header_parse(&reader, foreign, ret, reterr);
+        }
         r = image_header_parse(buf, len, file->size, stated, flags, file->label, &h, reterr);
         if (r < 0)
                 return r;
         if (h.format == IMAGE_FORMAT_QCOW2) {
-                r = check_tables(file, &h, reterr);
+                r = inspect_qcow2(file, &h, buf, len, reterr);
                 if (r < 0)
                         return r;
         }

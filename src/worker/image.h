@@ -4,8 +4,13 @@
 
 #include "file-identity.h"
 #include "image-header.h"
+#include "image-reader.h"
 
-/* The disk image; see image_header_parse(). Also looks whether an end of a qcow2 file is missing. */
+/* Lives as long as `file`. */
+ImageReader image_reader(const FileIdentity *file);
+
+/* The disk image; see image_header_parse(). Also looks whether an end of a qcow2 file is missing. Of *file
+ * only descriptor, label and size are used. */
 int image_inspect(const FileIdentity *file, ImageFormat stated, ImageHeaderFlags flags, ImageHeader *ret,
                 Error **reterr);
 

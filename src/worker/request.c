@@ -32,7 +32,7 @@ static int set_size(const Json *v, void *field) {
 static int set_format(const Json *v, void *field) {
         ImageFormat f = image_format_from_string(json_string(v));
 
-        if ((int)f < 0 && !json_is_null(v))
+        if (((int)f < 0 && !json_is_null(v)) || image_format_is_foreign(f))
                 return -EINVAL;
         *(ImageFormat *)field = f;
         return 0;

@@ -285,7 +285,7 @@ static void test_tables(void) {
 static void test_format_names(void) {
         for (int i = 0; i < _IMAGE_FORMAT_MAX; i++)
                 CHECK_EQ(image_format_from_string(image_format_to_string(i)), i);
-        CHECK_EQ(image_format_from_string("vmdk"), _IMAGE_FORMAT_INVALID);
+        CHECK_EQ(image_format_from_string("qed"), _IMAGE_FORMAT_INVALID);
         CHECK(!image_format_to_string(_IMAGE_FORMAT_INVALID));
 }
 
