@@ -39,21 +39,56 @@ static const char *file_kind(mode_t mode) {
         }
 }
 
-int file_check_readable(int fd, const char *what, ErrorCode code, Error **reterr) {
-        int flags = fcntl(fd, F_GETFL);
+static bool is_stream(mode_t mode) {
+        return S_ISFIFO(mode) || S_ISSOCK(mode);
+}
+
+static int check_kind(int fd, const char *what, bool stream, ErrorCode code, Error **reterr) {
         struct stat st;
+
+        if (fstat(fd, &st) < 0)
+                return error_set_errno(reterr, -errno, "%s cannot be looked at", what);
+        if (!S_ISREG(st.st_mode) && !(stream && is_stream(st.st_mode)))
+                return error_set(reterr, code, "%s is %s, where a regular file%s is needed", what,
+                                file_kind(st.st_mode), stream ? " or a pipe" : "");
+        return 0;
+}
+
+static int check_readable(int fd, const char *what, bool stream, ErrorCode code, Error **reterr) {
+        int flags = fcntl(fd, F_GETFL), r;
 
         if (flags < 0)
                 return error_set_errno(reterr, -errno, "%s: no usable descriptor", what);
-        if (fstat(fd, &st) < 0)
-                return error_set_errno(reterr, -errno, "%s cannot be looked at", what);
-        if (!S_ISREG(st.st_mode))
-                return error_set(reterr, code, "%s is %s, where a regular file is needed", what,
-                                file_kind(st.st_mode));
+        r = check_kind(fd, what, stream, code, reterr);
+        if (r < 0)
+                return r;
         /* Anybody can make an O_PATH or a write-only descriptor of a file that he may not read, and the rest
          * is done with the rights of the service. */
         if ((flags & O_PATH) || ((flags & O_ACCMODE) != O_RDONLY && (flags & O_ACCMODE) != O_RDWR))
                 return error_set(reterr, code, "%s was not opened for reading", what);
+        return 0;
+}
+
+int file_check_readable(int fd, const char *what, ErrorCode code, Error **reterr) {
+        return check_readable(fd, what, false, code, reterr);
+}
+
+int file_check_source(int fd, const char *what, ErrorCode code, Error **reterr) {
+        return check_readable(fd, what, true, code, reterr);
+}
+
+int file_check_sink(int fd, const char *what, ErrorCode code, Error **reterr) {
+        int flags = fcntl(fd, F_GETFL), r;
+
+        if (flags < 0)
+                return error_set_errno(reterr, -errno, "%s: no usable descriptor", what);
+        r = check_kind(fd, what, true, code, reterr);
+        if (r < 0)
+                return r;
+        if ((flags & O_PATH) || ((flags & O_ACCMODE) != O_WRONLY && (flags & O_ACCMODE) != O_RDWR))
+                return error_set(reterr, code, "%s was not opened for writing", what);
+        if (flags & O_APPEND) /* then it would not matter where something is written to */
+                return error_set(reterr, code, "%s was opened for appending", what);
         return 0;
 }
 
@@ -77,6 +112,19 @@ static int get_label(const char *what, const char *path, char **ret) {
         _cleanup_free_ char *escaped = string_escape(path, strlen(path), PATH_MAX);
 
         *ret = escaped ? strf("%s '%s'", what, escaped) : NULL;
+        return *ret ? 0 : -ENOMEM;
+}
+
+int file_label(int fd, const char *what, char **ret) {
+        _cleanup_free_ char *path = NULL;
+        int r;
+
+        r = get_path(fd, what, &path, NULL);
+        if (r < 0)
+                return r;
+        if (path[0] == '/')
+                return get_label(what, path, ret);
+        *ret = strdup(what);
         return *ret ? 0 : -ENOMEM;
 }
 

@@ -26,7 +26,17 @@ void file_identity_done(FileIdentity *f);
  * not, the error has this code. `what` begins the message, as "The disk image". */
 int file_check_readable(int fd, const char *what, ErrorCode code, Error **reterr);
 
-/* The same (ERROR_INVALID_IMAGE), then finds the file by its path and opens it there. Runs with the identity
- * of the service, since the question is whether the service will find the file: ERROR_IMAGE_MISSING if not.
+/* The same, but a pipe or a socket will do. */
+int file_check_source(int fd, const char *what, ErrorCode code, Error **reterr);
+
+/* And for writing: O_APPEND is refused. */
+int file_check_sink(int fd, const char *what, ErrorCode code, Error **reterr);
+
+/* The beginning of messages, as "The image '/srv/a.qcow2'", or `what` alone for what has no path. */
+int file_label(int fd, const char *what, char **ret);
+
+/* Checks as file_check_readable() (ERROR_INVALID_IMAGE), then finds the file by its path and opens it there.
+ * Runs with the identity of the service, since the question is whether the service will find the file:
+ * ERROR_IMAGE_MISSING if not.
  */
 int file_identify(int fd, const char *what, FileIdentity *ret, Error **reterr);
