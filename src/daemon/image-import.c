@@ -11,6 +11,9 @@
 #include "util/log.h"
 #include "worker.h"
 
+#define FILE_COPY "copy"
+#define FILE_CONVERTED "converted" /* from a format that no VM uses */
+
 /* A day: a pipe may be fed by a slow network. Who waits that long can cancel. */
 #define IMPORT_TIMEOUT (24 * 3600 * USEC_PER_SEC)
 
@@ -119,7 +122,7 @@ static void on_imported(void *userdata, const Json *result, const Error *error) 
 static const WorkerHandlers import_handlers = { on_progress, on_imported };
 
 int image_import_request(
-                const ImageStore *s, const char *format, bool in_place, char **ret, size_t *ret_len) {
+                const ImageStore *s, const char *format, const char *digest, char **ret, size_t *ret_len) {
         _cleanup_(json_writer_freep) JsonWriter *w = NULL;
         int r;
 
@@ -130,13 +133,14 @@ int image_import_request(
         if (format)
                 json_put_string(w, "format", format);
         json_put_unsigned(w, "max-size", s->manager->config.image_size_max);
-        json_put_boolean(w, "in-place", in_place);
+        json_put_boolean(w, "in-place", digest != NULL);
+        if (digest)
+                json_put_string(w, "content-digest", digest);
         json_write_end(w);
         return json_writer_finish(w, ret, ret_len);
 }
 
-/* Opened by the service, so that the worker, who opens nothing, need not own it. */
-static int make_output(Import *i) {
+static int make_folder(Import *i) {
         char uuid[SD_ID128_UUID_STRING_MAX];
         sd_id128_t id;
         int r;
@@ -148,25 +152,38 @@ static int make_output(Import *i) {
         if (!i->folder)
                 return -ENOMEM;
         i->folder_fd = make_dir_at(i->store->fd, i->folder, 0700);
-        if (i->folder_fd < 0)
-                return i->folder_fd;
-        r = openat(i->folder_fd, IMAGE_DISK, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-        return r < 0 ? -errno : r;
+        return i->folder_fd < 0 ? i->folder_fd : 0;
+}
+
+/* Opened by the service, so that the worker, who opens nothing, need not own them. */
+static int make_file(const Import *i, const char *name) {
+        int fd = openat(i->folder_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+        return fd < 0 ? -errno : fd;
 }
 
 static int import_run(Import *i, const char *format) {
-        _cleanup_close_ int output = make_output(i);
-        const WorkerFile files[] = { { "--input", i->input }, { "--output", output } };
-        const WorkerSpec spec = { "vmctl-image", "import", files, ELEMENTSOF(files), false, IMPORT_TIMEOUT };
+        _cleanup_close_ int copy = -EBADF, converted = -EBADF;
         _cleanup_free_ char *request = NULL;
         size_t len;
         int r;
 
-        if (output < 0)
-                return output;
-        r = image_import_request(i->store, format, false, &request, &len);
-        if (r >= 0)
+        r = make_folder(i);
+        if (r < 0)
+                return r;
+        copy = make_file(i, FILE_COPY);
+        converted = make_file(i, FILE_CONVERTED);
+        if (copy < 0 || converted < 0)
+                return copy < 0 ? copy : converted;
+        r = image_import_request(i->store, format, NULL, &request, &len);
+        if (r >= 0) {
+                const WorkerFile files[] = { { "--input", i->input }, { "--output", copy },
+                        { "--scratch", converted } };
+                const WorkerSpec spec = { "vmctl-image", "import", files, ELEMENTSOF(files), false,
+                        IMPORT_TIMEOUT };
+
                 r = worker_run(i->store->manager, &spec, request, len, &import_handlers, i, &i->worker);
+        }
         i->input = safe_close(i->input);
         return r;
 }

@@ -198,7 +198,7 @@ static int run_check(Transfer *t) {
 
         if (input < 0 || output < 0)
                 return MIN(input, output);
-        r = image_import_request(t->store, t->format, true, &request, &len);
+        r = image_import_request(t->store, t->format, t->facts.content_digest, &request, &len);
         return r < 0 ? r
                      : worker_run(t->store->manager, &spec, request, len, &check_handlers, t, &t->worker);
 }
@@ -212,8 +212,8 @@ static void on_checked(void *userdata, const Json *result, const Error *error) {
         else if (r < 0)
                 fail_all_errno(t, r, "vmctl-image says nothing of use of the image");
         else {
+                t->file = streq_ptr(json_get_string(result, "file"), "output") ? FILE_CONVERTED : FILE_IMAGE;
                 t->worker = worker_free(t->worker);
-                t->file = image_format_is_usable(t->facts.source_format) ? FILE_IMAGE : FILE_CONVERTED;
                 serve_next(t);
         }
 }

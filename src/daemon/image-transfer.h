@@ -56,8 +56,8 @@ void pull_finish(Pull *p, Image *image, const Error *error); /* takes it out of 
 /* The name of an image whose own name a newer one has now. The caller frees it; NULL: out of memory. */
 char *image_displaced_name(const ImageRecord *rec);
 
-/* vmctl-image's request for an import, and what its result says of the image; a content digest that is set
- * already stays when it names none. */
+/* vmctl-image's request for an import, and what its result says of the image. `digest`: of what lies in the
+ * store already; NULL: it is to be copied there. */
 int image_import_request(
-                const ImageStore *s, const char *format, bool in_place, char **ret, size_t *ret_len);
+                const ImageStore *s, const char *format, const char *digest, char **ret, size_t *ret_len);
 int image_take_facts(const Json *result, ImageRecord *rec);
