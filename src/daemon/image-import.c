@@ -97,20 +97,21 @@ static void on_imported(void *userdata, const Json *result, const Error *error) 
         _cleanup_free_ char *name = NULL;
         ImageRecord rec = {};
         Import *i = userdata;
+        const char *file;
         int r;
 
         if (error) {
                 import_finish(i, error);
                 return;
         }
+        file = streq_ptr(json_get_string(result, "file"), "scratch") ? FILE_CONVERTED : FILE_COPY;
         r = image_take_facts(result, &i->record);
         if (r >= 0)
                 r = free_and_strdup(&name, i->record.name);
         if (r >= 0) {
                 rec = i->record;
                 i->record = (ImageRecord){ .name = TAKE_PTR(name) }; /* it is reserved until we end */
-                r = image_commit(
-                                i->store, &rec, i->folder_fd, IMAGE_DISK, NULL, on_committed, i, &i->commit);
+                r = image_commit(i->store, &rec, i->folder_fd, file, NULL, on_committed, i, &i->commit);
         }
         i->worker = worker_free(i->worker);
         if (r < 0) {
@@ -177,8 +178,8 @@ static int import_run(Import *i, const char *format) {
                 return copy < 0 ? copy : converted;
         r = image_import_request(i->store, format, NULL, &request, &len);
         if (r >= 0) {
-                const WorkerFile files[] = { { "--input", i->input }, { "--output", copy },
-                        { "--scratch", converted } };
+                const WorkerFile files[] = { { "--input", i->input }, { "--output", copy, true },
+                        { "--scratch", converted, true } };
                 const WorkerSpec spec = { "vmctl-image", "import", files, ELEMENTSOF(files), false,
                         IMPORT_TIMEOUT };
 
@@ -282,7 +283,8 @@ int image_export(Image *image, int fd, const char *format, const char *compressi
                 Error **reterr) {
         const JobSpec job = { "export", JOB_TARGET_IMAGE, image_name(image), owner, export_cancel, NULL };
         _cleanup_close_ int input = image_open(image), scratch = open_scratch(image->manager->images);
-        const WorkerFile files[] = { { "--input", input }, { "--output", fd }, { "--scratch", scratch } };
+        const WorkerFile files[] = { { "--input", input }, { "--output", fd },
+                { "--scratch", scratch, true } };
         const WorkerSpec spec = { "vmctl-image", "export", files, ELEMENTSOF(files), false, IMPORT_TIMEOUT };
         _cleanup_(export_freep) Export *x = calloc(1, sizeof(Export));
         _cleanup_free_ char *request = NULL;

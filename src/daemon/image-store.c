@@ -186,8 +186,13 @@ void image_store_take_out(ImageStore *s, Image *image) {
         s->manager->hooks->image_removed(s->manager, image);
 }
 
-static bool is_left_over(const char *name) {
-        return startswith(name, ".new-") || startswith(name, ".old-");
+/* What an earlier instance had not finished gets another name first: folders that are made from now on stay.
+ */
+static void hide_left_over(ImageStore *s, const char *name) {
+        _cleanup_free_ char *hidden = strf(".old-%s", name + 1);
+
+        if (hidden && renameat(s->fd, name, s->fd, hidden) < 0)
+                log_warning_errno(-errno, "Cannot rename '%s' in the store of images, ignoring: %m", name);
 }
 
 /* Nobody went on with it for a week. */
@@ -204,7 +209,7 @@ static int sweep_folder(int dir_fd, bool partial) {
 
         for (struct dirent *de; dir && (de = readdir(dir));) {
                 bool remove = partial ? de->d_name[0] != '.' && is_stale(dir_fd, de->d_name)
-                                      : is_left_over(de->d_name);
+                                      : startswith(de->d_name, ".old-") != NULL;
 
                 if (remove && remove_tree_at(dir_fd, de->d_name) < 0)
                         r = 1;
@@ -322,6 +327,8 @@ int image_store_load(ImageStore *s) {
         for (struct dirent *de; r >= 0 && (de = readdir(dir));)
                 if (sd_id128_from_string(de->d_name, &id) >= 0)
                         r = load_image(s, de->d_name);
+                else if (startswith(de->d_name, ".new-"))
+                        hide_left_over(s, de->d_name);
         closedir(dir);
         image_store_delete(s, NULL);
         return r;

@@ -190,7 +190,7 @@ static int open_file(const Transfer *t, const char *name, int flags) {
 static int run_check(Transfer *t) {
         _cleanup_close_ int input = open_file(t, FILE_IMAGE, 0),
                             output = open_file(t, FILE_CONVERTED, O_TRUNC);
-        const WorkerFile files[] = { { "--input", input }, { "--output", output } };
+        const WorkerFile files[] = { { "--input", input, true }, { "--output", output, true } };
         const WorkerSpec spec = { "vmctl-image", "import", files, ELEMENTSOF(files), false, CHECK_TIMEOUT };
         _cleanup_free_ char *request = NULL;
         size_t len;

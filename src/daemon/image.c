@@ -107,10 +107,10 @@ void image_touch(Image *image) {
 
 static int save(void *argument) {
         const ImageChange *c = argument;
-        _cleanup_free_ char *path = strf("%s/" IMAGE_RECORD_FILE, c->image->record.uuid);
-        int r = path ? write_file_at(c->image->manager->images->fd, path, c->text, c->len, 0600,
-                                       WRITE_FILE_SYNC)
-                     : -ENOMEM;
+        _cleanup_close_ int fd = openat(c->image->manager->images->fd, c->image->record.uuid,
+                        O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        int r = fd < 0 ? -errno
+                       : write_file_at(fd, IMAGE_RECORD_FILE, c->text, c->len, 0600, WRITE_FILE_SYNC);
 
         return r < 0 ? MIN(-r, 254) : 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <stdio.h>
+#include <unistd.h>
 
 #include "task.h"
 #include "util/log.h"
@@ -118,6 +119,9 @@ static int make_arguments(Worker *w, const WorkerSpec *spec, char ***argv, Child
                 r = strv_extend(argv, spec->files[i].option);
                 if (r >= 0)
                         r = strv_extendf(argv, "%i", fds[*n].target);
+                if (r >= 0 && w->uid != 0 && spec->files[i].give &&
+                                fchown(spec->files[i].fd, w->uid, (gid_t)-1) < 0)
+                        r = -errno;
                 (*n)++;
         }
         return r;

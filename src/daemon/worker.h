@@ -12,6 +12,7 @@ typedef struct Worker Worker;
 typedef struct WorkerFile {
         const char *option; /* "--output" */
         int fd;             /* borrowed; -EBADF: not given */
+        bool give; /* the file is to be owned by the worker's user, for programs that open it anew */
 } WorkerFile;
 
 #define WORKER_FILES_MAX 8
