@@ -61,6 +61,8 @@ Job *job_finish(Job *job, JobResult result, const Error *error) {
         if (!job)
                 return NULL;
         job->result = result;
+        if (result == JOB_DONE)
+                job->progress = 1;
         job->error = error_copy(error);
         job->cancel = NULL;
         manager_schedule_flush(job->manager);
