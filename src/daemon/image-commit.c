@@ -62,11 +62,12 @@ static int link_content(const ImageCommit *c, int folder_fd) {
         return linkat(c->dir_fd, c->file, folder_fd, IMAGE_DISK, 0) < 0 ? -errno : 0;
 }
 
-/* Nobody writes to it from now on, whatever they were given. */
+/* Nobody writes to it from now on. All may read it who get to it, as qemu-img does that opens it anew by its
+ * descriptor; nobody else gets into the folder. */
 static int seal_content(int folder_fd) {
         _cleanup_close_ int fd = openat(folder_fd, IMAGE_DISK, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 
-        if (fd < 0 || fchmod(fd, 0400) < 0 || (geteuid() == 0 && fchown(fd, 0, 0) < 0))
+        if (fd < 0 || fchmod(fd, 0444) < 0 || (geteuid() == 0 && fchown(fd, 0, 0) < 0))
                 return -errno;
         return 0;
 }
