@@ -810,6 +810,15 @@ class Space(Case):
                                    {"input": self.path("dense"), "output": out})
             self.expect(reply, "NoSpace", "No space left")
 
+    def test_from_another_file_system(self):
+        """Where the kernel does not copy, zeros that are written become holes."""
+        self.mount("-t", "tmpfs", "none")
+        raw = self.raw()
+        result = self.do_import(raw)
+        self.assertEqual(self.read(self.result_path(result)), self.read(raw))
+        self.assertLess(result["allocated"], 1300 << 10)
+        self.assertLess(result["allocated"], os.stat(raw).st_blocks * 512)
+
     def test_reflink(self):
         for form in ("xfs", "btrfs"):
             if shutil.which("mkfs." + form):
