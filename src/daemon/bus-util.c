@@ -259,7 +259,7 @@ static int append_key(sd_bus_message *m, const SpecKey *k, const VmSpec *s) {
         return 0;
 }
 
-int bus_append_spec(sd_bus_message *m, const VmRecord *rec) {
+int bus_append_spec(sd_bus_message *m, const VmRecord *rec, const char *image_name) {
         int r;
 
         r = sd_bus_message_open_container(m, 'a', "{sv}");
@@ -269,5 +269,7 @@ int bus_append_spec(sd_bus_message *m, const VmRecord *rec) {
         for (int i = 0; r >= 0 && i < _VM_FILE_MAX; i++)
                 if (rec->files[i].path)
                         r = sd_bus_message_append(m, "{sv}", vm_file_to_string(i), "s", rec->files[i].path);
+        if (r >= 0 && image_name)
+                r = sd_bus_message_append(m, "{sv}", "image-name", "s", image_name);
         return r < 0 ? r : sd_bus_message_close_container(m);
 }

@@ -31,5 +31,6 @@ int bus_append_json_dict(sd_bus_message *m, const Json *object);
  */
 int bus_read_spec(sd_bus_message *m, SpecFlags allowed, VmSpec *s, int *files, Error **reterr);
 
-/* Appends the record's definition as an a{sv}, descriptors as the paths of their files. */
-int bus_append_spec(sd_bus_message *m, const VmRecord *rec);
+/* Appends the record's definition as an a{sv}, descriptors as the paths of their files, and the name that
+ * its image has in the store now, unless that is NULL. */
+int bus_append_spec(sd_bus_message *m, const VmRecord *rec, const char *image_name);

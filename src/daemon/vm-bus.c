@@ -6,6 +6,7 @@
 #include "cgroup.h"
 #include "console-open.h"
 #include "job-bus.h"
+#include "manager.h"
 #include "util/fd-util.h"
 #include "util/log-request.h"
 #include "util/log.h"
@@ -78,7 +79,11 @@ static int get_spec(sd_bus *bus, const char *path, const char *interface, const 
                 sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const Vm *vm = userdata;
 
-        return bus_append_spec(m, &vm->record);
+        const Image *image = vm->record.image_uuid
+                        ? image_find_by_uuid(vm->manager->images, vm->record.image_uuid)
+                        : NULL;
+
+        return bus_append_spec(m, &vm->record, image ? image_name(image) : NULL);
 }
 
 static int get_pid(sd_bus *bus, const char *path, const char *interface, const char *property,
