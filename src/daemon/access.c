@@ -42,6 +42,7 @@ static const struct {
         { "org.vmctl1.Manager", NULL, RULE_FILTER },
         { "org.vmctl1.VM", "OpenConsole", RULE_CONSOLE },
         { "org.vmctl1.VM", "OpenConsoleLog", RULE_CONSOLE },
+        { "org.vmctl1.VM", "OpenProvisionLog", RULE_CONSOLE },
         { "org.vmctl1.VM", "Qmp", RULE_DEBUG },
         { "org.vmctl1.VM", NULL, RULE_MANAGE },
         { "org.vmctl1.Image", "SetShared", RULE_IMAGE_SHARE },

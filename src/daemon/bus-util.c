@@ -92,14 +92,18 @@ static int read_option(sd_bus_message *m, const BusOption *table, size_t n, Erro
                 if (type[0] != table[i].type || type[1] != '\0')
                         return error_set(reterr, ERROR_INVALID_SPEC, "%s is of D-Bus type '%s', not '%c'",
                                         name, type, table[i].type);
-                if (table[i].type == 's') {
+                switch (table[i].type) {
+                case 's':
                         r = sd_bus_message_read(m, "v", "s", &string);
                         *(const char **)table[i].value = string;
-                } else {
+                        return r;
+                case 'b':
                         r = sd_bus_message_read(m, "v", "b", &boolean);
                         *(bool *)table[i].value = boolean;
+                        return r;
+                default: /* as wide as D-Bus has it */
+                        return sd_bus_message_read(m, "v", type, table[i].value);
                 }
-                return r;
         }
         return error_set(reterr, ERROR_UNKNOWN_OPTION, "There is no option '%s'", name);
 }

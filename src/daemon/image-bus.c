@@ -140,7 +140,7 @@ static void on_inspected(void *userdata, const Json *result, const Error *error)
         worker_free(i->worker);
 }
 
-static const WorkerHandlers inspect_handlers = { NULL, on_inspected };
+static const WorkerHandlers inspect_handlers = { .done = on_inspected };
 
 int image_bus_inspect(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const BusFace *face = userdata;

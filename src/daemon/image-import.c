@@ -120,7 +120,7 @@ static void on_imported(void *userdata, const Json *result, const Error *error) 
         }
 }
 
-static const WorkerHandlers import_handlers = { on_progress, on_imported };
+static const WorkerHandlers import_handlers = { .progress = on_progress, .done = on_imported };
 
 int image_import_request(
                 const ImageStore *s, const char *format, const char *digest, char **ret, size_t *ret_len) {
@@ -246,7 +246,7 @@ static void on_exported(void *userdata, const Json *result, const Error *error) 
         (void)job_finish(x->job, job_result_of(error), error);
 }
 
-static const WorkerHandlers export_handlers = { on_export_progress, on_exported };
+static const WorkerHandlers export_handlers = { .progress = on_export_progress, .done = on_exported };
 
 static void export_cancel(Job *job, void *userdata) {
         _cleanup_error_ Error *e = NULL;

@@ -179,7 +179,7 @@ static void on_progress(void *userdata, const JobProgress *progress) {
                         p->handlers->progress(p->userdata, progress);
 }
 
-static const WorkerHandlers check_handlers = { on_progress, on_checked };
+static const WorkerHandlers check_handlers = { .progress = on_progress, .done = on_checked };
 
 static int open_file(const Transfer *t, const char *name, int flags) {
         int fd = openat(t->folder_fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
@@ -272,7 +272,7 @@ static void on_downloaded(void *userdata, const Json *result, const Error *error
                 fail_all_errno(t, r, "The image that was downloaded cannot be looked at");
 }
 
-static const WorkerHandlers download_handlers = { on_progress, on_downloaded };
+static const WorkerHandlers download_handlers = { .progress = on_progress, .done = on_downloaded };
 
 static int format_request(const Transfer *t, const Image *known, char **ret, size_t *ret_len) {
         _cleanup_(json_writer_freep) JsonWriter *w = NULL;

@@ -9,7 +9,7 @@
 #include "task.h"
 #include "util/fd-util.h"
 
-#define TASK_FDS_MAX 32 /* no program here is given more than a dozen files */
+#define TASK_FDS_MAX 272 /* vmctl-ssh gets a file for each step */
 
 struct Task {
         task_done_t done;

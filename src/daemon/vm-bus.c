@@ -11,6 +11,7 @@
 #include "util/log-request.h"
 #include "util/log.h"
 #include "vm-bus.h"
+#include "vm-guest-bus.h"
 
 #define QMP_RAW_TIMEOUT (20 * USEC_PER_SEC)
 
@@ -84,6 +85,13 @@ static int get_spec(sd_bus *bus, const char *path, const char *interface, const 
                         : NULL;
 
         return bus_append_spec(m, &vm->record, image ? image_name(image) : NULL);
+}
+
+static int get_provisioned(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const Vm *vm = userdata;
+
+        return sd_bus_message_append_strv(m, vm->record.provisioned);
 }
 
 static int get_pid(sd_bus *bus, const char *path, const char *interface, const char *property,
@@ -405,6 +413,12 @@ static const sd_bus_vtable vtable[] = {
                         method_update_spec, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("SetLimits", SD_BUS_ARGS("a{sv}", limits), SD_BUS_NO_RESULT,
                         method_set_limits, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("WaitReady", SD_BUS_ARGS("s", stage, "t", timeout_usec, "a{sv}", options),
+                        SD_BUS_RESULT("o", job), vm_guest_bus_wait, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Provision", SD_BUS_ARGS("aa{sv}", steps, "a{sv}", options),
+                        SD_BUS_RESULT("o", job), vm_guest_bus_provision, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("OpenProvisionLog", SD_BUS_NO_ARGS, SD_BUS_RESULT("h", log),
+                        vm_guest_bus_open_log, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Qmp", SD_BUS_ARGS("s", command), SD_BUS_RESULT("s", reply), method_qmp,
                         SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_SIGNAL_WITH_ARGS("Event", SD_BUS_ARGS("s", event, "a{sv}", details), 0),
@@ -446,6 +460,7 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_PROPERTY("MemoryCurrent", "t", get_usage, 0, 0),
         SD_BUS_PROPERTY("MemoryPeak", "t", get_usage, 0, 0),
         CHANGING("Warnings", "as", get_warnings),
+        CHANGING("ProvisionedSteps", "as", get_provisioned),
         SD_BUS_VTABLE_END,
 };
 
@@ -478,6 +493,7 @@ static const struct {
         { VM_CHANGE_COUNTERS, "Resets" },
         { VM_CHANGE_COUNTERS, "IOErrors" },
         { VM_CHANGE_WARNINGS, "Warnings" },
+        { VM_CHANGE_PROVISION, "ProvisionedSteps" },
 };
 
 void vm_bus_new(Manager *m, Vm *vm) {

@@ -7,7 +7,7 @@
 #include "manager.h"
 #include "util/fd-util.h"
 #include "util/log.h"
-#include "vm.h"
+#include "vm-guest.h"
 
 #define QUERY_TIMEOUT (10 * USEC_PER_SEC)
 #define LINGER_TIMEOUT (3 * USEC_PER_SEC) /* from SIGKILL until the whole scope gets one */
@@ -275,6 +275,7 @@ static void on_ended(Process *p, const ProcessEnd *end, void *userdata) {
         vm_changed(vm, VM_CHANGE_PROCESS | VM_CHANGE_QMP);
         vm_save_end(vm);
         vm_stop_finished(vm);
+        vm_guests_end(vm);
         vm_flush(vm);
         gone = TAKE_PTR(vm->gone);
         waiters_fire(&gone, 0, NULL); /* may free the VM */

@@ -5,7 +5,7 @@
 
 #include "manager.h"
 #include "util/log.h"
-#include "vm.h"
+#include "vm-guest.h"
 
 #define WARNINGS_MAX 32 /* a broken QEMU could have us warn of ever new things */
 
@@ -57,6 +57,7 @@ Vm *vm_free(Vm *vm) {
         vm_start_free(vm->start);
         vm_stop_free(vm->stop);
         vm_removal_free(vm->removal);
+        vm_guests_free(vm);
         vm_save_free(vm->save);
         process_free(vm->process);
         systemd_unwatch_scope(vm->scope_watch);

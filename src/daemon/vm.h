@@ -19,6 +19,7 @@ typedef struct VmStart VmStart;
 typedef struct VmStop VmStop;
 typedef struct VmRemoval VmRemoval;
 typedef struct VmSave VmSave;
+typedef struct VmGuest VmGuest;
 
 typedef enum VmState {
         VM_PREPARING,
@@ -56,6 +57,7 @@ typedef enum VmChange {
         VM_CHANGE_SPEC = 1 << 3,
         VM_CHANGE_COUNTERS = 1 << 4, /* resets, I/O errors, reason of the shutdown */
         VM_CHANGE_WARNINGS = 1 << 5,
+        VM_CHANGE_PROVISION = 1 << 6,
 } VmChange;
 
 /* Something that QEMU reported, with up to four details. */
@@ -88,8 +90,9 @@ struct Vm {
         VmStart *start;
         VmStop *stop;
         VmRemoval *removal;
-        VmSave *save;  /* owned; vm.json being written */
-        Waiters *gone; /* owned; those who wait for the process's end */
+        VmSave *save;    /* owned; vm.json being written */
+        VmGuest *guests; /* owned; jobs in the guest */
+        Waiters *gone;   /* owned; those who wait for the process's end */
 
         VmState announced;
         VmChange changes; /* not yet told */

@@ -40,6 +40,8 @@ static void tell_progress(Worker *w, const Json *line) {
         (void)json_get_unsigned(line, "speed", &p.speed);
         if (w->handlers->progress)
                 w->handlers->progress(w->userdata, &p);
+        if (w->handlers->line)
+                w->handlers->line(w->userdata, line);
 }
 
 static void on_line(void *userdata, char *text, size_t len) {

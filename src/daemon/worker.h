@@ -15,7 +15,7 @@ typedef struct WorkerFile {
         bool give; /* the file is to be owned by the worker's user, for programs that open it anew */
 } WorkerFile;
 
-#define WORKER_FILES_MAX 8
+#define WORKER_FILES_MAX 264 /* a file for each step of a provisioning, and a few */
 
 typedef struct WorkerSpec {
         const char *program;     /* below VMCTL_HELPER_DIR */
@@ -27,7 +27,10 @@ typedef struct WorkerSpec {
 } WorkerSpec;
 
 typedef struct WorkerHandlers {
-        void (*progress)(void *userdata, const JobProgress *p); /* may be NULL; must not free the worker */
+        /* What comes before the end, as progress or as the line itself. May be NULL; must not free the
+         * worker. */
+        void (*progress)(void *userdata, const JobProgress *p);
+        void (*line)(void *userdata, const Json *line); /* it has a string "phase" */
 
         /* Exactly one is not NULL; both are borrowed. The owner frees the worker in this callback or later.
          */

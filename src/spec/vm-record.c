@@ -9,10 +9,19 @@ void vm_record_done(VmRecord *rec) {
         free(rec->mac);
         free(rec->machine);
         free(rec->image_uuid);
+        strv_free(rec->provisioned);
         vm_spec_done(&rec->spec);
         for (int i = 0; i < _VM_FILE_MAX; i++)
                 file_ref_done(&rec->files[i]);
         *rec = (VmRecord){};
+}
+
+static void write_provisioned(const VmRecord *rec, JsonWriter *w) {
+        json_write_key(w, "provisioned");
+        json_write_array(w);
+        STRV_FOREACH(s, rec->provisioned)
+                json_write_string(w, *s);
+        json_write_end(w);
 }
 
 int vm_record_format(const VmRecord *rec, char **ret, size_t *ret_len) {
@@ -42,6 +51,8 @@ int vm_record_format(const VmRecord *rec, char **ret, size_t *ret_len) {
                         json_write_key(w, vm_file_to_string(i));
                         file_ref_write(&rec->files[i], w);
                 }
+        if (rec->provisioned)
+                write_provisioned(rec, w);
         json_write_key(w, "spec");
         vm_spec_write(&rec->spec, w);
         json_write_end(w);
@@ -102,6 +113,19 @@ static int read_numbers(const Json *doc, VmRecord *rec, Error **reterr) {
         return 0;
 }
 
+static int read_provisioned(const Json *array, VmRecord *rec, Error **reterr) {
+        for (size_t i = 0; i < json_length(array); i++) {
+                const char *s = json_string(json_element(array, i));
+                int r = s ? strv_extend(&rec->provisioned, s)
+                          : (error_set(reterr, ERROR_INVALID_SPEC, "'provisioned' is no list of strings"),
+                                            -EBADMSG);
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
 static int read_document(const Json *doc, VmRecord *rec, Error **reterr) {
         int r;
 
@@ -120,6 +144,8 @@ static int read_document(const Json *doc, VmRecord *rec, Error **reterr) {
                 r = take_string(doc, "image-uuid", &rec->image_uuid, reterr);
         if (r >= 0)
                 r = read_numbers(doc, rec, reterr);
+        if (r >= 0)
+                r = read_provisioned(json_get(doc, "provisioned"), rec, reterr);
         for (int i = 0; r >= 0 && i < _VM_FILE_MAX; i++) {
                 const Json *file = json_get(doc, vm_file_to_string(i));
 

@@ -21,6 +21,7 @@ typedef struct VmRecord {
         uint64_t created;   /* usec, CLOCK_REALTIME */
         uint64_t disk_size; /* bytes of the overlay when it was made; 0: no disk */
         bool seed, generated_key;
+        char **provisioned; /* fingerprints of the steps that have run, by their place; "": not known */
         VmSpec spec;
         FileRef files[_VM_FILE_MAX]; /* image, kernel, initrd; user-data lives in the seed */
 } VmRecord;
