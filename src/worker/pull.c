@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* vmctl-pull: gets an image from a URL, unpacks it and verifies it. vmctld runs it once for each pull, so
+ * that bytes from the network are read by a process that has no rights, and can reach nothing but the
+ * network and its own files.
+ *
+ *     vmctl-pull [--uid N --gid N] --output FD [--received FD] [--state FD]
+ *
+ * The files may hold what an earlier worker left when it ended or was killed: with all three, for the same
+ * URL and in the same boot, the transfer goes on where that one was. The service keeps them from one attempt
+ * to the next, and has no more use for the last two when this one succeeds. The request is a JSON object on
+ * standard input (pull-request.h); progress and the result are lines on standard output.
+ *
+ * What a file URL names is opened after the worker has become a user without rights, so that only what
+ * everybody may read can be had that way; a client hands over other files by importing them. */
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "confine.h"
+#include "fetch.h"
+#include "lockdown.h"
+#include "transfer.h"
+#include "util/fd-util.h"
+
+typedef struct Pull {
+        int argc;
+        char **argv;
+        Identity identity;
+        int output_fd, received_fd, state_fd; /* inherited; borrowed */
+        int source_fd, checksums_fd;          /* owned: file URLs' files */
+        PullRequest request;
+        PullReport report;
+        Transfer transfer;
+        PipelineResult result;
+} Pull;
+
+static void pull_done(Pull *p) {
+        transfer_done(&p->transfer);
+        pull_request_done(&p->request);
+        safe_close(p->source_fd);
+        safe_close(p->checksums_fd);
+}
+
+static int parse_option(Pull *p, const char *option, const char *value, bool seen[2]) {
+        const struct {
+                const char *option;
+                int *fd;
+        } table[] = {
+                { "--output", &p->output_fd },
+                { "--received", &p->received_fd },
+                { "--state", &p->state_fd },
+        };
+        uint32_t v;
+
+        if (parse_u32(value, &v) < 0)
+                return -EINVAL;
+        if (streq(option, "--uid") || streq(option, "--gid")) {
+                bool is_uid = streq(option, "--uid");
+
+                *(is_uid ? &p->identity.uid : &p->identity.gid) = v;
+                seen[is_uid] = true;
+                return 0;
+        }
+        for (size_t i = 0; i < ELEMENTSOF(table); i++)
+                if (streq(table[i].option, option) && *table[i].fd < 0 && v > STDERR_FILENO &&
+                                v <= INT32_MAX) {
+                        *table[i].fd = (int)v;
+                        return 0;
+                }
+        return -EINVAL;
+}
+
+static int parse_options(Pull *p, Error **reterr) {
+        bool seen[2] = {};
+
+        for (int i = 1; i < p->argc; i += 2)
+                if (i + 1 == p->argc || parse_option(p, p->argv[i], p->argv[i + 1], seen) < 0)
+                        return error_set(reterr, ERROR_FAILED, "vmctl-pull was called with a wrong '%s'",
+                                        p->argv[i]);
+        if (seen[0] != seen[1] || p->output_fd < 0)
+                return error_set(reterr, ERROR_FAILED,
+                                "vmctl-pull needs --output, and both of --uid and --gid or neither");
+        p->identity.set = seen[0];
+        return 0;
+}
+
+static int drop_privileges(Pull *p, Error **reterr) {
+        const ConfineLimits limits = {
+                .cpu_seconds = 6 * 3600,  /* a terabyte of xz */
+                .address_space = 4 * GIB, /* CODEC_MEMORY_MAX_LOG, and what threads set aside */
+                .file_size = INT64_MAX,   /* until the request says more */
+        };
+
+        (void)signal(SIGXFSZ, SIG_IGN); /* a write that fails says why */
+        return confine(&p->identity, &limits, reterr);
+}
+
+static int read_request(Pull *p, Error **reterr) {
+        _cleanup_free_ char *text = NULL;
+        size_t len;
+        int r;
+
+        r = read_all(STDIN_FILENO, PULL_REQUEST_SIZE_MAX, &text, &len);
+        if (r < 0)
+                return error_set_errno(reterr, r, "Failed to read the request");
+        r = pull_request_parse(text, len, &p->request, reterr);
+        return r < 0 ? r : confine_file_size(pipeline_received_max(p->request.max_size), reterr);
+}
+
+/* All that has to be opened, before nothing can be opened any more. */
+static int open_files(Pull *p, Error **reterr) {
+        const struct {
+                const Url *url;
+                int *fd;
+        } table[] = {
+                { &p->request.url, &p->source_fd },
+                { &p->request.checksums, &p->checksums_fd },
+        };
+        int r;
+
+        for (size_t i = 0; i < ELEMENTSOF(table); i++) {
+                if (!table[i].url->text || table[i].url->scheme != URL_FILE)
+                        continue;
+                r = url_open_file(table[i].url, table[i].fd, reterr);
+                if (r < 0)
+                        return r;
+        }
+        return pull_state_init(reterr);
+}
+
+static int lock_in(Pull *p, Error **reterr) {
+        return lockdown(reterr);
+}
+
+/* Digests that are asked for and digests that are published have to be the same, too. */
+static int get_checksums(Pull *p, Error **reterr) {
+        PullRequest *q = &p->request;
+        _cleanup_free_ char *text = NULL;
+        Checksums found;
+        size_t len;
+        int r;
+
+        if (!q->checksums.text)
+                return 0;
+        r = fetch(q, &q->checksums, p->checksums_fd, CHECKSUMS_SIZE_MAX, &p->report, &text, &len, reterr);
+        if (r < 0)
+                return r;
+        r = checksums_find(text, len, q->url.name, &found, reterr);
+        if (r < 0)
+                return r;
+        if (!isempty(q->expected.sha256) && !isempty(found.sha256) &&
+                        !streq(q->expected.sha256, found.sha256))
+                return error_set(reterr, ERROR_DIGEST_MISMATCH,
+                                "'%s' is to have the SHA-256 %s, but '%s' lists %s", q->url.name,
+                                q->expected.sha256, q->checksums.shown, found.sha256);
+        if (isempty(q->expected.sha256))
+                memcpy(q->expected.sha256, found.sha256, sizeof(found.sha256));
+        memcpy(q->expected.sha512, found.sha512, sizeof(found.sha512));
+        return 0;
+}
+
+static int check_digest(const Pull *p, const char *algorithm, const char *expected, const char *actual,
+                Error **reterr) {
+        if (isempty(expected) || streq(expected, actual))
+                return 0;
+        return error_set(reterr, ERROR_DIGEST_MISMATCH,
+                        "What came from '%s' has the %s %s, but should have %s", p->request.url.shown,
+                        algorithm, actual, expected);
+}
+
+static int verify(Pull *p, Error **reterr) {
+        const Checksums *expected = &p->request.expected, *actual = &p->result.received;
+        int r;
+
+        r = check_digest(p, "SHA-256", expected->sha256, actual->sha256, reterr);
+        return r < 0 ? r : check_digest(p, "SHA-512", expected->sha512, actual->sha512, reterr);
+}
+
+static int receive_once(Pull *p, Error **reterr) {
+        Transfer *t = &p->transfer;
+        int r;
+
+        r = transfer_run(t, reterr);
+        if (r < 0 || t->not_modified)
+                return r;
+        pull_report(&p->report, "verifying", t->offset, t->offset);
+        r = transfer_finish(t, &p->result, reterr);
+        return r < 0 ? r : verify(p, reterr);
+}
+
+/* A failure that may be due to what an earlier worker left is none until it happens without that. */
+static int receive(Pull *p, Error **reterr) {
+        Transfer *t = &p->transfer;
+        int r;
+
+        *t = (Transfer){
+                .request = &p->request,
+                .config = {
+                        .output_fd = p->output_fd,
+                        .received_fd = p->received_fd,
+                        .max_size = p->request.max_size,
+                        .sha512 = !isempty(p->request.expected.sha512),
+                },
+                .state_fd = p->state_fd,
+                .source_fd = p->source_fd,
+                .report = &p->report,
+                .verified = !isempty(p->request.expected.sha256) || !isempty(p->request.expected.sha512),
+        };
+        r = receive_once(p, reterr);
+        if (r < 0 && t->resumed && error_code(*reterr) != ERROR_DOWNLOAD_FAILED) {
+                *reterr = error_free(*reterr);
+                r = transfer_start_over(t, reterr);
+                if (r >= 0)
+                        r = receive_once(p, reterr);
+        }
+        if (r < 0 && error_code(*reterr) != ERROR_DOWNLOAD_FAILED) /* nothing to go on with */
+                (void)transfer_start_over(t, NULL);
+        return r;
+}
+
+static int sync_output(Pull *p, Error **reterr) {
+        if (!p->transfer.not_modified && fsync(p->output_fd) < 0)
+                return error_set_errno(reterr, -errno, "Failed to write the image to disk");
+        return 0;
+}
+
+static void write_result(JsonWriter *w, const Pull *p) {
+        const PullState *s = &p->transfer.state;
+
+        json_write_key(w, "result");
+        json_write_object(w);
+        if (p->transfer.not_modified) {
+                json_put_boolean(w, "not-modified", true);
+        } else {
+                json_put_string(w, "sha256", p->result.received.sha256);
+                if (!isempty(p->result.received.sha512))
+                        json_put_string(w, "sha512", p->result.received.sha512);
+                json_put_string(w, "content-digest", p->result.content_digest);
+                json_put_unsigned(w, "size", p->result.size);
+                json_put_unsigned(w, "received", p->transfer.offset);
+                json_put_string(w, "compression", compression_to_string(p->result.compression));
+                json_put_string(w, "etag", s->etag);
+                json_put_string(w, "last-modified", s->last_modified);
+                json_put_string(w, "url", s->effective);
+        }
+        json_write_end(w);
+}
+
+static int reply(const Pull *p, const Error *error) {
+        _cleanup_(json_writer_freep) JsonWriter *w = NULL;
+        _cleanup_free_ char *text = NULL;
+        size_t len;
+        int r;
+
+        r = json_writer_new(0, &w);
+        if (r < 0)
+                return r;
+        json_write_object(w);
+        if (error) {
+                json_put_string(w, "error", error_code_name(error_code(error)));
+                json_put_string(w, "message", error_message(error));
+        } else {
+                write_result(w, p);
+        }
+        json_write_end(w);
+        r = json_writer_finish(w, &text, &len);
+        if (r >= 0)
+                r = write_all(STDOUT_FILENO, text, len);
+        return r < 0 ? r : write_all(STDOUT_FILENO, "\n", 1);
+}
+
+static int pull(Pull *p, Error **reterr) {
+        static int (*const steps[])(Pull *, Error **) = {
+                parse_options,
+                drop_privileges,
+                read_request,
+                open_files,
+                lock_in,
+                get_checksums,
+                receive,
+                sync_output,
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(steps); i++) {
+                int r = steps[i](p, reterr);
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+int main(int argc, char *argv[]) {
+        _cleanup_(pull_done) Pull p = {
+                .argc = argc,
+                .argv = argv,
+                .output_fd = -EBADF,
+                .received_fd = -EBADF,
+                .state_fd = -EBADF,
+                .source_fd = -EBADF,
+                .checksums_fd = -EBADF,
+        };
+        _cleanup_error_ Error *error = NULL;
+        bool failed;
+
+        failed = pull(&p, &error) < 0;
+        if (failed && !error)
+                (void)error_set(&error, ERROR_NO_MEMORY, "Out of memory");
+        return reply(&p, failed ? error : NULL) < 0 || failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
