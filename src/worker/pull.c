@@ -29,6 +29,7 @@ typedef struct Pull {
         int output_fd, received_fd, state_fd; /* inherited; borrowed */
         int source_fd, checksums_fd;          /* owned: file URLs' files */
         PullRequest request;
+        bool digest_is_trusted; /* it came from the caller, or not over plain http */
         PullReport report;
         Transfer transfer;
         PipelineResult result;
@@ -140,6 +141,8 @@ static int get_checksums(Pull *p, Error **reterr) {
         size_t len;
         int r;
 
+        p->digest_is_trusted = !isempty(q->expected.sha256) ||
+                        (q->checksums.text && q->checksums.scheme != URL_HTTP);
         if (!q->checksums.text)
                 return 0;
         r = fetch(q, &q->checksums, p->checksums_fd, CHECKSUMS_SIZE_MAX, &p->report, &text, &len, reterr);
@@ -204,7 +207,7 @@ static int receive(Pull *p, Error **reterr) {
                 .state_fd = p->state_fd,
                 .source_fd = p->source_fd,
                 .report = &p->report,
-                .verified = !isempty(p->request.expected.sha256) || !isempty(p->request.expected.sha512),
+                .verified = p->digest_is_trusted,
         };
         r = receive_once(p, reterr);
         if (r < 0 && t->resumed && error_code(*reterr) != ERROR_DOWNLOAD_FAILED) {
