@@ -99,6 +99,7 @@ static int copy_record(const ImageRecord *from, const Pull *p, ImageRecord *ret)
                 .size = from->size,
                 .content_digest = strdup(from->content_digest),
                 .url = from->url ? strdup(from->url) : NULL,
+                .final_url = from->final_url ? strdup(from->final_url) : NULL,
                 .sha256 = from->sha256 ? strdup(from->sha256) : NULL,
                 .etag = from->etag ? strdup(from->etag) : NULL,
                 .last_modified = from->last_modified ? strdup(from->last_modified) : NULL,

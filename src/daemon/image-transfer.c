@@ -242,6 +242,8 @@ static int take_download(Transfer *t, const Json *result) {
 
         r = free_and_strdup(&t->facts.url, t->url);
         if (r >= 0)
+                r = free_and_strdup(&t->facts.final_url, json_get_string(result, "url"));
+        if (r >= 0)
                 r = free_and_strdup(&t->facts.sha256, json_get_string(result, "sha256"));
         if (r >= 0)
                 r = free_and_strdup(&t->facts.content_digest, json_get_string(result, "content-digest"));
@@ -289,6 +291,8 @@ static int format_request(const Transfer *t, const Image *known, char **ret, siz
         if (known) {
                 json_write_key(w, "refresh");
                 json_write_object(w);
+                if (known->record.final_url)
+                        json_put_string(w, "url", known->record.final_url);
                 if (known->record.etag)
                         json_put_string(w, "etag", known->record.etag);
                 if (known->record.last_modified)

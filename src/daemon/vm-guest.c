@@ -9,8 +9,9 @@
 #include "vm-guest.h"
 #include "worker.h"
 
-#define WORK_TIMEOUT (24 * 3600 * USEC_PER_SEC) /* steps have deadlines of their own, where they have any \
-                                                 */
+#define WORK_TIMEOUT                                                                         \
+        (24 * 3600 * USEC_PER_SEC) /* steps have deadlines of their own, where they have any \
+                                    */
 #define KNOWN_HOSTS_MAX (64 * KIB)
 
 static const char *const guest_stage_table[] = {

@@ -17,6 +17,7 @@ static const struct {
         { "source-format", offsetof(ImageRecord, source_format), true },
         { "content-digest", offsetof(ImageRecord, content_digest), true },
         { "url", offsetof(ImageRecord, url), false },
+        { "final-url", offsetof(ImageRecord, final_url), false },
         { "sha256", offsetof(ImageRecord, sha256), false },
         { "etag", offsetof(ImageRecord, etag), false },
         { "last-modified", offsetof(ImageRecord, last_modified), false },

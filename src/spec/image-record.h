@@ -23,6 +23,7 @@ typedef struct ImageRecord {
 
         /* of an image that was pulled; else NULL */
         char *url;
+        char *final_url;            /* where that led to: the one that etag and last_modified are of */
         char *sha256;               /* of the file as it was published, hexadecimal */
         char *etag, *last_modified; /* as the server gave them; may be NULL */
 } ImageRecord;

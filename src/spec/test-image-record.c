@@ -19,6 +19,7 @@ static void fill(ImageRecord *rec, bool pulled) {
         if (!pulled)
                 return;
         rec->url = strdup("https://u:p@example.org/a.qcow2?x=1");
+        rec->final_url = strdup("https://mirror.example.org/a.qcow2");
         rec->sha256 = strdup("ff");
         rec->etag = strdup("\"tag\"");
         rec->last_modified = strdup("Sat, 21 Nov 2026 06:00:00 GMT");
