@@ -54,6 +54,12 @@ static const struct {
         [ERROR_INVALID_ARCHIVE] = { NAME("InvalidArchive"), EINVAL,
                         "An image is built from a directory, a tar of a root file system, or an OCI "
                         "archive." },
+        [ERROR_IMAGE_TOO_SMALL] = { NAME("ImageTooSmall"), ENOSPC,
+                        "Give more with '--size', or leave it out for a size that fits." },
+        [ERROR_KERNEL_MISSING] = { NAME("KernelMissing"), ENOENT,
+                        "Give one with '--kernel FILE', or install a kernel's package in what the image is "
+                        "made of." },
+        [ERROR_TOOL_MISSING] = { NAME("ToolMissing"), ENOENT, NULL },
         [ERROR_SSH_FAILED] = { NAME("SSHFailed"), ECONNREFUSED,
                         "'vmctl log NAME --console' shows how far the guest is." },
         [ERROR_GUEST_NOT_READY] = { NAME("GuestNotReady"), ETIMEDOUT,
