@@ -166,8 +166,7 @@ static int make_images(
         return r;
 }
 
-int boot_loader_prepare(Ext4 *e, Tree *t, const char *grub_cfg, const BootUuids *uuids, BootLoader **ret,
-                Error **reterr) {
+int boot_loader_prepare(Ext4 *e, Tree *t, const BootUuids *uuids, BootLoader **ret, Error **reterr) {
         _cleanup_(boot_loader_freep) BootLoader *b = calloc(1, sizeof(BootLoader));
         GrubFiles files[_GRUB_PLATFORM_MAX] = {};
         int r = b ? 0 : error_set_errno(reterr, -ENOMEM, "Failed to make the boot loader");
@@ -176,8 +175,6 @@ int boot_loader_prepare(Ext4 *e, Tree *t, const char *grub_cfg, const BootUuids 
                 r = grub_files_read((GrubPlatform)i, e, t, &files[i], reterr);
         for (int i = 0; r >= 0 && i < _GRUB_PLATFORM_MAX; i++)
                 r = grub_files_add_to((GrubPlatform)i, &files[i], t, reterr);
-        if (r >= 0 && grub_cfg)
-                r = grub_add_file(t, "boot/grub/grub.cfg", grub_cfg, strlen(grub_cfg), reterr);
         if (r >= 0)
                 r = make_images(b, files, uuids, reterr);
         for (int i = 0; i < _GRUB_PLATFORM_MAX; i++)

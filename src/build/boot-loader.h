@@ -34,10 +34,9 @@ int boot_loader_partition(int fd, uint64_t size, const BootUuids *uuids, Error *
 
 typedef struct BootLoader BootLoader;
 
-/* Takes GRUB from the tree, whose files have been written, or else from this machine; adds what belongs into
- * /boot/grub to the tree: modules and, unless the tree's own is to be kept, grub.cfg. */
-int boot_loader_prepare(Ext4 *e, Tree *t, const char *grub_cfg, const BootUuids *uuids, BootLoader **ret,
-                Error **reterr);
+/* Takes GRUB from the tree, whose files have been written, or else from this machine, and adds its modules
+ * to the tree's /boot/grub, unless that has some. */
+int boot_loader_prepare(Ext4 *e, Tree *t, const BootUuids *uuids, BootLoader **ret, Error **reterr);
 BootLoader *boot_loader_free(BootLoader *b);
 DEFINE_CLEANUP(BootLoader *, boot_loader_free);
 

@@ -51,7 +51,6 @@ typedef struct Build {
         Source *source;
         Tree *tree;
         BootFiles boot_files;
-        char *grub_cfg; /* ours; NULL: the tree has one that stays */
         Ext4Needs needs;
         uint64_t size; /* of the disk */
         Ext4Layout layout;
@@ -62,7 +61,6 @@ typedef struct Build {
 static void build_done(Build *b) {
         source_free(b->source);
         tree_free(b->tree);
-        free(b->grub_cfg);
         ext4_free(b->ext4);
         boot_loader_free(b->boot_loader);
 }
@@ -188,13 +186,14 @@ static int find_boot_files(Build *b, Error **reterr) {
 }
 
 /* The tree's own configuration stays unless what was asked for must be in it. */
-static int make_config(Build *b, Error **reterr) {
+static int add_config(Build *b, Error **reterr) {
         const BuildOptions *o = &b->options;
+        _cleanup_free_ char *config = NULL;
 
         if (!o->bootable || (tree_resolve(b->tree, GRUB_CFG) && o->kernel < 0 && !o->append))
                 return 0;
-        b->grub_cfg = boot_loader_config(&b->boot_files, &b->uuids, o->append ?: DEFAULT_APPEND);
-        return b->grub_cfg ? 0 : no_memory(reterr);
+        config = boot_loader_config(&b->boot_files, &b->uuids, o->append ?: DEFAULT_APPEND);
+        return config ? grub_add_file(b->tree, GRUB_CFG, config, strlen(config), reterr) : no_memory(reterr);
 }
 
 static int choose_size(Build *b, Error **reterr) {
@@ -261,7 +260,7 @@ static int prepare_boot_loader(Build *b, Error **reterr) {
         if (!b->options.bootable)
                 return 0;
         progress_begin(&progress, "boot loader", 0);
-        r = boot_loader_prepare(b->ext4, b->tree, b->grub_cfg, &b->uuids, &b->boot_loader, reterr);
+        r = boot_loader_prepare(b->ext4, b->tree, &b->uuids, &b->boot_loader, reterr);
         return r < 0 ? r : ext4_add_tree(b->ext4, b->tree, reterr);
 }
 
@@ -329,7 +328,7 @@ static int build(Build *b, Error **reterr) {
                 set_time,
                 read_source,
                 find_boot_files,
-                make_config,
+                add_config,
                 choose_size,
                 make_disk,
                 write_files,

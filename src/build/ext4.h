@@ -7,8 +7,8 @@
  * their owners, devices and attributes there, somebody would have to unpack it as root, or under a fakeroot.
  * This way nothing of an archive ever becomes a path on this machine, and any user can do it.
  *
- * The order is: ext4_make(), ext4_open(), ext4_add_tree(), the content of files, again ext4_add_tree() if
- * the tree has grown, ext4_write_folders(), ext4_close().
+ * The order is: ext4_make(), ext4_open(), ext4_add_tree(), the content of files, ext4_write_folders(),
+ * ext4_close(). In between the tree may grow, and ext4_add_tree() is called again; nothing in it may go.
  */
 
 #include "tree.h"

@@ -67,8 +67,7 @@ static bool is_wanted(const char *name) {
                                         '\0' ||
                         name[0] == '.' || name[0] == '-')
                 return false;
-        return has_suffix(name, ".mod") || has_suffix(name, ".lst") || streq(name, "boot.img") ||
-                        streq(name, "kernel.img");
+        return has_suffix(name, ".mod") || has_suffix(name, ".lst") || has_suffix(name, ".img");
 }
 
 /* Takes data. */

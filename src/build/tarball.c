@@ -71,13 +71,26 @@ static la_int64_t skip_callback(struct archive *a, void *userdata, la_int64_t re
 static int reader_error(const Reader *r, Error **reterr) {
         int number = archive_errno(r->archive);
         const char *text = archive_error_string(r->archive);
-        _cleanup_free_ char *shown = string_escape(text ?: "?", strlen(text ?: "?"), 512);
+        _cleanup_free_ char *shown = NULL;
 
+        if (!text)
+                text = "it is truncated or damaged";
+        shown = string_escape(text, strlen(text), 512);
         if (number == ENOMEM)
                 return error_set_errno(reterr, -ENOMEM, "Failed to read the archive");
         if (number == EIO)
                 return error_set_errno(reterr, -EIO, "Failed to read the archive");
         return error_set(reterr, ERROR_INVALID_ARCHIVE, "The archive cannot be read: %s", shown ?: "?");
+}
+
+/* Before it is opened, which reads the first bytes. */
+static int reader_start_hash(Reader *r, const Tarball *source, Error **reterr) {
+        if (source->digest[0] == '\0')
+                return 0;
+        r->hash = EVP_MD_CTX_new();
+        if (!r->hash || EVP_DigestInit_ex(r->hash, EVP_sha256(), NULL) != 1)
+                return error_set_errno(reterr, -ENOMEM, "Failed to compute a digest");
+        return 0;
 }
 
 typedef int (*support_t)(struct archive *);
@@ -118,15 +131,6 @@ static int reader_next(Reader *r, struct archive_entry **ret, Error **reterr) {
                 return reader_error(r, reterr);
         r->n_entries++;
         return 1;
-}
-
-static int reader_start_hash(Reader *r, Error **reterr) {
-        if (r->source->digest[0] == '\0')
-                return 0;
-        r->hash = EVP_MD_CTX_new();
-        if (!r->hash || EVP_DigestInit_ex(r->hash, EVP_sha256(), NULL) != 1)
-                return error_set_errno(reterr, -ENOMEM, "Failed to compute a digest");
-        return 0;
 }
 
 static int reader_check_hash(Reader *r, Error **reterr) {
@@ -206,9 +210,9 @@ int tarball_read_tree(const Tarball *a, uint32_t layer, TarballFlags flags, Tree
         struct archive_entry *entry;
         int r;
 
-        r = reader_open(&reader, a, archive_read_support_format_tar, reterr);
+        r = reader_start_hash(&reader, a, reterr);
         if (r >= 0)
-                r = reader_start_hash(&reader, reterr);
+                r = reader_open(&reader, a, archive_read_support_format_tar, reterr);
         if (r < 0)
                 return r;
         while ((r = reader_next(&reader, &entry, reterr)) > 0) {

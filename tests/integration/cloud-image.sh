@@ -9,7 +9,7 @@
 
 build=$(realpath "${BUILD:-$(dirname "$0")/../../build}")
 image=$build/image/debian-12.qcow2
-[ -d /run/vmctl-host ] || "$(dirname "$0")/../image/build" "$build/image" || exit
+[ -d /run/vmctl-host ] || "$(dirname "$0")/../image/build" "$build/image" "$build/src/build/vmctl-build" || exit
 
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
