@@ -125,11 +125,27 @@ const char *tool_temporary_folder(void) {
         return isempty(folder) ? "/var/tmp" : folder;
 }
 
+/* For file systems that have no unnamed files: named for a moment. */
+static int open_unlinked(void) {
+        _cleanup_free_ char *path = strf("%s/vmctl-build-XXXXXX", tool_temporary_folder());
+        int fd;
+
+        if (!path)
+                return -ENOMEM;
+        fd = mkostemp(path, O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        (void)unlink(path);
+        return fd;
+}
+
 int tool_temporary_file(int *ret, Error **reterr) {
         int fd = open(tool_temporary_folder(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 
         if (fd < 0)
-                return error_set_errno(reterr, -errno, "Failed to make a temporary file in '%s'",
+                fd = errno == EOPNOTSUPP || errno == EISDIR ? open_unlinked() : -errno;
+        if (fd < 0)
+                return error_set_errno(reterr, fd, "Failed to make a temporary file in '%s'",
                                 tool_temporary_folder());
         *ret = fd;
         return 0;
