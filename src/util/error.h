@@ -67,8 +67,11 @@ Error *error_free(Error *e);
 DEFINE_CLEANUP(Error *, error_free);
 #define _cleanup_error_ _cleanup_(error_freep)
 
-ErrorCode error_code(const Error *e);      /* NULL counts as ERROR_FAILED */
-const char *error_message(const Error *e); /* never NULL, valid UTF-8, one line where possible */
+ErrorCode error_code(const Error *e); /* NULL counts as ERROR_FAILED */
+
+/* Never NULL, valid UTF-8, one line where possible. The symbol has another name since libcom_err, which
+ * comes with libext2fs, has an error_message(), too, and would call ours. */
+const char *error_message(const Error *e) __asm__("vmctl_error_message");
 
 /* Sets *reterr (NULL: nobody wants it) and returns the code's errno, negative:
  *     return error_set(reterr, ERROR_NO_SUCH_VM, "There is no VM '%s'", name);
