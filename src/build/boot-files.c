@@ -14,8 +14,8 @@ static void candidate_done(Candidate *c) {
 }
 
 /* Boot loaders' configurations have rules of their own for all other characters. */
-static bool is_plain(const char *name) {
-        return name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+~-")] ==
+static bool is_plain(const char *path) {
+        return path[strspn(path, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+~-/")] ==
                         '\0';
 }
 
@@ -30,18 +30,21 @@ static bool is_spare(const char *version) {
         return ends_with(version, ".old") || ends_with(version, ".bak") || strstr(version, "rescue");
 }
 
+/* Also where a symbolic link leads must have a plain name. */
 static Node *find_file(Tree *t, const char *path) {
         Node *n = tree_resolve(t, path);
+        _cleanup_free_ char *where = NULL;
 
-        return n && S_ISREG(node_inode(n)->mode) && node_inode(n)->size > 0 ? n : NULL;
+        if (!n || !S_ISREG(node_inode(n)->mode) || node_inode(n)->size == 0)
+                return NULL;
+        return node_path(n, &where) >= 0 && is_plain(where) ? n : NULL;
 }
 
 static int consider(Tree *t, const char *path, const char *version, Candidate *best) {
         Node *kernel = find_file(t, path);
         char *copy;
 
-        if (!kernel || !is_plain(version) || is_spare(version) ||
-                        (best->version && strverscmp(version, best->version) <= 0))
+        if (!kernel || is_spare(version) || (best->version && strverscmp(version, best->version) <= 0))
                 return 0;
         copy = strdup(version);
         if (!copy)
@@ -99,7 +102,7 @@ static Node *find_first(Tree *t, const char *const paths[]) {
 
         for (; !n && *paths; paths++)
                 n = find_file(t, *paths);
-        return n && is_plain(node_name(n)) ? n : NULL;
+        return n;
 }
 
 int boot_files_find(Tree *t, BootFiles *ret) {

@@ -298,7 +298,7 @@ static void write_result(JsonWriter *w, const Build *b) {
 
 static int reply(const Build *b, const Error *error) {
         _cleanup_(json_writer_freep) JsonWriter *w = NULL;
-        _cleanup_free_ char *text = NULL;
+        _cleanup_free_ char *text = NULL, *message = NULL;
         size_t len;
         int r;
 
@@ -308,7 +308,9 @@ static int reply(const Build *b, const Error *error) {
         json_write_object(w);
         if (error) {
                 json_put_string(w, "error", error_code_name(error_code(error)));
-                json_put_string(w, "message", error_message(error));
+                /* It may name files, whose names are any bytes. */
+                message = string_escape(error_message(error), strlen(error_message(error)), SIZE_MAX);
+                json_put_string(w, "message", message);
         } else {
                 write_result(w, b);
         }

@@ -93,15 +93,16 @@ int ext4_file_begin(Ext4 *e, const Node *n, Error **reterr) {
 
 /* Makes the buffer go on at offset, which is not before its end. */
 static errcode_t skip_to(Ext4 *e, uint64_t offset) {
-        errcode_t code = 0;
-
         if (offset - e->start >= EXT4_BUFFER) {
-                code = flush(e);
+                errcode_t code = flush(e);
+
+                if (code != 0)
+                        return code;
                 e->start = offset / EXT4_BLOCK * EXT4_BLOCK;
         }
         memset(e->buffer + e->len, 0, offset - e->start - e->len);
         e->len = offset - e->start;
-        return code;
+        return 0;
 }
 
 int ext4_file_write(Ext4 *e, const void *data, size_t len, uint64_t offset, Error **reterr) {

@@ -137,6 +137,8 @@ int ext4_error(Ext4 *e, errcode_t code, const Node *n, Error **reterr) {
                 return too_small(e->size, &e->needs, reterr);
         if (n && node_path(n, &path) >= 0)
                 shown = string_escape(path, strlen(path), 512);
+        if (code == EXT2_ET_SHORT_WRITE) /* what writing to a file comes to when the disk fills up */
+                code = ENOSPC;
         if (code == EXT2_ET_EA_NO_SPACE)
                 return error_set(reterr, ERROR_INVALID_ARCHIVE,
                                 "The entry '%s' is refused: its attributes are larger than ext4 can keep",

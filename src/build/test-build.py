@@ -374,12 +374,17 @@ class Sizes(Case):
         self.assertGreaterEqual(free * 4096, 64 << 20)
         self.assertLess(os.stat(self.image).st_blocks * 512, 14 << 20, "the rest of the image is a hole")
 
+    @unittest.skipIf(os.getuid() != 0, "mounts")
     def test_disk_full(self):
-        """The host's disk, that is: here a limit on the size of files."""
-        source = self.write("source", tar(entry("a", os.urandom(30 << 20))))
-        done = subprocess.run(["prlimit", f"--fsize={20 << 20}", PROGRAM, "--output", "1", source],
-                              stdout=subprocess.PIPE, env=ENVIRONMENT)
-        self.assertEqual(done.returncode, 1)
+        """The host's disk, that is."""
+        source = self.write("source", tar(entry("a", os.urandom(30 << 20)), entry("b", b"b")))
+        os.mkdir(self.path("small"))
+        script = 'mount -t tmpfs -o size=20m none "$1" && exec "$2" --output 3 "$3" 3<>"$1/image"'
+        done = subprocess.run(["unshare", "--mount", "sh", "-c", script, "-", self.path("small"), PROGRAM, source],
+                              stdout=subprocess.PIPE, env=ENVIRONMENT, timeout=60)
+        answer = json.loads(done.stdout.splitlines()[-1])
+        self.assertEqual((done.returncode, answer["error"]), (1, "org.vmctl1.Error.NoSpace"), answer)
+        self.assertIn("/a", answer["message"])
 
     def test_label_and_uuid(self):
         result = self.build(tar(entry("a")), "--label", "my-root", "--uuid", UUID.upper())
@@ -434,6 +439,13 @@ class Folders(Case):
             self.assertIn("number: 01:03", self.stat("/null"))
             self.build(root, "--root-owned")
             self.assertRegex(self.stat("/etc/file"), r"User:     0 +Group:     0")
+
+    def test_names_that_are_no_text(self):
+        os.makedirs(os.fsencode(self.path("root")) + b"/\xff\n")
+        self.build(self.path("root"))
+        self.refuse(self.path("\udcfe"), "IO", r"\\xfe': No such file")
+        self.refuse_tar(r"'\\xff' above it", entry("\udcff", b"f"), entry("\udcff/x", b"x"),
+                        form=tarfile.GNU_FORMAT)
 
     def test_unreadable(self):
         self.refuse(self.path("nothing"), "IO", "nothing")
@@ -609,6 +621,11 @@ class BootFiles(Case):
                     outputs=("--kernel-output",))
         self.refuse(tar(entry("vmlinuz", kind=SYMLINK, linkname="/../../../../../../proc/version")), "KernelMissing",
                     "no kernel", outputs=("--kernel-output",))
+
+    def test_names_that_are_no_text(self):
+        for name in ("b'oot/kernel", "b\noot/kernel"):
+            self.refuse(tar(entry(name, b"k"), entry("boot/vmlinuz-1", kind=SYMLINK, linkname="/" + name)),
+                        "KernelMissing", "no kernel", "--bootable")
 
     def test_given(self):
         kernel = self.write("given", b"given")

@@ -287,6 +287,13 @@ static int make_folder(Tree *t, Node *folder, const char *name, uint32_t layer, 
         return 0;
 }
 
+static int refuse_way(const char *path, const Node *n, Error **reterr) {
+        _cleanup_free_ char *shown = string_escape(n->name, strlen(n->name), TREE_NAME_MAX);
+
+        return refuse(reterr, path, "'%s' above it is %s", shown ?: "?",
+                        S_ISLNK(n->inode->mode) ? "a symbolic link" : "no folder");
+}
+
 /* Walks to the folder that path lies in. Folders that are missing are made if mtime is given; else *ret is
  * NULL. `name` becomes the last part, "" if path is the root. */
 static int walk(Tree *t, const char *path, uint32_t layer, const struct timespec *mtime,
@@ -313,9 +320,7 @@ static int walk(Tree *t, const char *path, uint32_t layer, const struct timespec
                                         return r;
                         }
                         if (!is_folder(child))
-                                return refuse(reterr, path, "'%s' above it is %s", name,
-                                                S_ISLNK(child->inode->mode) ? "a symbolic link"
-                                                                            : "no folder");
+                                return refuse_way(path, child, reterr);
                         at = child;
                 }
                 strcpy(name, next);

@@ -10,20 +10,18 @@ readonly BOOTDISK_BIOS_START=2048
 readonly BOOTDISK_BIOS_SECTORS=2046
 readonly BOOTDISK_ESP_START=4096
 
-# bootdisk_partition IMAGE ESP_SECTORS [ROOT]: a sparse file with the two partitions and, when its size, type
-# and uuid are given as sfdisk takes them, a third one; then one more MiB, for the GPT's copy of itself.
+# bootdisk_partition IMAGE ESP_SECTORS: a sparse file with the two partitions; then one more MiB, for the GPT's
+# copy of itself.
 bootdisk_partition() {
-        local image=$1 esp_sectors=$2 root=${3:-} root_sectors=0
+        local image=$1 esp_sectors=$2
 
-        [[ -z $root ]] || root_sectors=$(sed -E 's/.*size=([0-9]+).*/\1/' <<<"$root")
         rm -f "$image"
-        truncate -s $(((BOOTDISK_ESP_START + esp_sectors + root_sectors + 2048) * BOOTDISK_SECTOR)) "$image"
+        truncate -s $(((BOOTDISK_ESP_START + esp_sectors + 2048) * BOOTDISK_SECTOR)) "$image"
         sfdisk -q "$image" <<-END
 		label: gpt
 		label-id: 5f8c2a10-7d3e-4b7a-9b0e-6d1f0c3a2e01
 		start=$BOOTDISK_BIOS_START, size=$BOOTDISK_BIOS_SECTORS, type=21686148-6449-6E6F-744E-656564454649, uuid=5f8c2a10-7d3e-4b7a-9b0e-6d1f0c3a2e02
 		start=$BOOTDISK_ESP_START, size=$esp_sectors, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, uuid=5f8c2a10-7d3e-4b7a-9b0e-6d1f0c3a2e03
-		${root:+start=$((BOOTDISK_ESP_START + esp_sectors)), $root}
 	END
 }
 

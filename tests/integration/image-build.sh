@@ -27,8 +27,8 @@ make_root() {
         mknod "$root/etc/device" c 1 5
         cat > "$root/sbin/init" <<-'END'
 		#!/bin/busybox sh
-		exec > /dev/console 2>&1
 		busybox mount -t devtmpfs devtmpfs /dev
+		exec > /dev/console 2>&1
 		busybox touch /etc/written
 		echo "IMAGE $(busybox stat -c %u:%g:%a:%h /etc/text) $(busybox stat -c %t:%T /etc/device) $(busybox cat /etc/again)"
 		busybox poweroff -f
