@@ -23,6 +23,12 @@ static inline const char *startswith(const char *s, const char *prefix) {
         return strncmp(s, prefix, n) == 0 ? s + n : NULL;
 }
 
+static inline bool endswith(const char *s, const char *suffix) {
+        size_t n = strlen(s), m = strlen(suffix);
+
+        return n >= m && streq(s + n - m, suffix);
+}
+
 /* asprintf() that returns NULL when memory is short. The caller frees the result. */
 char *strf(const char *format, ...) _printf_(1, 2);
 

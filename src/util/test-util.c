@@ -97,6 +97,14 @@ static void test_hex(void) {
         CHECK_STREQ(text, "");
 }
 
+static void test_ends(void) {
+        CHECK_STREQ(startswith("prefix-rest", "prefix-"), "rest");
+        CHECK(!startswith("pre", "prefix"));
+        CHECK(endswith("file.mod", ".mod"));
+        CHECK(endswith("file", ""));
+        CHECK(!endswith("mod", ".mod") && !endswith("file.mod.old", ".mod"));
+}
+
 static void test_strv(void) {
         _cleanup_strv_ char **v = NULL;
 
@@ -193,6 +201,7 @@ int main(void) {
         test_sizes();
         test_escape();
         test_hex();
+        test_ends();
         test_strv();
         test_errors();
         CHECK(mkdtemp(folder));
