@@ -19,15 +19,9 @@ static bool is_plain(const char *path) {
                         '\0';
 }
 
-static bool ends_with(const char *s, const char *end) {
-        size_t n = strlen(s), m = strlen(end);
-
-        return n >= m && streq(s + n - m, end);
-}
-
 /* What package managers keep of former kernels, and what distributions keep for emergencies. */
 static bool is_spare(const char *version) {
-        return ends_with(version, ".old") || ends_with(version, ".bak") || strstr(version, "rescue");
+        return endswith(version, ".old") || endswith(version, ".bak") || strstr(version, "rescue");
 }
 
 /* Also where a symbolic link leads must have a plain name. */

@@ -7,11 +7,12 @@
  *                 [--size BYTES] [--bootable] [--append STRING] [--label L] [--uuid U]
  *                 [--file CONTAINERFILE] [--root-owned] SOURCE
  *
- * SOURCE is a folder, a tar, a container image (folder or archive), a folder with a Containerfile, or "-"
- * for an archive on standard input. Outputs are regular files that are replaced. Without --bootable the
- * image is a file system; a kernel and an initial RAM disk for booting it directly are those given, or else
- * the newest in it. With --bootable it is a disk with a boot loader; the kernel that is given is put into
- * it.
+ * SOURCE is a folder, a tar, a container image (folder or archive), a folder that has a Containerfile or a
+ * Dockerfile at its top or is given one, or "-" for an archive on standard input. Of a folder, what is
+ * mounted in it is left out. Outputs are regular files that are replaced. Without --bootable the image is a
+ * file system; a kernel and an initial RAM disk for booting it directly are those given, or else the newest
+ * in it. With --bootable it is a disk with a boot loader, and a kernel that is given is put into it; a
+ * grub.cfg that is in the tree stays unless --kernel or --append says otherwise.
  *
  * Standard output gets lines of progress, and at last one with "result", or "error" and "message" and exit
  * status 1. With SOURCE_DATE_EPOCH and --uuid the same source makes the same image. */

@@ -55,19 +55,13 @@ static int no_memory(Error **reterr) {
         return error_set_errno(reterr, -ENOMEM, "Failed to read GRUB's files");
 }
 
-static bool has_suffix(const char *name, const char *suffix) {
-        size_t n = strlen(name), m = strlen(suffix);
-
-        return n > m && streq(name + n - m, suffix);
-}
-
 /* Names become files in a folder of this machine's, and lines in lists. */
 static bool is_wanted(const char *name) {
         if (name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-")] !=
                                         '\0' ||
                         name[0] == '.' || name[0] == '-')
                 return false;
-        return has_suffix(name, ".mod") || has_suffix(name, ".lst") || has_suffix(name, ".img");
+        return endswith(name, ".mod") || endswith(name, ".lst") || endswith(name, ".img");
 }
 
 /* Takes data. */
@@ -178,7 +172,7 @@ int grub_files_add_to(GrubPlatform platform, const GrubFiles *files, Tree *t, Er
 
                 if (!path)
                         return no_memory(reterr);
-                if (f->len > 0 && !has_suffix(f->name, ".img"))
+                if (f->len > 0 && !endswith(f->name, ".img"))
                         r = grub_add_file(t, path, f->data, f->len, reterr);
         }
         return r;
