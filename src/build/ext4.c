@@ -163,8 +163,7 @@ int ext4_open(const Ext4Layout *layout, const Ext4Needs *needs, Ext4 **ret, Erro
                 return error_set_errno(reterr, -ENOMEM, "Failed to open the file system");
         e->needs = *needs;
         e->size = layout->size;
-        code = ext2fs_open2(path, options, EXT2_FLAG_RW | EXT2_FLAG_64BITS | EXT2_FLAG_EXCLUSIVE, 0, 0,
-                        unix_io_manager, &e->fs);
+        code = ext2fs_open2(path, options, EXT2_FLAG_RW | EXT2_FLAG_64BITS, 0, 0, unix_io_manager, &e->fs);
         if (code == 0)
                 code = ext2fs_read_bitmaps(e->fs);
         if (code != 0)
