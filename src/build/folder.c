@@ -31,7 +31,6 @@ typedef struct Walker {
         FolderFlags flags;
         dev_t dev;
         void *known; /* tsearch tree of Known */
-        uint64_t n_entries;
         Progress *progress;
 } Walker;
 
@@ -128,7 +127,6 @@ static int make_inode(Walker *w, int folder, const char *name, const struct stat
                 i->size = (uint64_t)st->st_size;
                 i->allocated = allocated(st);
         }
-        i->entry = ++w->n_entries;
         if (S_ISLNK(st->st_mode))
                 r = read_target(folder, name, i);
         if (r >= 0)
@@ -227,9 +225,20 @@ static int read_folder(Walker *w, int fd, const char *path, unsigned depth, Erro
         return r;
 }
 
+/* In the order of names rather than in that of the folder, so that equal trees become equal images. */
+static int number_entry(Node *n, void *userdata, Error **reterr) {
+        uint64_t *n_entries = userdata;
+        Inode *i = node_inode(n);
+
+        if (i->entry == 0)
+                i->entry = ++*n_entries;
+        return 0;
+}
+
 int folder_read_tree(int fd, FolderFlags flags, Tree *t, Progress *progress, Error **reterr) {
         Walker w = { .tree = t, .flags = flags, .progress = progress };
         _cleanup_close_ int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        uint64_t n_entries = 0;
         struct stat st;
         int r;
 
@@ -240,7 +249,7 @@ int folder_read_tree(int fd, FolderFlags flags, Tree *t, Progress *progress, Err
         if (r >= 0)
                 r = read_folder(&w, TAKE_FD(copy), ".", 0, reterr);
         tdestroy(w.known, known_free);
-        return r;
+        return r < 0 ? r : tree_walk(t, number_entry, &n_entries, reterr);
 }
 
 int folder_open_below(int folder, const char *path) {

@@ -440,6 +440,17 @@ class Folders(Case):
             self.build(root, "--root-owned")
             self.assertRegex(self.stat("/etc/file"), r"User:     0 +Group:     0")
 
+    def test_reproducible(self):
+        names = ["a", "b", "c/d", "c/e"]
+        for root, order in (("one", names), ("two", names[::-1])):
+            for name in order:
+                self.write(f"{root}/{name}", name.encode() * 5000)
+            for name in [*names, "c", "."]:
+                os.utime(self.path(f"{root}/{name}"), (MTIME, MTIME))
+            self.build(self.path(root), "--uuid", UUID, image=self.path(root + ".img"),
+                       SOURCE_DATE_EPOCH="1600000000")
+        self.assertEqual(*(digest(open(self.path(n), "rb").read()) for n in ("one.img", "two.img")))
+
     def test_names_that_are_no_text(self):
         os.makedirs(os.fsencode(self.path("root")) + b"/\xff\n")
         self.build(self.path("root"))
