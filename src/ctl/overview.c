@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <stdio.h>
 
+#include "fields.h"
 #include "list.h"
 #include "message-json.h"
 #include "overview.h"
@@ -79,18 +80,6 @@ static int overview_fetch(Ctl *c, Overview *o) {
         return 0;
 }
 
-/* "a, b, c" */
-static void print_list(const char *label, const Json *list) {
-        if (json_length(list) == 0)
-                return;
-        term_label(label);
-        for (size_t i = 0; i < json_length(list); i++) {
-                printf("%s", i > 0 ? ", " : "");
-                term_print(stdout, json_string(json_element(list, i)) ?: "");
-        }
-        putchar('\n');
-}
-
 static void print_lines(const char *label, const Json *list, Style style) {
         for (size_t i = 0; i < json_length(list); i++) {
                 term_label(i == 0 ? label : "");
@@ -117,14 +106,14 @@ static void print_capabilities(const Json *o) {
         printf(", ");
         term_print(stdout, json_get_string(o, "qemu-path") ?: "?");
         putchar('\n');
-        print_list("Accel", json_get(o, "accelerators"));
+        fields_print_list("Accel", json_get(o, "accelerators"));
         if (accel) {
                 term_label("Default");
                 puts(accel);
         }
         print_machines(json_get(o, "machine-types"));
-        print_list("In use", json_get(o, "machine-types-in-use"));
-        print_list("Firmware", json_get(o, "firmware"));
+        fields_print_list("In use", json_get(o, "machine-types-in-use"));
+        fields_print_list("Firmware", json_get(o, "firmware"));
         print_lines("Warning", json_get(o, "warnings"), STYLE_YELLOW);
 }
 

@@ -3,11 +3,11 @@
  * and how its VMs are. */
 
 #include <inttypes.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "console-log.h"
+#include "fields.h"
 #include "message-json.h"
 #include "overview.h"
 #include "sanitize.h"
@@ -19,124 +19,85 @@
 #define CONSOLE_LINES 5
 #define CONSOLE_LINES_MAX (256 * KIB) /* of text: a "line" may be any length */
 
-/* A line for a property that is a string; none when it is empty. */
-static void print_string(const char *label, const Json *vm, const char *key) {
-        const char *s = json_get_string(vm, key);
-
-        if (isempty(s))
-                return;
-        term_label(label);
-        term_print(stdout, s);
-        putchar('\n');
-}
-
-static uint64_t number(const Json *vm, const char *key) {
-        uint64_t v = 0;
-
-        (void)json_get_unsigned(vm, key, &v);
-        return v;
-}
-
-static const char *string(const Json *vm, const char *key) {
-        return json_get_string(vm, key) ?: "";
-}
-
-/* Appends "NAME: SIZE" and the like, with the text before them. */
-static void print_size(const char *before, uint64_t bytes) {
-        _cleanup_free_ char *text = text_size(bytes);
-
-        printf("%s%s", before, text ?: "?");
-}
-
 static void print_head(const Json *vm) {
-        const char *state = string(vm, "State"), *reason = string(vm, "FailureReason");
-        uint64_t since = number(vm, "StateChangedAt"), now = now_realtime();
+        const char *state = fields_string(vm, "State"), *reason = fields_string(vm, "FailureReason");
+        uint64_t since = fields_number(vm, "StateChangedAt"), now = now_realtime();
         _cleanup_free_ char *when = text_timestamp(since), *ago = text_duration(now - MIN(since, now));
         Style style = style_of_state(state);
 
         printf("%s%s%s ", term_style(stdout, style), streq(state, "running") ? "●" : "○",
                         term_normal(stdout));
-        term_print(stdout, string(vm, "Name"));
+        term_print(stdout, fields_string(vm, "Name"));
         printf(" - %s%s%s", term_style(stdout, style), state, term_normal(stdout));
         if (*reason)
                 printf(" (%s)", reason);
         if (since > 0)
                 printf(" since %s; %s ago", when ?: "?", ago ?: "?");
         putchar('\n');
-        print_string("Failure", vm, "FailureMessage");
-}
-
-static void print_owner(const Ctl *c, const Json *vm) {
-        uint64_t uid = number(vm, "Owner");
-        const struct passwd *pw = c->host ? NULL : getpwuid((uid_t)uid);
-
-        term_label("Owner");
-        if (pw)
-                printf("%s (%" PRIu64 ")\n", pw->pw_name, uid);
-        else
-                printf("%" PRIu64 "\n", uid);
+        fields_print("Failure", vm, "FailureMessage");
 }
 
 static void print_machine(const Json *vm) {
         const Json *spec = json_get(vm, "Spec");
-        const char *accel = string(vm, "Accelerator"), *cpu = string(spec, "cpu");
-        uint64_t vcpus = number(spec, "vcpus");
+        const char *accel = fields_string(vm, "Accelerator"), *cpu = fields_string(spec, "cpu");
+        uint64_t vcpus = fields_number(spec, "vcpus");
 
         term_label("Machine");
-        printf("%s, %s, %s", string(vm, "Backend"), string(vm, "Machine"),
-                        *string(spec, "firmware") ? string(spec, "firmware") : "bios");
-        printf(", %s\n", *accel ? accel : string(spec, "accel"));
+        printf("%s, %s, %s", fields_string(vm, "Backend"), fields_string(vm, "Machine"),
+                        *fields_string(spec, "firmware") ? fields_string(spec, "firmware") : "bios");
+        printf(", %s\n", *accel ? accel : fields_string(spec, "accel"));
         term_label("vCPUs");
         printf("%" PRIu64 "%s%s\n", vcpus, *cpu ? ", " : "", cpu);
         term_label("RAM");
-        printf("%" PRIu64 " MB%s\n", number(spec, "memory") / MIB,
+        printf("%" PRIu64 " MB%s\n", fields_number(spec, "memory") / MIB,
                         json_get_boolean(spec, "balloon") > 0 ? ", balloon" : "");
 }
 
 static void print_disk(const Json *vm) {
         const Json *spec = json_get(vm, "Spec");
 
-        if (*string(spec, "image") || number(spec, "disk") > 0) {
+        if (*fields_string(spec, "image") || fields_number(spec, "disk") > 0) {
                 term_label("Disk");
-                if (number(spec, "disk") > 0)
-                        print_size("", number(spec, "disk"));
+                if (fields_number(spec, "disk") > 0)
+                        fields_print_size("", fields_number(spec, "disk"));
                 else
                         printf("as large as the image");
-                printf(", %s\n", string(spec, "image-format"));
+                printf(", %s\n", fields_string(spec, "image-format"));
         }
-        print_string("Image", spec, "image");
-        print_string("Kernel", spec, "kernel");
-        print_string("Initrd", spec, "initrd");
-        print_string("Append", spec, "append");
+        fields_print("Image", spec, "image");
+        fields_print("Kernel", spec, "kernel");
+        fields_print("Initrd", spec, "initrd");
+        fields_print("Append", spec, "append");
 }
 
 static void print_network(const Json *vm) {
         const Json *spec = json_get(vm, "Spec"), *addresses = json_get(vm, "Addresses");
 
         term_label("Network");
-        printf("%s", string(spec, "network"));
-        if (*string(vm, "MAC"))
-                printf(", %s", string(vm, "MAC"));
+        printf("%s", fields_string(spec, "network"));
+        if (*fields_string(vm, "MAC"))
+                printf(", %s", fields_string(vm, "MAC"));
         for (size_t i = 0; i < json_length(addresses); i++) {
                 printf(", ");
                 term_print(stdout, json_string(json_element(addresses, i)) ?: "");
         }
         putchar('\n');
-        if (number(vm, "SSHPort") > 0) {
+        if (fields_number(vm, "SSHPort") > 0) {
                 term_label("SSH");
-                printf("%s@127.0.0.1 port %" PRIu64 "\n", string(vm, "SSHUser"), number(vm, "SSHPort"));
+                printf("%s@127.0.0.1 port %" PRIu64 "\n", fields_string(vm, "SSHUser"),
+                                fields_number(vm, "SSHPort"));
         }
 }
 
 static void print_unit(const Json *vm) {
-        print_string("Unit", vm, "Unit");
-        if (number(vm, "PID") > 0) {
+        fields_print("Unit", vm, "Unit");
+        if (fields_number(vm, "PID") > 0) {
                 term_label("QEMU");
-                printf("PID %" PRIu64 ", UID %" PRIu64, number(vm, "PID"), number(vm, "UID"));
+                printf("PID %" PRIu64 ", UID %" PRIu64, fields_number(vm, "PID"), fields_number(vm, "UID"));
                 if (json_get_boolean(vm, "Attached") == 0)
                         printf(", %snot attached%s", term_style(stdout, STYLE_YELLOW), term_normal(stdout));
-                else if (*string(vm, "QMPStatus"))
-                        printf(", %s", string(vm, "QMPStatus"));
+                else if (*fields_string(vm, "QMPStatus"))
+                        printf(", %s", fields_string(vm, "QMPStatus"));
                 putchar('\n');
         }
 }
@@ -146,13 +107,13 @@ static void print_limits(const Json *spec, const char *const *names, const char 
         const char *before = " (";
 
         for (size_t i = 0; i < n; i++) {
-                uint64_t v = number(spec, keys[i]);
+                uint64_t v = fields_number(spec, keys[i]);
 
                 if (v == 0)
                         continue;
                 printf("%s%s: ", before, names[i]);
                 if (startswith(keys[i], "memory-"))
-                        print_size("", v);
+                        fields_print_size("", v);
                 else
                         printf("%" PRIu64 "%s", v, streq(keys[i], "cpu-quota") ? "%" : "");
                 before = ", ";
@@ -166,18 +127,18 @@ static void print_resources(const Json *vm) {
         static const char *const cpu_names[] = { "quota", "weight", "I/O weight", "tasks" },
                                  *const cpu_keys[] = { "cpu-quota", "cpu-weight", "io-weight", "tasks-max" };
         const Json *spec = json_get(vm, "Spec");
-        _cleanup_free_ char *cpu = text_duration(number(vm, "CPUUsageNSec") / NSEC_PER_USEC);
+        _cleanup_free_ char *cpu = text_duration(fields_number(vm, "CPUUsageNSec") / NSEC_PER_USEC);
 
         term_label("Memory");
-        if (number(vm, "MemoryCurrent") > 0)
-                print_size("", number(vm, "MemoryCurrent"));
+        if (fields_number(vm, "MemoryCurrent") > 0)
+                fields_print_size("", fields_number(vm, "MemoryCurrent"));
         else
                 putchar('-');
-        if (number(vm, "MemoryPeak") > 0)
-                print_size(", peak ", number(vm, "MemoryPeak"));
+        if (fields_number(vm, "MemoryPeak") > 0)
+                fields_print_size(", peak ", fields_number(vm, "MemoryPeak"));
         print_limits(spec, memory_names, memory_keys, ELEMENTSOF(memory_keys));
         term_label("CPU");
-        printf("%s", number(vm, "CPUUsageNSec") > 0 && cpu ? cpu : "-");
+        printf("%s", fields_number(vm, "CPUUsageNSec") > 0 && cpu ? cpu : "-");
         print_limits(spec, cpu_names, cpu_keys, ELEMENTSOF(cpu_keys));
 }
 
@@ -187,24 +148,24 @@ static void print_times(const Json *vm) {
         } times[] = { { "Created", "CreatedAt" }, { "Started", "StartedAt" } };
 
         for (size_t i = 0; i < ELEMENTSOF(times); i++) {
-                _cleanup_free_ char *when = text_timestamp(number(vm, times[i].key));
+                _cleanup_free_ char *when = text_timestamp(fields_number(vm, times[i].key));
 
-                if (number(vm, times[i].key) == 0)
+                if (fields_number(vm, times[i].key) == 0)
                         continue;
                 term_label(times[i].label);
                 puts(when ?: "?");
         }
-        print_string("Last end", vm, "ShutdownReason");
+        fields_print("Last end", vm, "ShutdownReason");
 }
 
 static void print_paths(const Json *vm) {
-        print_string("Folder", vm, "Folder");
-        print_string("Overlay", vm, "Overlay");
-        print_string("Seed", vm, "Seed");
-        print_string("Key", vm, "SSHPrivateKey");
-        print_string("QMP", vm, "QMPSocket");
-        print_string("VNC", vm, "VNCSocket");
-        print_string("Agent", vm, "AgentSocket");
+        fields_print("Folder", vm, "Folder");
+        fields_print("Overlay", vm, "Overlay");
+        fields_print("Seed", vm, "Seed");
+        fields_print("Key", vm, "SSHPrivateKey");
+        fields_print("QMP", vm, "QMPSocket");
+        fields_print("VNC", vm, "VNCSocket");
+        fields_print("Agent", vm, "AgentSocket");
 }
 
 static void print_warnings(const Json *list) {
@@ -217,13 +178,13 @@ static void print_warnings(const Json *list) {
 }
 
 static void print_troubles(const Json *vm) {
-        if (number(vm, "Resets") > 0) {
+        if (fields_number(vm, "Resets") > 0) {
                 term_label("Resets");
-                printf("%" PRIu64 "\n", number(vm, "Resets"));
+                printf("%" PRIu64 "\n", fields_number(vm, "Resets"));
         }
-        if (number(vm, "IOErrors") > 0) {
+        if (fields_number(vm, "IOErrors") > 0) {
                 term_label("I/O errors");
-                printf("%" PRIu64 "\n", number(vm, "IOErrors"));
+                printf("%" PRIu64 "\n", fields_number(vm, "IOErrors"));
         }
         print_warnings(json_get(vm, "Warnings"));
 }
@@ -272,8 +233,8 @@ static int show_vm(Ctl *c, const char *name, uint32_t lines, JsonWriter *json) {
                 return 0;
         }
         print_head(vm);
-        print_owner(c, vm);
-        print_string("UUID", vm, "UUID");
+        fields_print_owner(c, vm);
+        fields_print("UUID", vm, "UUID");
         print_machine(vm);
         print_disk(vm);
         print_network(vm);
