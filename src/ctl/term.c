@@ -30,12 +30,16 @@ static bool term_is_capable(void) {
         return !isempty(term) && !streq(term, "dumb");
 }
 
+bool term_can_redraw(FILE *stream) {
+        return term_is_tty(stream) && term_is_capable();
+}
+
 bool term_has_colors(FILE *stream) {
         static int cached[2] = { -1, -1 }; /* asked for every cell of a table */
         int *known = &cached[stream == stderr];
 
         if (*known < 0)
-                *known = term_is_tty(stream) && isempty(getenv("NO_COLOR")) && term_is_capable();
+                *known = term_can_redraw(stream) && isempty(getenv("NO_COLOR"));
         return *known;
 }
 
@@ -47,15 +51,15 @@ const char *term_normal(FILE *stream) {
         return term_has_colors(stream) ? "\033[0m" : "";
 }
 
-size_t term_columns(void) {
+size_t term_columns_of(FILE *stream) {
         struct winsize ws;
         uint32_t columns;
 
-        if (!term_is_tty(stdout))
+        if (!term_is_tty(stream))
                 return SIZE_MAX;
         if (!isempty(getenv("COLUMNS")) && parse_u32(getenv("COLUMNS"), &columns) >= 0 && columns > 0)
                 return columns;
-        if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &ws) >= 0 && ws.ws_col > 0)
+        if (ioctl(fileno(stream), TIOCGWINSZ, &ws) >= 0 && ws.ws_col > 0)
                 return ws.ws_col;
         return 80;
 }
@@ -104,9 +108,7 @@ uint64_t now_realtime(void) {
 }
 
 void progress_begin(Progress *p, const char *text) {
-        bool wanted = term_is_tty(stderr) && term_is_capable();
-
-        *p = (Progress){ .text = wanted ? text : NULL, .since = now_monotonic() };
+        *p = (Progress){ .text = term_can_redraw(stderr) ? text : NULL, .since = now_monotonic() };
 }
 
 void progress_update(Progress *p) {

@@ -24,10 +24,15 @@ bool term_has_colors(FILE *stream);
 const char *term_style(FILE *stream, Style style);
 const char *term_normal(FILE *stream);
 
-/* Columns of standard output; SIZE_MAX when it isn't a terminal, so that nothing is cut in a pipe. */
-size_t term_columns(void);
+/* Columns of the stream; SIZE_MAX when it isn't a terminal, so that nothing is cut in a pipe. */
+size_t term_columns_of(FILE *stream);
+static inline size_t term_columns(void) {
+        return term_columns_of(stdout);
+}
 
 bool term_is_tty(FILE *stream);
+/* Whether a line on it can be written anew. */
+bool term_can_redraw(FILE *stream);
 
 /* The style of a VM's state. */
 Style style_of_state(const char *state);

@@ -79,6 +79,12 @@ int parse_timespan(const char *s, uint64_t *ret_usec) {
                 { "m", 60 * USEC_PER_SEC },
                 { "min", 60 * USEC_PER_SEC },
                 { "h", 3600 * USEC_PER_SEC },
+                { "d", 24 * 3600 * USEC_PER_SEC },
+                { "day", 24 * 3600 * USEC_PER_SEC },
+                { "days", 24 * 3600 * USEC_PER_SEC },
+                { "w", 7 * 24 * 3600 * USEC_PER_SEC },
+                { "week", 7 * 24 * 3600 * USEC_PER_SEC },
+                { "weeks", 7 * 24 * 3600 * USEC_PER_SEC },
         };
         size_t digits = strspn(s, "0123456789");
         _cleanup_free_ char *number = strndup(s, digits);

@@ -13,7 +13,8 @@ char *text_size(uint64_t bytes);
 /* "Mon 2024-05-06 10:11:12 CEST" in local time; "-" for 0. */
 char *text_timestamp(uint64_t usec);
 
-/* A time span: "30", "30s", "500ms", "2min", "1h"; a bare number is seconds. 0, -EINVAL or -ERANGE. */
+/* A time span: "30", "30s", "500ms", "2min", "1h", "30d", "2w"; a bare number is seconds. 0, -EINVAL or
+ * -ERANGE. */
 int parse_timespan(const char *s, uint64_t *ret_usec);
 
 /* "20%" or "20". 0, -EINVAL or -ERANGE. */
