@@ -14,9 +14,15 @@ typedef struct Parser {
         Args args;
 } Parser;
 
-const Verb *verb_find(const Verb *verbs, const char *name) {
+const char *verb_word(const Verb *verb) {
+        const char *blank = strrchr(verb->name, ' ');
+
+        return blank ? blank + 1 : verb->name;
+}
+
+const Verb *verb_find(const Verb *verbs, const char *word) {
         VERB_FOREACH(v, verbs)
-                if (streq(v->name, name) || streq_ptr(v->alias, name))
+                if (streq(verb_word(v), word) || streq_ptr(v->alias, word))
                         return v;
         return NULL;
 }
@@ -57,7 +63,7 @@ static const char *nearest_verb(const Verb *verbs, const char *name) {
         const char *found = NULL;
 
         VERB_FOREACH(v, verbs) {
-                text_nearer(name, v->name, &best, &found);
+                text_nearer(name, verb_word(v), &best, &found);
                 if (v->alias)
                         text_nearer(name, v->alias, &best, &found);
         }
@@ -139,16 +145,21 @@ static int parse_letters(Parser *p, const char *letters, Error **reterr) {
         return 0;
 }
 
-static int parse_verb(Parser *p, const char *name, Error **reterr) {
-        const char *nearest;
+static int parse_verb(Parser *p, const char *word, Error **reterr) {
+        const Verb *family = p->args.verb, *among = family ? family->verbs : p->verbs;
+        const Verb *verb = verb_find(among, word);
+        const char *nearest, *before = family ? family->name : "", *blank = family ? " " : "";
 
-        p->args.verb = verb_find(p->verbs, name);
-        if (p->args.verb)
+        if (verb) {
+                p->args.verb = verb;
                 return 0;
-        nearest = nearest_verb(p->verbs, name);
-        return nearest ? error_set(reterr, ERROR_UNKNOWN_OPTION, "Unknown verb '%s'; did you mean '%s'?",
-                                         name, nearest)
-                       : error_set(reterr, ERROR_UNKNOWN_OPTION, "Unknown verb '%s'", name);
+        }
+        nearest = nearest_verb(among, word);
+        return nearest ? error_set(reterr, ERROR_UNKNOWN_OPTION,
+                                         "Unknown verb '%s%s%s'; did you mean '%s%s%s'?", before, blank,
+                                         word, before, blank, nearest)
+                       : error_set(reterr, ERROR_UNKNOWN_OPTION, "Unknown verb '%s%s%s'", before, blank,
+                                         word);
 }
 
 static void add_word(Parser *p, const char *word) {
@@ -174,7 +185,7 @@ static int parse_argument(Parser *p, Error **reterr) {
                 p->options_ended = true;
                 return 0;
         }
-        if (!p->args.verb)
+        if (!p->args.verb || p->args.verb->verbs)
                 return parse_verb(p, arg, reterr);
         add_word(p, arg);
         return 0;
@@ -218,6 +229,8 @@ void args_done(Args *args) {
 int args_check_words(const Args *args, Error **reterr) {
         const Verb *v = args->verb;
 
+        if (v->verbs)
+                return error_set(reterr, ERROR_INVALID_SPEC, "'%s' needs a verb of its own", v->name);
         if (args->n_words < v->min_words)
                 return error_set(reterr, ERROR_INVALID_SPEC, "'%s' needs more arguments: %s %s", v->name,
                                 v->name, v->arguments);

@@ -3,8 +3,9 @@
 /* The command line: tables of verbs and options, and a parser for them. The same tables are what --help, the
  * completions and the checks of the manual page are made from.
  *
- * Options stand before or behind the verb and among its words; "--" ends them. An option of the verb hides a
- * global one of the same name, but only behind the verb. */
+ * A verb is a word, or two of which the first is a family's: "image pull". Options stand before or behind
+ * the verb and among its words; "--" ends them. An option of the verb hides a global one of the same name,
+ * but only behind the verb. */
 
 #include "util/error.h"
 
@@ -24,6 +25,7 @@ typedef enum ValueKind {
         VALUE_FALSE,   /* b, of a flag */
         VALUE_FILE,    /* h, of a regular file */
         VALUE_TEXT,    /* s, the content of a small file */
+        VALUE_IMAGE,   /* a file as above; or s, behind the key "image-name"; nothing for a URL */
 } ValueKind;
 
 typedef struct Option {
@@ -31,8 +33,8 @@ typedef struct Option {
         char letter;          /* behind "-"; 0: none */
         const char *argument; /* its argument as --help calls it; NULL: the option is a flag */
         const char *help;
-        const char *words; /* what a shell offers for the argument: words, "@file", "@vm", "@host", or NULL
-                            */
+        const char *words; /* what a shell offers for the argument: words, "@file", "@vm", "@image", "@disk"
+                            * (the latter two: a file), "@host", or NULL */
         const char *key;   /* its key in CreateVM, UpdateSpec or SetLimits */
         ValueKind kind;
         bool limit; /* `vmctl set` knows it */
@@ -43,19 +45,21 @@ typedef enum VerbFlags {
         VERB_COMMAND = 1 << 1, /* words behind the name are a command, whose options are not ours */
 } VerbFlags;
 
-typedef struct Verb {
-        const char *name; /* NULL ends the table */
-        const char *alias;
-        const char *group;     /* heading in --help */
+typedef struct Verb Verb;
+struct Verb {
+        const char *name;      /* "start", or with its family's, "image pull"; NULL ends the table */
+        const char *alias;     /* of its last word */
+        const char *group;     /* heading in --help; a family's verbs have none */
         const char *arguments; /* as --help shows them */
+        const Verb *verbs;     /* makes it a family: one of these follows. It has no words, options or run */
         size_t min_words, max_words;
         const char *words; /* as in Option: for the verb's own words */
         const char *help;
         const char *details;      /* more sentences for VERB --help, or NULL */
-        const Option *options[3]; /* tables, of which some are shared; NULL: none */
+        const Option *options[4]; /* tables, of which some are shared; NULL: none */
         VerbFlags flags;
         int (*run)(Ctl *ctl, const Args *args); /* exit status, or negative: failed and reported */
-} Verb;
+};
 
 typedef struct OptionUse {
         const Option *option;
@@ -77,7 +81,7 @@ int args_parse(const Verb *verbs, const Option *globals, int argc, char *const a
                 Error **reterr);
 void args_done(Args *args);
 
-/* Whether there are as many words as the verb takes. */
+/* Whether there are as many words as the verb takes, and a family has its verb. */
 int args_check_words(const Args *args, Error **reterr);
 
 /* The last value of an option of the verb or a global one; a flag's value is "". NULL: not given. */
@@ -88,11 +92,14 @@ static inline bool args_has(const Args *args, const char *name) {
         return args_get(args, name);
 }
 
-const Verb *verb_find(const Verb *verbs, const char *name);
+/* Among these alone, by the last word of its name or by its alias. */
+const Verb *verb_find(const Verb *verbs, const char *word);
+/* The last word of its name. */
+const char *verb_word(const Verb *verb);
 /* Among the verb's options. */
 const Option *verb_option(const Verb *verb, const char *name);
 
-#define VERB_FOREACH(v, verbs) for (const Verb *v = (verbs); v->name; v++)
+#define VERB_FOREACH(v, verbs) for (const Verb *v = (verbs); v && v->name; v++)
 #define OPTION_FOREACH(o, table) for (const Option *o = (table); o && o->name; o++)
 #define VERB_OPTION_FOREACH(o, verb)                                          \
         for (size_t _t = 0; (verb) && _t < ELEMENTSOF((verb)->options); _t++) \

@@ -76,7 +76,8 @@ void ctl_explain(const Ctl *c, const sd_bus_error *e, int r, const char **ret_me
                                         : foreign_errors[i].hint;
                         return;
                 }
-        /* What an object that isn't there says: every object that vmctl names is a VM's. */
+        /* What an object that isn't there says: of those that vmctl names, ctl_name_image() told the others.
+         */
         if (sd_bus_error_has_name(e, SD_BUS_ERROR_UNKNOWN_OBJECT)) {
                 *ret_message = "There is no such VM";
                 *ret_hint = error_code_hint(ERROR_NO_SUCH_VM);
@@ -217,10 +218,29 @@ char *ctl_vm_path(const char *name) {
         return sd_bus_path_encode(CTL_VM_PREFIX, name, &path) < 0 ? NULL : path;
 }
 
+char *ctl_image_path(const char *name) {
+        char *path = NULL;
+
+        return sd_bus_path_encode(CTL_IMAGE_PREFIX, name, &path) < 0 ? NULL : path;
+}
+
 char *ctl_vm_name(const char *path) {
         char *name = NULL;
 
         return sd_bus_path_decode(path, CTL_VM_PREFIX, &name) <= 0 ? NULL : name;
+}
+
+char *ctl_image_name(const char *path) {
+        char *name = NULL;
+
+        return sd_bus_path_decode(path, CTL_IMAGE_PREFIX, &name) <= 0 ? NULL : name;
+}
+
+void ctl_name_image(sd_bus_error *e, const char *name) {
+        if (!sd_bus_error_has_name(e, SD_BUS_ERROR_UNKNOWN_OBJECT))
+                return;
+        sd_bus_error_free(e);
+        (void)sd_bus_error_setf(e, error_code_name(ERROR_NO_SUCH_IMAGE), "There is no image '%s'", name);
 }
 
 int ctl_new_call(Ctl *c, const char *path, const char *interface, const char *member, sd_bus_message **ret) {
@@ -344,14 +364,14 @@ int ctl_call_fd(Ctl *c, sd_bus_message *call, sd_bus_error *reterr) {
         return fd < 0 ? -errno : fd;
 }
 
-int ctl_get_vm(Ctl *c, const char *path, Json **ret, sd_bus_error *reterr) {
+int ctl_get_all(Ctl *c, const char *path, const char *interface, Json **ret, sd_bus_error *reterr) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
         int r;
 
         r = sd_bus_message_new_method_call(
                         c->bus, &m, CTL_SERVICE, path, "org.freedesktop.DBus.Properties", "GetAll");
         if (r >= 0)
-                r = sd_bus_message_append(m, "s", CTL_VM);
+                r = sd_bus_message_append(m, "s", interface);
         if (r >= 0)
                 r = ctl_call(c, m, 0, &reply, reterr);
         if (r >= 0)

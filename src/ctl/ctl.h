@@ -15,7 +15,9 @@
 #define CTL_MANAGER CTL_SERVICE ".Manager"
 #define CTL_VM CTL_SERVICE ".VM"
 #define CTL_JOB CTL_SERVICE ".Job"
+#define CTL_IMAGE CTL_SERVICE ".Image"
 #define CTL_VM_PREFIX CTL_MANAGER_PATH "/vm"
+#define CTL_IMAGE_PREFIX CTL_MANAGER_PATH "/image"
 #define CTL_JOB_PREFIX CTL_MANAGER_PATH "/job"
 
 #define EXIT_USAGE 2
@@ -47,13 +49,18 @@ struct Ctl {
 int ctl_connect(Ctl *c);
 void ctl_done(Ctl *c);
 
-/* The object of a VM. NULL when memory is short. */
+/* The object of a VM or an image. NULL when memory is short. */
 char *ctl_vm_path(const char *name);
-/* The name behind an object of a VM; NULL if it is none. The caller frees. */
+char *ctl_image_path(const char *name);
+/* The name behind an object of a VM or an image; NULL if it is none. The caller frees. */
 char *ctl_vm_name(const char *path);
+char *ctl_image_name(const char *path);
 
 /* A call to a VM or the manager, to be filled with arguments. Reports failure. */
 int ctl_new_call(Ctl *c, const char *path, const char *interface, const char *member, sd_bus_message **ret);
+
+/* A failed call to an image: as what is said where there is no such object, the image's name is told. */
+void ctl_name_image(sd_bus_error *e, const char *name);
 
 /* Sends a call and waits for its reply. When polkit wants to ask somebody, an agent is started on the
  * terminal and the call repeated. timeout_usec 0: the default. `reterr` is set on failure. */
@@ -63,8 +70,11 @@ int ctl_call(Ctl *c, sd_bus_message *call, uint64_t timeout_usec, sd_bus_message
 /* The same for a call whose reply is a descriptor, which is returned. */
 int ctl_call_fd(Ctl *c, sd_bus_message *call, sd_bus_error *reterr);
 
-/* All properties of a VM as a tree: named as on the bus. */
-int ctl_get_vm(Ctl *c, const char *path, Json **ret, sd_bus_error *reterr);
+/* All properties of an object as a tree: named as on the bus. */
+int ctl_get_all(Ctl *c, const char *path, const char *interface, Json **ret, sd_bus_error *reterr);
+static inline int ctl_get_vm(Ctl *c, const char *path, Json **ret, sd_bus_error *reterr) {
+        return ctl_get_all(c, path, CTL_VM, ret, reterr);
+}
 
 /* Whether the failure is polkit's wish to ask somebody, and asking is allowed. */
 bool ctl_wants_to_ask(const Ctl *c, const sd_bus_error *e);

@@ -32,8 +32,7 @@ static void print_option(const Option *o) {
         print_entry(left, o->help);
 }
 
-static void print_options(const Option *options, const char *heading) {
-        print_heading(heading);
+static void print_options(const Option *options) {
         OPTION_FOREACH(o, options)
                 print_option(o);
 }
@@ -57,7 +56,33 @@ static void print_wrapped(const char *text) {
 }
 
 static const char *heading_of(const Verb *v, size_t table) {
-        return v->options[table]->limit ? "Limits" : table == 0 ? "Options" : "Definition";
+        const Option *options = v->options[table];
+
+        return options->limit                                    ? "Limits"
+                        : options == pull_options                ? "Downloads"
+                        : table == 0 || options == image_options ? "Options"
+                                                                 : "Definition";
+}
+
+static void print_verbs(const Verb *among) {
+        VERB_FOREACH(v, among) {
+                char left[80];
+
+                (void)snprintf(left, sizeof(left), "%s%s%s", v->name, v->arguments ? " " : "",
+                                v->arguments ?: "");
+                print_entry(left, v->help);
+        }
+}
+
+static void print_family(const Verb *family) {
+        printf("vmctl %s VERB [OPTIONS] [ARGUMENTS]\n\n%s.\n", family->name, family->help);
+        if (family->details) {
+                putchar('\n');
+                print_wrapped(family->details);
+        }
+        print_heading("Verbs");
+        print_verbs(family->verbs);
+        printf("\n'vmctl %s VERB --help' tells more about a verb.\n", family->name);
 }
 
 static void print_verb(const Verb *v) {
@@ -68,12 +93,14 @@ static void print_verb(const Verb *v) {
                 print_wrapped(v->details);
         }
         if (v->alias)
-                printf("\nAlias: %s\n", v->alias);
-        for (size_t t = 0; t < ELEMENTSOF(v->options); t++)
-                if (v->options[t]) {
-                        print_options(v->options[t], heading_of(v, t));
-                }
-        print_options(global_options, "Options of all verbs");
+                printf("\nAlias: %.*s%s\n", (int)(verb_word(v) - v->name), v->name, v->alias);
+        for (size_t t = 0; t < ELEMENTSOF(v->options) && v->options[t]; t++) {
+                if (t == 0 || !streq(heading_of(v, t), heading_of(v, t - 1)))
+                        print_heading(heading_of(v, t));
+                print_options(v->options[t]);
+        }
+        print_heading("Options of all verbs");
+        print_options(global_options);
 }
 
 static void print_overview(void) {
@@ -90,23 +117,30 @@ static void print_overview(void) {
                 (void)snprintf(left, sizeof(left), "%s %s", v->name, v->arguments ?: "");
                 print_entry(left, v->help);
         }
-        print_options(global_options, "Options");
+        print_heading("Options");
+        print_options(global_options);
         puts("\n'vmctl VERB --help' tells more about a verb, vmctl(1) about all of them.");
 }
 
 void help_print(const Verb *verb) {
-        if (verb)
+        if (verb && verb->verbs)
+                print_family(verb);
+        else if (verb)
                 print_verb(verb);
         else
                 print_overview();
 }
 
 int verb_help(Ctl *c, const Args *args) {
-        const Verb *verb = args->n_words > 0 ? verb_find(verbs, args->words[0]) : NULL;
+        const Verb *verb = NULL;
 
-        if (args->n_words > 0 && !verb) {
-                ctl_complain("'vmctl help' lists the verbs.", "There is no verb '%s'", args->words[0]);
-                return EXIT_USAGE;
+        for (size_t i = 0; i < args->n_words; i++) {
+                verb = verb_find(i == 0 ? verbs : verb->verbs, args->words[i]);
+                if (!verb) {
+                        ctl_complain("'vmctl help' lists the verbs.", "There is no verb '%s%s%s'",
+                                        i == 0 ? "" : args->words[0], i == 0 ? "" : " ", args->words[i]);
+                        return EXIT_USAGE;
+                }
         }
         help_print(verb);
         return 0;

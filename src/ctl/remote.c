@@ -83,13 +83,24 @@ static int append_options(char **line, const Args *args, bool global) {
         return r;
 }
 
+/* A name is made of words that need no quotes. */
+static int append_verb(char **line, const Verb *verb) {
+        char *longer = strf("%s %s", *line, verb->name);
+
+        if (!longer)
+                return -ENOMEM;
+        free(*line);
+        *line = longer;
+        return 0;
+}
+
 char *remote_command(const Args *args) {
         _cleanup_free_ char *line = strdup("vmctl --system");
         int r;
 
         r = append_options(&line, args, true);
         if (r >= 0)
-                r = append_quoted(&line, " ", args->verb->name);
+                r = append_verb(&line, args->verb);
         if (r >= 0)
                 r = append_options(&line, args, false);
         if (r >= 0)

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "spec-args.h"
 #include "text.h"
@@ -76,6 +77,26 @@ static int append_text(sd_bus_message *m, const Option *o, const char *path, Err
         return append_failed(sd_bus_message_append(m, "{sv}", o->key, "s", text), reterr);
 }
 
+ImageKind spec_image_kind(const char *text) {
+        static const char *const schemes[] = { "https://", "http://", "file://" };
+
+        for (size_t i = 0; i < ELEMENTSOF(schemes); i++)
+                if (startswith(text, schemes[i]))
+                        return IMAGE_URL;
+        return strchr(text, '/') || access(text, F_OK) >= 0 ? IMAGE_FILE : IMAGE_STORED;
+}
+
+static int append_image(sd_bus_message *m, const Option *o, const char *text, Error **reterr) {
+        switch (spec_image_kind(text)) {
+        case IMAGE_FILE:
+                return append_file(m, o, text, reterr);
+        case IMAGE_STORED:
+                return append_failed(sd_bus_message_append(m, "{sv}", "image-name", "s", text), reterr);
+        default:
+                return 0;
+        }
+}
+
 /* 0 on the bus is the limit's default. */
 static bool is_default_limit(const Option *o, const char *value) {
         return o->limit && streq(value, "default");
@@ -121,6 +142,8 @@ static int append_option(sd_bus_message *m, const Option *o, const char *value, 
                 return append_file(m, o, value, reterr);
         case VALUE_TEXT:
                 return append_text(m, o, value, reterr);
+        case VALUE_IMAGE:
+                return append_image(m, o, value, reterr);
         default:
                 return append_number(m, o, value, reterr);
         }
@@ -187,6 +210,29 @@ int spec_append_changes(sd_bus_message *m, const Args *args, const char *const *
                 if (r < 0)
                         return r;
                 n++;
+        }
+        return append_entries(m, entries, n, reterr);
+}
+
+static bool table_has(const Option *table, const Option *option) {
+        OPTION_FOREACH(o, table)
+                if (o == option)
+                        return true;
+        return false;
+}
+
+int spec_append_table(
+                sd_bus_message *m, const Args *args, const Option *table, bool others, Error **reterr) {
+        _cleanup_free_ Entry *entries = calloc(args->n_uses + 1, sizeof(Entry));
+        size_t n = 0;
+
+        if (!entries)
+                return error_set(reterr, ERROR_NO_MEMORY, "Out of memory");
+        for (size_t i = 0; i < args->n_uses; i++) {
+                const OptionUse *u = &args->uses[i];
+
+                if (u->option->key && table_has(table, u->option) != others)
+                        entries[n++] = (Entry){ u->option, u->value };
         }
         return append_entries(m, entries, n, reterr);
 }

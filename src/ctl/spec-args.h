@@ -16,6 +16,19 @@ int spec_append_option(sd_bus_message *m, const Option *o, const char *value, Er
  * of options that are limits. Of two entries for one key the last counts; words come last. */
 int spec_append_changes(sd_bus_message *m, const Args *args, const char *const *words, Error **reterr);
 
+/* What --image names: a file that is there, or has a slash in its name; a URL; else an image of the store.
+ */
+typedef enum ImageKind {
+        IMAGE_FILE,
+        IMAGE_URL,
+        IMAGE_STORED,
+} ImageKind;
+
+ImageKind spec_image_kind(const char *text);
+
+/* The a{sv} of those options that were used and stand in the table, or of all others. */
+int spec_append_table(sd_bus_message *m, const Args *args, const Option *table, bool others, Error **reterr);
+
 static inline int spec_append_options(sd_bus_message *m, const Args *args, Error **reterr) {
         return spec_append_changes(m, args, (const char *const[]){ NULL }, reterr);
 }

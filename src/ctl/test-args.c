@@ -46,6 +46,12 @@ static void test_places(void) {
         CHECK_STREQ(a->verb->name, "list");
         CHECK_EQ(parse("--json"), 0);
         CHECK(!a->verb);
+        CHECK_EQ(parse("image --json rm a"), 0);
+        CHECK_STREQ(a->verb->name, "image remove");
+        CHECK_STREQ(a->words[0], "a");
+        CHECK(args_has(a, "json"));
+        CHECK_EQ(parse("image list"), 0);
+        CHECK_STREQ(a->verb->name, "image list");
         CHECK_EQ(parse("console -"), 0);
         CHECK_STREQ(a->words[0], "-");
 }
@@ -109,6 +115,12 @@ static void test_refused(void) {
                 { "--frob list", "Unknown option '--frob'" },
                 { "--state list", "Unknown option '--state'" },
                 { "list -x", "Unknown option '-x'" },
+                { "image", "'image' needs a verb of its own" },
+                { "image pul x", "Unknown verb 'image pul'; did you mean 'image pull'?" },
+                { "image frobnicate", "Unknown verb 'image frobnicate'" },
+                { "image start", "Unknown verb 'image start'; did you mean 'image share'?" },
+                { "image pull", "'image pull' needs more arguments: image pull URL" },
+                { "image --name x pull u", "Unknown option '--name' of 'image'" },
                 { "list --quiet=1", "Option '--quiet' takes no value" },
                 { "log web --tail", "Option '--tail' needs a value: NUMBER" },
                 { "log web -n", "Option '-n' needs a value: NUMBER" },
@@ -124,13 +136,18 @@ static void test_refused(void) {
 }
 
 /* What the parser, --help and the completions rely on. */
-static void test_tables(void) {
-        VERB_FOREACH(v, verbs) {
-                CHECK(v->help && v->group && v->run);
+static void check_table(const Verb *table, const Verb *family) {
+        VERB_FOREACH(v, table) {
+                _cleanup_free_ char *name = strf(
+                                "%s%s%s", family ? family->name : "", family ? " " : "", verb_word(v));
+
+                CHECK_STREQ(v->name, name);
+                CHECK(v->help && !v->group == (family != NULL) && !v->run == (v->verbs != NULL));
+                CHECK(!v->verbs || (!family && !v->options[0] && v->max_words == 0));
                 CHECK(v->min_words <= v->max_words);
-                VERB_FOREACH(other, verbs) {
+                VERB_FOREACH(other, table) {
                         CHECK(other == v || !streq(other->name, v->name));
-                        CHECK(!streq_ptr(other->alias, v->name));
+                        CHECK(!streq_ptr(other->alias, verb_word(v)));
                 }
                 VERB_OPTION_FOREACH(o, v) {
                         bool flag = o->kind == VALUE_TRUE || o->kind == VALUE_FALSE;
@@ -141,6 +158,7 @@ static void test_tables(void) {
                         CHECK(flag || !o->key || o->argument);
                         CHECK(verb_option(v, o->name) == o);
                 }
+                check_table(v->verbs, v);
         }
 }
 
@@ -189,6 +207,7 @@ static void test_remote_command(void) {
         check_remote("-H server --json log web -n5", "vmctl --system --json log --tail=5 -- web");
         check_remote("-H server ssh web --user root echo $HOME 'a;b'",
                         "vmctl --system ssh --user=root -- web echo '$HOME' ''\\''a;b'\\'''");
+        check_remote("-H server image import - --name x", "vmctl --system image import --name=x -- -");
         check_remote("--host=server console web --no-ask-password",
                         "vmctl --system --no-ask-password console -- web");
 }
@@ -199,7 +218,7 @@ int main(void) {
         test_hidden_global();
         test_command();
         test_refused();
-        test_tables();
+        check_table(verbs, NULL);
         test_host();
         test_remote_command();
         args_done(&line.args);

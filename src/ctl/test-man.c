@@ -33,7 +33,7 @@ static bool has_item(const char *text, const Option *o) {
 
 /* In the part of the verb, or in a section that it refers to. */
 static bool is_documented(const char *page, const char *verb_part, const Option *o) {
-        static const char *const shared[] = { "DEFINITIONS", "LIMITS" };
+        static const char *const shared[] = { "DEFINITIONS", "LIMITS", "IMAGES", "DOWNLOADS" };
 
         if (has_item(verb_part, o))
                 return true;
@@ -62,10 +62,26 @@ static void check_verb(const char *page, const Verb *v) {
                 TEST_FAIL("alias %s is not in the page", v->alias);
 }
 
-static bool is_option(const char *name) {
-        VERB_FOREACH(v, verbs)
-                if (verb_option(v, name))
+static void check_verbs(const char *page, const Verb *table) {
+        VERB_FOREACH(v, table) {
+                if (!v->verbs)
+                        check_verb(page, v);
+                check_verbs(page, v->verbs);
+        }
+}
+
+static bool has_option(const Verb *table, const char *name) {
+        VERB_FOREACH(v, table)
+                if (verb_option(v, name) || has_option(v->verbs, name))
                         return true;
+        return false;
+}
+
+static bool is_option(const char *item) {
+        _cleanup_free_ char *name = strndup(item, strcspn(item, " "));
+
+        if (has_option(verbs, name))
+                return true;
         OPTION_FOREACH(o, global_options)
                 if (streq(o->name, name))
                         return true;
@@ -77,7 +93,7 @@ static void check_items(const char *page, const char *first, const char *(*name)
                 bool (*is_known)(const char *name)) {
         for (const char *line = strstr(page, first); line; line = strstr(line + 1, first)) {
                 const char *word = name(line + strlen(first));
-                _cleanup_free_ char *copy = strndup(word, strcspn(word, " \n"));
+                _cleanup_free_ char *copy = strndup(word, strcspn(word, "\n"));
 
                 if (!is_known(copy))
                         TEST_FAIL("the page tells about '%s', which vmctl doesn't know", copy);
@@ -95,8 +111,17 @@ static const char *option_name(const char *item) {
         return dash ? strchr(dash, '-') + 1 : item;
 }
 
-static bool is_verb(const char *name) {
-        return verb_find(verbs, name);
+/* "start Ar NAME", or "image pull Ar URL" */
+static bool is_verb(const char *item) {
+        size_t len = strcspn(item, " ");
+        _cleanup_free_ char *word = strndup(item, len), *second = NULL;
+        const Verb *v = verb_find(verbs, word);
+
+        if (!v || !v->verbs)
+                return v;
+        item += len + (item[len] == ' ');
+        second = strndup(item, strcspn(item, " "));
+        return verb_find(v->verbs, second);
 }
 
 int main(int argc, char *argv[]) {
@@ -105,8 +130,7 @@ int main(int argc, char *argv[]) {
 
         CHECK(fd >= 0);
         CHECK(read_all(fd, MIB, &page, NULL) >= 0);
-        VERB_FOREACH(v, verbs)
-                check_verb(page, v);
+        check_verbs(page, verbs);
         globals = part(page, ".Sh OPTIONS", ".Sh");
         CHECK(globals);
         OPTION_FOREACH(o, global_options)

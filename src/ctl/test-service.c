@@ -13,6 +13,7 @@
 
 #include "ctl.h"
 #include "message-json.h"
+#include "test-service.h"
 #include "util/fd-util.h"
 
 typedef struct FakeVM {
@@ -36,6 +37,10 @@ typedef struct FakeJob {
         char *path;
 } FakeJob;
 
+uint32_t new_job(void) {
+        return ++service.last_job;
+}
+
 static FakeVM *find_path(const char *path) {
         for (size_t i = 0; i < service.n_vms; i++)
                 if (streq(service.vms[i].path, path))
@@ -53,11 +58,12 @@ static FakeVM *add_vm(const char *name, const char *state) {
         return vm;
 }
 
-static void print_call(sd_bus_message *m) {
+void print_call(sd_bus_message *m, const char *name) {
         FakeVM *vm = find_path(sd_bus_message_get_path(m));
         bool first = true;
 
-        printf("%s%s%s", sd_bus_message_get_member(m), vm ? " " : "", vm ? vm->name : "");
+        name = vm ? vm->name : name;
+        printf("%s%s%s", sd_bus_message_get_member(m), name ? " " : "", name ?: "");
         while (sd_bus_message_at_end(m, true) == 0) {
                 _cleanup_(json_writer_freep) JsonWriter *w = NULL;
                 _cleanup_free_ char *text = NULL;
@@ -117,9 +123,9 @@ static int method_stop(sd_bus_message *m, void *userdata, sd_bus_error *reterr) 
         FakeJob *job = calloc(1, sizeof(FakeJob));
         int r;
 
-        print_call(m);
-        *job = (FakeJob){ (size_t)(vm - service.vms), ++service.last_job,
-                strf(CTL_JOB_PREFIX "/%u", service.last_job) };
+        print_call(m, NULL);
+        *job = (FakeJob){ (size_t)(vm - service.vms), new_job(), NULL };
+        job->path = strf(CTL_JOB_PREFIX "/%u", job->id);
         r = sd_bus_reply_method_return(m, "o", job->path);
         if (r < 0)
                 return r;
@@ -137,7 +143,7 @@ static int method_state(sd_bus_message *m, void *userdata, sd_bus_error *reterr)
         FakeVM *vm = find_path(sd_bus_message_get_path(m));
         int r;
 
-        print_call(m);
+        print_call(m, NULL);
         if (streq(vm->name, "broken"))
                 return sd_bus_error_set(reterr, "org.vmctl1.Error.QemuFailed", "QEMU said \033[31mno");
         if (streq(vm->name, "guarded") && sd_bus_message_get_allow_interactive_authorization(m) <= 0)
@@ -155,7 +161,7 @@ static int method_state(sd_bus_message *m, void *userdata, sd_bus_error *reterr)
 }
 
 static int method_change(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
-        print_call(m);
+        print_call(m, NULL);
         return sd_bus_reply_method_return(m, NULL);
 }
 
@@ -164,12 +170,14 @@ static int method_create(sd_bus_message *m, void *userdata, sd_bus_error *reterr
         FakeVM *vm;
         int r;
 
-        print_call(m);
+        print_call(m, NULL);
         r = sd_bus_message_read(m, "s", &name);
         if (r < 0)
                 return r;
         if (streq(name, "web"))
                 return sd_bus_error_set(reterr, "org.vmctl1.Error.VMExists", "There is a VM 'web' already");
+        if (streq(name, "imageless"))
+                return sd_bus_error_set(reterr, "org.vmctl1.Error.NoSuchImage", "There is no such image");
         vm = add_vm(name, "prepared");
         return sd_bus_reply_method_return(m, "o", vm->path);
 }
@@ -217,7 +225,7 @@ static int method_console(sd_bus_message *m, void *userdata, sd_bus_error *reter
         sd_event_source *s;
         int r;
 
-        print_call(m);
+        print_call(m, NULL);
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
                 return -errno;
         r = sd_event_add_io(service.event, &s, pair[0], EPOLLIN, on_console, NULL);
@@ -233,14 +241,14 @@ static int method_log(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         static const char text[] = "first line\n\033]0;title\007\033[2Jsecond \033[32mline\033[0m\n";
         _cleanup_close_ int fd = memfd_with("log", text, sizeof(text) - 1);
 
-        print_call(m);
+        print_call(m, NULL);
         return fd < 0 ? fd : sd_bus_reply_method_return(m, "h", fd);
 }
 
 static int method_qmp(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         const char *command;
 
-        print_call(m);
+        print_call(m, NULL);
         if (sd_bus_message_read(m, "s", &command) < 0)
                 return -EBADMSG;
         return sd_bus_reply_method_return(m, "s", "{\"return\": {\"status\": \"running\"}}");
@@ -386,6 +394,8 @@ static int serve(int argc, char *argv[]) {
         if (r >= 0)
                 r = sd_bus_add_fallback_vtable(
                                 service.bus, NULL, CTL_VM_PREFIX, CTL_VM, vm_vtable, find_vm, NULL);
+        if (r >= 0)
+                r = images_serve(service.bus, service.event);
         if (r >= 0)
                 r = sd_bus_attach_event(service.bus, service.event, 0);
         if (r >= 0)

@@ -9,80 +9,8 @@
 # What eval gets is expanded by it.
 # shellcheck disable=SC2016
 
-# shellcheck source=tests/lib.sh
-. "$3/lib.sh"
-
-vmctl=$1
-service=$2
-
-exec {bus}< <(exec dbus-daemon --session --nofork --print-address --address="unix:path=$scratch/bus")
-bus_pid=$!
-read -r -t 10 -u "$bus" DBUS_SESSION_BUS_ADDRESS || exit
-export DBUS_SESSION_BUS_ADDRESS
-
-next_call() {
-        local line
-
-        read -r -t 10 -u "$calls" line
-        printf '%s\n' "$line"
-}
-
-# start_service ARGUMENT...: what it is called with can then be read from $calls, a line for each call.
-start_service() {
-        exec {calls}< <(exec env FAKE_FOLDER="$scratch" "$service" "$@")
-        service_pid=$!
-        [ "$(next_call)" = ready ]
-}
-
-end() {
-        kill "$service_pid" "$bus_pid"
-        finish
-}
-trap end EXIT
-
-# check_calls EXPECTED DESCRIPTION: these are the calls that the service got since it was last asked.
-check_calls() {
-        local line lines=
-
-        while read -r -t 0.05 -u "$calls" line; do
-                lines+=${lines:+$'\n'}$line
-        done
-        # shellcheck disable=SC2053
-        if [[ $lines == $1 ]]; then
-                pass "$2"
-        else
-                fail "$2" "$lines"
-        fi
-}
-
-v() {
-        timeout 20 "$vmctl" --user "$@"
-}
-
-# on_terminal ARGUMENT...: what vmctl prints on a terminal of 60 columns.
-on_terminal() {
-        local command
-
-        printf -v command '%q ' timeout --foreground 20 "$vmctl" --user "$@"
-        TERM=xterm script --quiet --return --command "stty columns 60; $command" /dev/null < /dev/null
-}
-
-# with_input TEXT ARGUMENT...
-with_input() {
-        local text=$1
-
-        shift
-        printf '%s' "$text" | v "$@"
-}
-
-# v_errors STATUS ARGUMENT...: standard error of vmctl, which ends with STATUS.
-v_errors() {
-        local expected=$1 status=0
-
-        shift
-        { v "$@" > /dev/null; } 2>&1 || status=$?
-        [ $status -eq "$expected" ] || echo "status $status"
-}
+# shellcheck source=src/ctl/test-vmctl-lib.sh
+. "$(dirname "$0")/test-vmctl-lib.sh" "$@"
 
 start_service web=running:10022 db=stopped:10023 a-name-that-is-too-long-for-sixty-columns=suspended broken=stopped \
         guarded=stopped stuck=running forgotten=running deaf=running:1 doomed=running:1 booting=running:guest || exit
@@ -205,8 +133,7 @@ check_output "*needs a name*" "create needs a name" v_errors 2 create --image "$
 check_output "*two names*" "create needs one name" v_errors 2 create x --name y --image "$disk"
 check_output "*exclude each other*" "a seed or none" v_errors 2 create x --image "$disk" --cloud-init "$disk" \
         --no-cloud-init
-check_output "*--image-url is not supported yet*Hint: *" "what comes later is refused" v_errors 1 create x --image-url u
-check_output "*--bridge is not supported yet*Hint: *" "by name" v_errors 1 create x --image "$disk" --bridge br0
+check_output "*--bridge is not supported yet*Hint: *" "what comes later is refused by name" v_errors 1 create x --image "$disk" --bridge br0
 check_output "*another host*--image*Hint: Copy*" "files don't go to another host" eval \
         '"$vmctl" -H elsewhere create x --image "$disk" 2>&1 || [ $? = 1 ]'
 check_calls "" "nothing of this reached the service"
@@ -377,7 +304,7 @@ check_output '{"Time":0,"Type":"state","VM":"web","What":"running",*' "monitor g
 
 check_output "vmctl [0-9]*" "--version" v --version
 check_output "*create NAME*--no-ask-password*" "--help" v --help
-check_output "*--image FILE*" "--help of a verb" v create --help
+check_output "*--image IMAGE*" "--help of a verb" v create --help
 check_output "*Alias: ls*" "help of an alias" v help ls
 check_output "*did you mean 'start'?*Hint: *" "a slip in a verb" v_errors 2 strat
 check_output "*did you mean '--memory'?*Hint: *vmctl create --help*" "a slip in an option" v_errors 2 create --memroy 1

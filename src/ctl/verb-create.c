@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "job-wait.h"
 #include "message-json.h"
 #include "spec-args.h"
 #include "ssh-wait.h"
@@ -31,15 +32,17 @@ static int spec_failed(const Args *args, const char *name, const Error *e) {
         return asked_wrongly ? EXIT_USAGE : r;
 }
 
+static bool is_file(const OptionUse *u) {
+        return u->option->kind == VALUE_FILE ||
+                        (u->option->kind == VALUE_IMAGE && spec_image_kind(u->value) == IMAGE_FILE);
+}
+
 static int refuse(const Ctl *c, const Args *args, const char *name) {
-        if (args_has(args, "image-url"))
-                return ctl_complain("Download the image and give it with '--image FILE'.",
-                                "Failed to create VM '%s': --image-url is not supported yet", name);
         if (args_has(args, "bridge"))
                 return ctl_complain("The default, '--network user', needs no set-up.",
                                 "Failed to create VM '%s': --bridge is not supported yet", name);
         for (size_t i = 0; c->host && i < args->n_uses; i++)
-                if (args->uses[i].option->kind == VALUE_FILE)
+                if (is_file(&args->uses[i]))
                         return ctl_complain(
                                         "Copy the files to the host, and run vmctl there: 'ssh HOST vmctl "
                                         "create ...'.",
@@ -47,6 +50,20 @@ static int refuse(const Ctl *c, const Args *args, const char *name) {
                                         "host (--%s %s)",
                                         name, c->host, args->uses[i].option->name, args->uses[i].value);
         return 0;
+}
+
+/* The URL of the image; NULL: it is none that can be downloaded. */
+static const char *find_url(const Args *args) {
+        const char *image = args_get(args, "image");
+
+        return image && spec_image_kind(image) == IMAGE_URL ? image : args_get(args, "image-url");
+}
+
+static bool has_pull_option(const Args *args) {
+        OPTION_FOREACH(o, pull_options)
+                if (args_has(args, o->name))
+                        return true;
+        return false;
 }
 
 static int check_create(const Ctl *c, const Args *args, const char **ret_name) {
@@ -59,7 +76,11 @@ static int check_create(const Ctl *c, const Args *args, const char **ret_name) {
         if (args_has(args, "cloud-init") && args_has(args, "no-cloud-init"))
                 return usage("--cloud-init and --no-cloud-init exclude each other");
         if (!args_has(args, "image") && !args_has(args, "image-url") && !args_has(args, "kernel"))
-                return usage("'create' needs something to boot: '--image FILE' or '--kernel FILE'");
+                return usage("'create' needs something to boot: '--image IMAGE' or '--kernel FILE'");
+        if (args_has(args, "image") && args_has(args, "image-url"))
+                return usage("--image and --image-url exclude each other");
+        if (!find_url(args) && has_pull_option(args))
+                return usage("--sha256, --checksums and --refresh are for '--image-url URL'");
         *ret_name = option ?: word;
         return refuse(c, args, *ret_name);
 }
@@ -90,6 +111,20 @@ static int append_create(sd_bus_message *m, const Args *args, const char *name, 
         return spec_append_options(m, args, reterr);
 }
 
+/* A name that is neither a file's nor an image's: the service knows but of the one. */
+static bool is_nothing(const Args *args, const sd_bus_error *e) {
+        return args_has(args, "image") && !find_url(args) &&
+                        sd_bus_error_has_name(e, error_code_name(ERROR_NO_SUCH_IMAGE));
+}
+
+static int create_failed(Ctl *c, const Args *args, const char *name, const sd_bus_error *e, int r) {
+        if (is_nothing(args, e))
+                return ctl_complain(error_code_hint(ERROR_NO_SUCH_IMAGE),
+                                "Failed to create VM '%s': There is neither a file nor an image '%s'", name,
+                                args_get(args, "image"));
+        return ctl_report(c, e, r, "Failed to create VM '%s'", name);
+}
+
 static int call_create(Ctl *c, const Args *args, const char *name) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
@@ -107,13 +142,49 @@ static int call_create(Ctl *c, const Args *args, const char *name) {
         if (r >= 0)
                 r = sd_bus_message_read(reply, "o", &path);
         if (r < 0)
-                return ctl_report(c, &error, r, "Failed to create VM '%s'", name);
+                return create_failed(c, args, name, &error, r);
+        ctl_print_warnings(c, path);
+        return print_created(c, name, path);
+}
+
+static int append_create_from(
+                sd_bus_message *m, const Args *args, const char *name, const char *url, Error **reterr) {
+        int r;
+
+        r = sd_bus_message_append(m, "ss", name, url);
+        if (r < 0)
+                return error_set_errno(reterr, r, "Cannot put the URL in a message");
+        r = spec_append_table(m, args, pull_options, true, reterr);
+        return r < 0 ? r : spec_append_table(m, args, pull_options, false, reterr);
+}
+
+static int call_create_from(Ctl *c, const Args *args, const char *name, const char *url) {
+        _cleanup_(job_wait_done) JobWait w = { .ctl = c, .line.quiet = c->json };
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        _cleanup_free_ char *path = ctl_vm_path(name);
+        _cleanup_error_ Error *e = NULL;
+        int r;
+
+        if (!path)
+                return ctl_oom();
+        r = ctl_new_call(c, CTL_MANAGER_PATH, CTL_MANAGER, "CreateVMFromURL", &m);
+        if (r != 0)
+                return r;
+        r = append_create_from(m, args, name, url, &e);
+        if (r < 0)
+                return spec_failed(args, name, e);
+        r = job_wait_run(&w, m, 0);
+        if (r < 0)
+                return job_wait_report(&w, r,
+                                "What has come of the image is kept for a while: the same command goes on "
+                                "from there.",
+                                "Failed to create VM '%s'", name);
         ctl_print_warnings(c, path);
         return print_created(c, name, path);
 }
 
 int verb_create(Ctl *c, const Args *args) {
-        const char *name, *timeout = args_get(args, "timeout");
+        const char *name, *timeout = args_get(args, "timeout"), *url = find_url(args);
         uint64_t timeout_usec = SSH_WAIT_BOOT_USEC;
         int r;
 
@@ -122,7 +193,7 @@ int verb_create(Ctl *c, const Args *args) {
         r = check_create(c, args, &name);
         if (r != 0)
                 return r;
-        r = call_create(c, args, name);
+        r = url ? call_create_from(c, args, name, url) : call_create(c, args, name);
         if (r != 0 || !args_has(args, "wait"))
                 return r;
         return ssh_wait_for_vm(c, name, now_monotonic() + timeout_usec);

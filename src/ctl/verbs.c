@@ -5,6 +5,7 @@
 #define RUN "Run VMs"
 #define LOOK "Look at VMs"
 #define TALK "Talk to guests"
+#define IMAGES "Manage images"
 #define OTHER "Other"
 
 #define ANY_NUMBER SIZE_MAX
@@ -60,10 +61,11 @@ static const Option limit_options[] = {
 
 static const Option create_options[] = {
         { "name", 0, "NAME", "Name of the VM, in place of the first word" },
-        { "image", 0, "FILE", "Disk image, which stays as it is", "@file", "image", VALUE_FILE },
+        { "image", 0, "IMAGE", "A file, which stays as it is; or a stored image", "@disk", "image",
+                        VALUE_IMAGE },
         { "image-format", 0, "FORMAT", "raw or qcow2 (default: told from FILE)", "raw qcow2", "image-format",
                         VALUE_STRING },
-        { "image-url", 0, "URL", "Image to download (not supported yet)" },
+        { "image-url", 0, "URL", "Image to download, unless it is stored already" },
         { "kernel", 0, "FILE", "Kernel to boot directly", "@file", "kernel", VALUE_FILE },
         { "initrd", 0, "FILE", "Initial RAM disk for the kernel", "@file", "initrd", VALUE_FILE },
         { "machine", 0, "TYPE", "q35 (default), microvm, or a version of these", "q35 microvm", "machine",
@@ -136,7 +138,7 @@ const Verb verbs[] = {
                         .details = "The image becomes the base of the VM's own disk and is never written. "
                                    "Unless told otherwise the guest gets a cloud-init seed and a new key "
                                    "pair, so that 'vmctl ssh NAME' needs nothing more.",
-                        .options = { create_options, definition_options, limit_options },
+                        .options = { create_options, definition_options, limit_options, pull_options },
                         .run = verb_create,
         },
         {
@@ -327,10 +329,19 @@ const Verb verbs[] = {
                         .run = verb_qmp,
         },
         {
+                        .name = "image",
+                        .group = IMAGES,
+                        .arguments = "VERB...",
+                        .verbs = image_verbs,
+                        .help = "Pull, import, list, share, export and remove images",
+                        .details = "Images are kept by the service, which never changes them. 'vmctl create "
+                                   "--image NAME' makes a VM from one.",
+        },
+        {
                         .name = "help",
                         .group = OTHER,
-                        .arguments = "[VERB]",
-                        .max_words = 1,
+                        .arguments = "[VERB...]",
+                        .max_words = 2,
                         .words = "@verb",
                         .help = "Tell about vmctl, or about a verb",
                         .run = verb_help,

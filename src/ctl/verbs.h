@@ -4,8 +4,10 @@
 
 #include "ctl.h"
 
-extern const Verb verbs[];
+extern const Verb verbs[], image_verbs[];
 extern const Option global_options[];
+extern const Option image_options[]; /* of PullImage and ImportImage */
+extern const Option pull_options[];  /* of PullImage, for `create`, too */
 
 int verb_create(Ctl *c, const Args *args);
 int verb_action(Ctl *c, const Args *args); /* start, stop, kill, reset, suspend, resume, destroy */
@@ -19,4 +21,13 @@ int verb_log(Ctl *c, const Args *args);
 int verb_monitor(Ctl *c, const Args *args);
 int verb_capabilities(Ctl *c, const Args *args);
 int verb_qmp(Ctl *c, const Args *args);
+int verb_image_pull(Ctl *c, const Args *args);
+int verb_image_import(Ctl *c, const Args *args);
+int verb_image_export(Ctl *c, const Args *args);
+int verb_image_build(Ctl *c, const Args *args);
+int verb_image_list(Ctl *c, const Args *args);
+int verb_image_inspect(Ctl *c, const Args *args);
+int verb_image_change(Ctl *c, const Args *args); /* remove, share, unshare */
+int verb_image_rename(Ctl *c, const Args *args);
+int verb_image_prune(Ctl *c, const Args *args);
 int verb_help(Ctl *c, const Args *args);

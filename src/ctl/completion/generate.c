@@ -24,23 +24,43 @@ static void quote(const char *s) {
         putchar('\'');
 }
 
-/* Words that can be completed: all of them, or the first, behind which stands what only the guest knows. */
+/* Words that can be completed: all of them, or the first, behind which stands what only the guest knows. A
+ * family's verb is its one word. */
 static size_t most_words(const Verb *v) {
-        return v->max_words == SIZE_MAX && !(v->flags & VERB_COMMAND) ? 9999 : v->words ? 1 : 0;
+        return v->max_words == SIZE_MAX && !(v->flags & VERB_COMMAND) ? 9999 : v->words || v->verbs ? 1 : 0;
 }
 
-/* Calls `emit` with each name of each verb. */
-static void for_each_name(void (*emit)(const Verb *v, const char *name)) {
-        VERB_FOREACH(v, verbs) {
+/* Calls `emit` with each name of each verb: with its alias in place of its last word, too. */
+static void for_each_name_of(const Verb *among, void (*emit)(const Verb *v, const char *name)) {
+        VERB_FOREACH(v, among) {
+                char alias[64];
+
                 emit(v, v->name);
+                (void)snprintf(alias, sizeof(alias), "%.*s%s", (int)(verb_word(v) - v->name), v->name,
+                                v->alias ?: "");
                 if (v->alias)
-                        emit(v, v->alias);
+                        emit(v, alias);
         }
+}
+
+static void for_each_name(void (*emit)(const Verb *v, const char *name)) {
+        for_each_name_of(verbs, emit);
+        VERB_FOREACH(v, verbs)
+                for_each_name_of(v->verbs, emit);
 }
 
 /* What can be completed for a verb's words or an option's argument. */
 static const char *kind(const char *words) {
         return words ?: "";
+}
+
+/* The words behind a verb; a family's are its verbs. */
+static void print_kind(const Verb *v) {
+        if (v->verbs)
+                VERB_FOREACH(sub, v->verbs)
+                        printf("%s%s", sub == v->verbs ? "" : " ", verb_word(sub));
+        else
+                printf("%s", kind(v->words));
 }
 
 static void bash_options(const Option *table) {
@@ -65,9 +85,14 @@ static void bash_arguments(const char *verb, const Option *table) {
         }
 }
 
+static void bash_name(const Verb *v, const char *name) {
+        printf("%s ", name);
+}
+
 static void bash_verb(const Verb *v, const char *name) {
-        printf("        words[%s]='%s' most[%s]=%zu options[%s]='", name, kind(v->words), name,
-                        most_words(v), name);
+        printf("        words[\"%s\"]='", name);
+        print_kind(v);
+        printf("' most[\"%s\"]=%zu options[\"%s\"]='", name, most_words(v), name);
         for (size_t t = 0; t < ELEMENTSOF(v->options); t++)
                 bash_options(v->options[t]);
         puts("'");
@@ -85,6 +110,9 @@ static void print_limits(const char *before, const char *after) {
 
 static void bash_tables(void) {
         print_limits("        limits='", "'");
+        printf("        verbs='");
+        for_each_name_of(verbs, bash_name);
+        puts("'");
         printf("        options[-]='");
         bash_options(global_options);
         puts("'");
@@ -104,6 +132,10 @@ static void zsh_action(const char *words) {
                 printf("_hosts");
         else if (streq(words, "@vm"))
                 printf("_vmctl_vms");
+        else if (streq(words, "@image"))
+                printf("_vmctl_images");
+        else if (streq(words, "@disk"))
+                printf("_vmctl_disks");
 }
 
 static void zsh_option(const Option *o, const char *dashes, const char *name) {
@@ -133,9 +165,21 @@ static void zsh_description(const Verb *v, const char *name) {
         puts("'");
 }
 
+static void zsh_family(const Verb *family) {
+        puts("                vmctl_verbs=(");
+        for_each_name_of(family->verbs, zsh_description);
+        puts("                )");
+}
+
 static void zsh_verb(const Verb *v) {
-        printf("        %s%s%s)\n", v->name, v->alias ? " | " : "", v->alias ?: "");
-        printf("                vmctl_kind='%s'\n                vmctl_options=(\n", kind(v->words));
+        printf("        '%s'", v->name);
+        if (v->alias)
+                printf(" | '%.*s%s'", (int)(verb_word(v) - v->name), v->name, v->alias);
+        puts(")");
+        if (v->verbs)
+                zsh_family(v);
+        printf("                vmctl_kind='%s'\n                vmctl_options=(\n",
+                        v->verbs ? "@family" : kind(v->words));
         for (size_t t = 0; t < ELEMENTSOF(v->options); t++)
                 zsh_options(v->options[t]);
         if (v->words)
@@ -152,12 +196,15 @@ static void zsh_tables(void) {
         puts("_vmctl_tables() {");
         print_limits("        vmctl_limits=(", ")");
         puts("        vmctl_verbs=(");
-        for_each_name(zsh_description);
+        for_each_name_of(verbs, zsh_description);
         puts("        )\n        vmctl_globals=(");
         zsh_options(global_options);
         puts("        )\n}\n\n_vmctl_of() {\n        case $1 in");
-        VERB_FOREACH(v, verbs)
+        VERB_FOREACH(v, verbs) {
                 zsh_verb(v);
+                VERB_FOREACH(sub, v->verbs)
+                        zsh_verb(sub);
+        }
         puts("        esac\n}");
 }
 
@@ -172,6 +219,10 @@ static void fish_argument(const char *words) {
                 printf(" --exclusive --arguments '(__fish_print_hostnames)'");
         else if (streq(words, "@vm"))
                 printf(" --exclusive --arguments '(__vmctl_vms)'");
+        else if (streq(words, "@image"))
+                printf(" --exclusive --arguments '(__vmctl_images)'");
+        else if (streq(words, "@disk"))
+                printf(" --require-parameter --force-files --arguments '(__vmctl_images)'");
 }
 
 static void fish_option(const char *begin, const char *end, const Option *o) {
@@ -186,16 +237,20 @@ static void fish_option(const char *begin, const char *end, const Option *o) {
 }
 
 static void fish_words(const char *condition, const Verb *v) {
-        bool limits = streq_ptr(v->words, "@limit");
+        bool limits = streq_ptr(v->words, "@limit"), files = streq_ptr(v->words, "@file");
 
         if (!v->words)
                 return;
-        printf("%s; and __vmctl_has_room %zu' --arguments '", condition, limits ? 1 : most_words(v));
+        printf("%s; and __vmctl_has_room %zu' ", condition, limits ? 1 : most_words(v));
+        printf(files || streq(v->words, "@disk") ? "--force-files" : "");
+        printf(files ? "\n" : " --arguments '");
+        if (files)
+                return;
         if (streq(v->words, "@verb"))
                 VERB_FOREACH(other, verbs)
                         printf("%s ", other->name);
         else
-                printf("(__vmctl_vms)");
+                printf(streq(v->words, "@vm") || limits ? "(__vmctl_vms)" : "(__vmctl_images)");
         puts("'");
         VERB_OPTION_FOREACH(o, v)
                 if (limits)
@@ -205,15 +260,21 @@ static void fish_words(const char *condition, const Verb *v) {
 static void fish_verb(const Verb *v) {
         char begin[128]; /* up to the inside of a quoted condition */
 
-        (void)snprintf(begin, sizeof(begin), FISH " --condition '__fish_seen_subcommand_from %s%s%s",
-                        v->name, v->alias ? " " : "", v->alias ?: "");
+        int family = (int)(verb_word(v) - v->name);
+
+        (void)snprintf(begin, sizeof(begin), FISH " --condition '__vmctl_is \"%s\" \"%.*s%s\"", v->name,
+                        family, v->name, v->alias ?: verb_word(v));
         VERB_OPTION_FOREACH(o, v)
                 fish_option(begin, "'", o);
         fish_words(begin, v);
 }
 
 static void fish_name(const Verb *v, const char *name) {
-        printf(FISH " --condition __fish_use_subcommand --arguments %s --description ", name);
+        const char *word = strrchr(name, ' ');
+        int family = word ? (int)(word - name) : 1;
+
+        printf(FISH " --condition '__vmctl_is \"%.*s\"' --arguments %s --description ", family,
+                        word ? name : "-", word ? word + 1 : name);
         quote(v->help);
         putchar('\n');
 }
@@ -239,9 +300,17 @@ static void fish_tables(void) {
         putchar('\n');
         OPTION_FOREACH(o, global_options)
                 fish_option(FISH, "", o);
-        for_each_name(fish_name);
+        printf("set --global __vmctl_families");
         VERB_FOREACH(v, verbs)
+                if (v->verbs)
+                        printf(" %s", v->name);
+        putchar('\n');
+        for_each_name(fish_name);
+        VERB_FOREACH(v, verbs) {
                 fish_verb(v);
+                VERB_FOREACH(sub, v->verbs)
+                        fish_verb(sub);
+        }
 }
 
 static const struct {

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Verbs that look at images or change what is known of them: list, remove, share, unshare, rename, prune. */
+
+#include <inttypes.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "image-list.h"
+#include "message-json.h"
+#include "table.h"
+#include "text.h"
+#include "verbs.h"
+
+/* Of files of some GiB; the service does it with the file system's help. */
+#define REMOVE_TIMEOUT_USEC (60 * USEC_PER_SEC)
+
+#define UNUSED_DEFAULT_USEC (UINT64_C(30) * 24 * 3600 * USEC_PER_SEC)
+
+/*
+ * list
+ */
+
+static int add_size(Table *t, uint64_t bytes) {
+        _cleanup_free_ char *text = text_size(bytes);
+
+        return text ? table_add(t, text, STYLE_NONE) : -ENOMEM;
+}
+
+static int add_ago(Table *t, uint64_t usec) {
+        uint64_t now = now_realtime();
+        _cleanup_free_ char *ago = NULL, *text = NULL;
+
+        if (usec == 0)
+                return table_add(t, NULL, STYLE_NONE);
+        ago = text_duration(now - MIN(usec, now));
+        text = ago ? strf("%.*s ago", (int)strcspn(ago, " "), ago) : NULL;
+        return text ? table_add(t, text, STYLE_NONE) : -ENOMEM;
+}
+
+static int add_owner(Table *t, const Ctl *c, uid_t uid) {
+        const struct passwd *pw = c->host ? NULL : getpwuid(uid);
+
+        return pw ? table_add(t, pw->pw_name, STYLE_NONE) : table_addf(t, "%u", uid);
+}
+
+static int add_row(Table *t, const Ctl *c, const ListedImage *i, bool show_owner) {
+        int r;
+
+        r = table_add(t, i->name, STYLE_NONE);
+        if (r >= 0)
+                r = table_add(t, i->format, STYLE_NONE);
+        if (r >= 0)
+                r = add_size(t, i->allocated);
+        if (r >= 0)
+                r = add_size(t, i->virtual_size);
+        if (r >= 0)
+                r = table_add(t, i->shared ? "shared" : "private", STYLE_NONE);
+        if (r >= 0 && show_owner)
+                r = add_owner(t, c, i->owner);
+        if (r >= 0)
+                r = table_addf(t, "%zu", strv_length(i->users));
+        if (r >= 0)
+                r = add_ago(t, i->used_usec);
+        if (r >= 0)
+                r = table_add(t, i->url, STYLE_NONE);
+        return r;
+}
+
+/* Where all are one's own, or on another host all the first one's owner's, there is no need to say so. */
+static bool has_several_owners(const Ctl *c, const ImageList *l) {
+        uid_t usual = c->host && l->n > 0 ? l->images[0].owner : getuid();
+
+        for (size_t i = 0; i < l->n; i++)
+                if (l->images[i].owner != usual)
+                        return true;
+        return false;
+}
+
+static int print_table(const Ctl *c, const ImageList *l) {
+        static const Column columns[] = {
+                { "NAME", .shrink = true },
+                { "FORMAT" },
+                { "SIZE", .right = true },
+                { "VIRTUAL", .right = true },
+                { "ACCESS" },
+                { "OWNER" },
+                { "VMS", .right = true },
+                { "USED", .right = true },
+                { "SOURCE", .shrink = true },
+        };
+        bool show_owner = has_several_owners(c, l);
+        _cleanup_(table_freep) Table *t = NULL;
+        Column shown[ELEMENTSOF(columns)];
+        uint64_t sum = 0;
+        size_t n = 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(columns); i++)
+                if (show_owner || !streq(columns[i].title, "OWNER"))
+                        shown[n++] = columns[i];
+        t = table_new(shown, n, l->n);
+        if (!t)
+                return ctl_oom();
+        for (size_t i = 0; i < l->n; i++) {
+                sum += l->images[i].allocated;
+                if (add_row(t, c, &l->images[i], show_owner) < 0)
+                        return ctl_oom();
+        }
+        table_print(t, stdout, term_columns());
+        if (term_is_tty(stdout)) {
+                _cleanup_free_ char *size = text_size(sum);
+
+                printf("\n%zu image%s, %s.\n", l->n, l->n == 1 ? "" : "s", size ?: "?");
+        }
+        return 0;
+}
+
+/* A part of what `image inspect --json` prints, under the same names. */
+static void write_image(JsonWriter *w, const ListedImage *i) {
+        json_write_object(w);
+        json_put_string(w, "Name", i->name);
+        json_put_string(w, "Object", i->path);
+        json_put_string(w, "Format", i->format);
+        json_put_unsigned(w, "Owner", i->owner);
+        json_put_boolean(w, "Shared", i->shared);
+        json_put_unsigned(w, "VirtualSize", i->virtual_size);
+        json_put_unsigned(w, "Size", i->size);
+        json_put_unsigned(w, "Allocated", i->allocated);
+        json_put_unsigned(w, "Created", i->created_usec);
+        json_put_unsigned(w, "LastUsed", i->used_usec);
+        json_put_string(w, "URL", i->url);
+        json_write_key(w, "Users");
+        json_write_array(w);
+        STRV_FOREACH(user, i->users)
+                json_write_string(w, *user);
+        json_write_end(w);
+        json_write_end(w);
+}
+
+static int print_json(const ImageList *l) {
+        _cleanup_(json_writer_freep) JsonWriter *w = NULL;
+
+        if (json_writer_new(JSON_WRITER_PRETTY, &w) < 0)
+                return ctl_oom();
+        json_write_array(w);
+        for (size_t i = 0; i < l->n; i++)
+                write_image(w, &l->images[i]);
+        json_write_end(w);
+        return json_print(w);
+}
+
+int verb_image_list(Ctl *c, const Args *args) {
+        _cleanup_(image_list_done) ImageList l = {};
+        int r;
+
+        r = image_list_fetch(c, &l);
+        if (r != 0)
+                return r;
+        if (c->json)
+                return print_json(&l);
+        if (!args_has(args, "quiet"))
+                return print_table(c, &l);
+        for (size_t i = 0; i < l.n; i++)
+                puts(l.images[i].name);
+        return 0;
+}
+
+/*
+ * remove, share, unshare: one image after another
+ */
+
+static int call_change(Ctl *c, const char *verb, const char *name, sd_bus_error *reterr) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        _cleanup_free_ char *path = ctl_image_path(name);
+        bool remove = streq(verb, "remove");
+        int r;
+
+        if (!path)
+                return -ENOMEM;
+        r = sd_bus_message_new_method_call(
+                        c->bus, &m, CTL_SERVICE, path, CTL_IMAGE, remove ? "Remove" : "SetShared");
+        if (r >= 0 && !remove)
+                r = sd_bus_message_append(m, "b", streq(verb, "share"));
+        if (r >= 0)
+                r = ctl_call(c, m, REMOVE_TIMEOUT_USEC, NULL, reterr);
+        ctl_name_image(reterr, name);
+        return r;
+}
+
+static void write_outcome(JsonWriter *w, const char *name, int r, const sd_bus_error *e) {
+        json_write_object(w);
+        json_put_string(w, "Name", name);
+        json_put_string(w, "Result", r < 0 ? "failed" : "done");
+        if (r < 0) {
+                json_put_string(w, "ErrorName", e->name);
+                json_put_string(w, "ErrorMessage", e->message);
+        }
+        json_write_end(w);
+}
+
+int verb_image_change(Ctl *c, const Args *args) {
+        _cleanup_(json_writer_freep) JsonWriter *w = NULL;
+        const char *verb = verb_word(args->verb);
+        int result = 0, r;
+
+        r = ctl_connect(c);
+        if (r != 0)
+                return r;
+        if (c->json && json_writer_new(JSON_WRITER_PRETTY, &w) < 0)
+                return ctl_oom();
+        if (w)
+                json_write_array(w);
+        for (size_t i = 0; i < args->n_words; i++) {
+                _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+
+                r = call_change(c, verb, args->words[i], &error);
+                if (w)
+                        write_outcome(w, args->words[i], r, &error);
+                if (r < 0)
+                        r = ctl_report(c, &error, r, "Failed to %s image '%s'", verb, args->words[i]);
+                result = result != 0 ? result : r;
+        }
+        if (w) {
+                json_write_end(w);
+                r = json_print(w);
+        }
+        return result != 0 ? result : r;
+}
+
+int verb_image_rename(Ctl *c, const Args *args) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_free_ char *path = ctl_image_path(args->words[0]);
+        int r;
+
+        if (!path)
+                return ctl_oom();
+        r = ctl_new_call(c, path, CTL_IMAGE, "Rename", &m);
+        if (r != 0)
+                return r;
+        r = sd_bus_message_append(m, "s", args->words[1]);
+        if (r >= 0)
+                r = ctl_call(c, m, 0, NULL, &error);
+        if (r >= 0)
+                return 0;
+        ctl_name_image(&error, args->words[0]);
+        return ctl_report(c, &error, r, "Failed to rename image '%s'", args->words[0]);
+}
+
+/*
+ * prune
+ */
+
+static int call_prune(Ctl *c, uint64_t unused_usec, bool all, char ***ret) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        int r;
+
+        r = ctl_new_call(c, CTL_MANAGER_PATH, CTL_MANAGER, "PruneImages", &m);
+        if (r != 0)
+                return r;
+        r = sd_bus_message_append(m, "t", unused_usec);
+        if (r >= 0)
+                r = all ? sd_bus_message_append(m, "a{sv}", 1, "all", "b", true)
+                        : sd_bus_message_append(m, "a{sv}", 0);
+        if (r >= 0)
+                r = ctl_call(c, m, REMOVE_TIMEOUT_USEC, &reply, &error);
+        if (r >= 0)
+                r = sd_bus_message_read_strv(reply, ret);
+        return r < 0 ? ctl_report(c, &error, r, "Failed to prune images") : 0;
+}
+
+/* What the service would remove, as far as the list tells. */
+static int guess_prune(Ctl *c, uint64_t unused_usec, bool all, char ***ret) {
+        _cleanup_(image_list_done) ImageList l = {};
+        uint64_t now = now_realtime();
+        int r;
+
+        r = image_list_fetch(c, &l);
+        for (size_t i = 0; r == 0 && i < l.n; i++) {
+                const ListedImage *image = &l.images[i];
+                uint64_t used = MAX(image->used_usec, image->created_usec);
+
+                if (strv_length(image->users) > 0 || (!all && image->owner != getuid()) ||
+                                now - MIN(used, now) < unused_usec)
+                        continue;
+                if (strv_extend(ret, image->name) < 0)
+                        return ctl_oom();
+        }
+        return r;
+}
+
+static int print_names(const Ctl *c, char *const *names) {
+        _cleanup_(json_writer_freep) JsonWriter *w = NULL;
+
+        if (!c->json) {
+                STRV_FOREACH(name, names)
+                        puts(*name);
+                return 0;
+        }
+        if (json_writer_new(JSON_WRITER_PRETTY, &w) < 0)
+                return ctl_oom();
+        json_write_array(w);
+        STRV_FOREACH(name, names)
+                json_write_string(w, *name);
+        json_write_end(w);
+        return json_print(w);
+}
+
+int verb_image_prune(Ctl *c, const Args *args) {
+        bool all = args_has(args, "all"), dry_run = args_has(args, "dry-run");
+        const char *text = args_get(args, "unused-for");
+        uint64_t unused_usec = UNUSED_DEFAULT_USEC;
+        _cleanup_strv_ char **names = NULL;
+        int r;
+
+        if (text && parse_timespan(text, &unused_usec) < 0) {
+                ctl_complain("As in '--unused-for 30d'; 0 is all that no VM needs.", "'%s' is no time",
+                                text);
+                return EXIT_USAGE;
+        }
+        r = dry_run ? guess_prune(c, unused_usec, all, &names) : call_prune(c, unused_usec, all, &names);
+        if (r != 0)
+                return r;
+        r = print_names(c, names);
+        if (r == 0 && !c->json && term_is_tty(stderr))
+                (void)fprintf(stderr, "%s %zu image%s.\n", dry_run ? "Would remove" : "Removed",
+                                strv_length(names), strv_length(names) == 1 ? "" : "s");
+        return r;
+}
