@@ -1,52 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <ctype.h>
-#include <strings.h>
 
 #include "image-name.h"
+#include "spec/image-record.h"
 #include "util/string-util.h"
 
-#define NAME_MAX_LEN 64
-
-static const char *const compressions[] = { ".zst", ".zstd", ".gz", ".xz", ".bz2", ".tgz" };
-static const char *const formats[] = { ".qcow2", ".img", ".raw", ".vmdk", ".vdi", ".vhdx", ".vhd", ".tar",
-        ".oci" };
-
-/* How much is left of a name without one of these endings, which must not be all of it. */
-static size_t without(const char *name, size_t len, const char *const *endings, size_t n) {
-        for (size_t i = 0; i < n; i++) {
-                size_t ending = strlen(endings[i]);
-
-                if (ending < len && strncasecmp(name + len - ending, endings[i], ending) == 0)
-                        return len - ending;
-        }
-        return len;
-}
-
-static bool is_allowed(char c) {
-        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-                        c == '_' || c == '.';
-}
-
 char *image_name_of(const char *path) {
-        size_t end = strlen(path), begin, len;
-        char *name;
+        size_t len = strlen(path);
+        _cleanup_free_ char *copy = NULL;
 
-        while (end > 1 && path[end - 1] == '/')
-                end--;
-        for (begin = end; begin > 0 && path[begin - 1] != '/';)
-                begin--;
-        len = without(path + begin, end - begin, compressions, ELEMENTSOF(compressions));
-        len = without(path + begin, len, formats, ELEMENTSOF(formats));
-        while (len > 0 && (path[begin] == '.' || path[begin] == '-' || !is_allowed(path[begin]))) {
-                begin++;
+        while (len > 1 && path[len - 1] == '/')
                 len--;
-        }
-        len = MIN(len, (size_t)NAME_MAX_LEN);
-        name = len > 0 ? strndup(path + begin, len) : strdup("image");
-        for (char *c = name; c && *c; c++)
-                if (!is_allowed(*c))
-                        *c = '-';
-        return name;
+        copy = strndup(path, len);
+        return copy ? image_name_from_path(copy) : NULL;
 }
 
 static int hex(char c) {

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-/* Names for images, from those of files. */
+/* What is taken from the names of files. */
 
 #include "util/macro.h"
 
-/* Of a file's name, or the last part of its path, less the endings of images and of what compresses them,
- * and with what no name may have replaced. NULL when memory is short; "image" where nothing is left. */
+/* image_name_from_path() of folders, too: NULL when memory is short or nothing fit for a name is left. */
 char *image_name_of(const char *path);
 
 /* The path of a file: URL with nothing escaped. NULL if it is none, or names another host. */

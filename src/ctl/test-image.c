@@ -9,34 +9,20 @@ static void test_name(void) {
         static const struct {
                 const char *path, *name;
         } names[] = {
-                { "debian-12-generic-amd64.qcow2", "debian-12-generic-amd64" },
                 { "/srv/a/noble.img", "noble" },
                 { "./x.raw.zst", "x" },
-                { "x.VMDK.gz", "x" },
-                { "rootfs.tar.xz", "rootfs" },
                 { "rootfs/", "rootfs" },
-                { "two words (1).img", "two-words--1-" },
-                { "ümlaut.img", "mlaut" },
-                { ".hidden.img", "hidden" },
-                { "--help", "help" },
-                { ".qcow2", "qcow2" }, /* an ending is never all there is */
-                { "disk.img.qcow2", "disk.img" },
-                { "v1.2", "v1.2" },
-                { "/", "image" },
-                { "..", "image" },
-                { "", "image" },
+                { "rootfs.tar.gz", "rootfs" },
+                { "a//", "a" },
+                { "/", NULL },
+                { "..", NULL },
         };
-        _cleanup_free_ char *longest = NULL;
-        char path[200] = {};
 
         for (size_t i = 0; i < ELEMENTSOF(names); i++) {
                 _cleanup_free_ char *name = image_name_of(names[i].path);
 
                 CHECK_STREQ(name, names[i].name);
         }
-        memset(path, 'a', sizeof(path) - 1);
-        longest = image_name_of(path);
-        CHECK_EQ(strlen(longest), 64);
 }
 
 static void test_url(void) {

@@ -264,11 +264,6 @@ static int get_number(sd_bus *bus, const char *path, const char *interface, cons
         return sd_bus_message_append(reply, "t", streq(property, "Created") ? (uint64_t)INT64_MAX : GIB);
 }
 
-static int get_users(sd_bus *bus, const char *path, const char *interface, const char *property,
-                sd_bus_message *reply, void *userdata, sd_bus_error *reterr) {
-        return sd_bus_message_append(reply, "as", find_image(path)->in_use ? 1 : 0, "web");
-}
-
 static int find(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
                 sd_bus_error *reterr) {
         return find_image(path) != NULL;
@@ -299,7 +294,6 @@ static const sd_bus_vtable image_vtable[] = {
         SD_BUS_PROPERTY("VirtualSize", "t", get_number, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("Allocated", "t", get_number, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("Created", "t", get_number, 0, SD_BUS_VTABLE_PROPERTY_CONST),
-        SD_BUS_PROPERTY("Users", "as", get_users, 0, 0),
         SD_BUS_VTABLE_END,
 };
 

@@ -178,7 +178,7 @@ check_output old "prune names what it removed" v image prune
 check_output old "prune takes times" v image prune --unused-for 2w --all
 check_calls $'PruneImages 2592000000000, {}\nPruneImages 1209600000000, {"all":true}' "and has a default of 30 days"
 check_output old "--dry-run tells what it would" v image prune --dry-run
-check_calls "" "and does not"
+check_calls 'PruneImages 2592000000000, {"dry-run":true}' "which the service knows"
 check_output "*'lots' is no time*" "lots is no time" v_errors 2 image prune --unused-for lots
 
 #

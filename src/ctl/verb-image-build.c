@@ -415,5 +415,5 @@ int verb_image_build(Ctl *c, const Args *args) {
         if (r != 0)
                 return r;
         b.name = name ? strdup(name) : image_name_of(args->words[0]);
-        return b.name ? build(&b) : ctl_oom();
+        return b.name ? build(&b) : usage("Its name is none for an image: give one with '--name NAME'");
 }

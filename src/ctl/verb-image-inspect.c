@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "fields.h"
+#include "image-list.h"
 #include "message-json.h"
 #include "spec-args.h"
 #include "table.h"
@@ -27,7 +28,21 @@ static void print_sizes(const char *name, const Json *facts, const char *virtual
         putchar('\n');
 }
 
-static void print_image(const Ctl *c, const Json *image) {
+static void print_users(char *const *users) {
+        const char *before = "";
+
+        if (strv_length(users) == 0)
+                return;
+        term_label("VMs");
+        STRV_FOREACH(user, users) {
+                printf("%s", before);
+                term_print(stdout, *user);
+                before = ", ";
+        }
+        putchar('\n');
+}
+
+static void print_image(const Ctl *c, const Json *image, char *const *users) {
         const char *format = fields_string(image, "Format"), *source = fields_string(image, "SourceFormat");
 
         printf("%s● %s", term_style(stdout, STYLE_GREEN), term_normal(stdout));
@@ -45,7 +60,7 @@ static void print_image(const Ctl *c, const Json *image) {
         fields_print("UUID", image, "UUID");
         fields_print_time("Created", image, "Created");
         fields_print_time("Last used", image, "LastUsed");
-        fields_print_list("VMs", json_get(image, "Users"));
+        print_users(users);
 }
 
 static int add_snapshot(Table *t, const Json *s) {
@@ -165,6 +180,44 @@ static int inspect_file(Ctl *c, const char *path) {
         return c->json ? print_json(facts) : print_facts(path, facts);
 }
 
+/* As in `image list`, where there is more of it. */
+static int print_image_json(const Json *image, char *const *users) {
+        _cleanup_(json_writer_freep) JsonWriter *w = NULL;
+
+        if (json_writer_new(JSON_WRITER_PRETTY, &w) < 0)
+                return ctl_oom();
+        json_write_object(w);
+        for (size_t i = 0; i < json_length(image); i++) {
+                json_write_key(w, json_key(image, i));
+                json_write_value(w, json_member(image, i));
+        }
+        json_write_key(w, "Users");
+        json_write_array(w);
+        STRV_FOREACH(user, users)
+                json_write_string(w, *user);
+        json_write_end(w);
+        json_write_end(w);
+        return json_print(w);
+}
+
+/* Its users are no property: they change without it. */
+static int show_image(Ctl *c, const Json *image) {
+        _cleanup_(image_list_done) ImageList l = {};
+        char **users = NULL;
+        int r;
+
+        r = image_list_fetch(c, &l);
+        if (r != 0)
+                return r;
+        for (size_t i = 0; i < l.n; i++)
+                if (streq(l.images[i].name, fields_string(image, "Name")))
+                        users = l.images[i].users;
+        if (c->json)
+                return print_image_json(image, users);
+        print_image(c, image, users);
+        return 0;
+}
+
 static int neither(const char *name) {
         return ctl_complain(error_code_hint(ERROR_NO_SUCH_IMAGE),
                         "There is neither an image nor a file '%s'", name);
@@ -185,12 +238,8 @@ int verb_image_inspect(Ctl *c, const Args *args) {
         if (strchr(name, '/'))
                 return inspect_file(c, name);
         r = ctl_get_all(c, path, CTL_IMAGE, &image, &error);
-        if (r >= 0 && c->json)
-                return print_json(image);
-        if (r >= 0) {
-                print_image(c, image);
-                return 0;
-        }
+        if (r >= 0)
+                return show_image(c, image);
         ctl_name_image(&error, name);
         if (!sd_bus_error_has_name(&error, error_code_name(ERROR_NO_SUCH_IMAGE)))
                 return ctl_report(c, &error, r, "Failed to inspect image '%s'", name);

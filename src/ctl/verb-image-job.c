@@ -76,11 +76,11 @@ static int import_file(Ctl *c, const Args *args, const char *file, const char *w
         _cleanup_close_ int fd = -EBADF;
         int r;
 
-        if (!name)
-                return ctl_oom();
         r = open_source(file, &fd, &e);
         if (r < 0)
                 return ctl_complain(NULL, "Failed to import '%s': %s", what, error_message(e));
+        if (!name)
+                return usage(args, "Its name is none for an image: give one with '--name NAME'");
         r = image_job_import(&j, args, name, fd, args_get(args, "format"));
         job_wait_done(&j.wait);
         return r;

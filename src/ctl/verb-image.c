@@ -251,7 +251,20 @@ int verb_image_rename(Ctl *c, const Args *args) {
  * prune
  */
 
-static int call_prune(Ctl *c, uint64_t unused_usec, bool all, char ***ret) {
+static int append_prune(sd_bus_message *m, uint64_t unused_usec, bool all, bool dry_run) {
+        int r;
+
+        r = sd_bus_message_append(m, "t", unused_usec);
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'a', "{sv}");
+        if (r >= 0 && all)
+                r = sd_bus_message_append(m, "{sv}", "all", "b", true);
+        if (r >= 0 && dry_run)
+                r = sd_bus_message_append(m, "{sv}", "dry-run", "b", true);
+        return r < 0 ? r : sd_bus_message_close_container(m);
+}
+
+static int call_prune(Ctl *c, uint64_t unused_usec, bool all, bool dry_run, char ***ret) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         int r;
@@ -259,35 +272,12 @@ static int call_prune(Ctl *c, uint64_t unused_usec, bool all, char ***ret) {
         r = ctl_new_call(c, CTL_MANAGER_PATH, CTL_MANAGER, "PruneImages", &m);
         if (r != 0)
                 return r;
-        r = sd_bus_message_append(m, "t", unused_usec);
-        if (r >= 0)
-                r = all ? sd_bus_message_append(m, "a{sv}", 1, "all", "b", true)
-                        : sd_bus_message_append(m, "a{sv}", 0);
+        r = append_prune(m, unused_usec, all, dry_run);
         if (r >= 0)
                 r = ctl_call(c, m, REMOVE_TIMEOUT_USEC, &reply, &error);
         if (r >= 0)
                 r = sd_bus_message_read_strv(reply, ret);
         return r < 0 ? ctl_report(c, &error, r, "Failed to prune images") : 0;
-}
-
-/* What the service would remove, as far as the list tells. */
-static int guess_prune(Ctl *c, uint64_t unused_usec, bool all, char ***ret) {
-        _cleanup_(image_list_done) ImageList l = {};
-        uint64_t now = now_realtime();
-        int r;
-
-        r = image_list_fetch(c, &l);
-        for (size_t i = 0; r == 0 && i < l.n; i++) {
-                const ListedImage *image = &l.images[i];
-                uint64_t used = MAX(image->used_usec, image->created_usec);
-
-                if (strv_length(image->users) > 0 || (!all && image->owner != getuid()) ||
-                                now - MIN(used, now) < unused_usec)
-                        continue;
-                if (strv_extend(ret, image->name) < 0)
-                        return ctl_oom();
-        }
-        return r;
 }
 
 static int print_names(const Ctl *c, char *const *names) {
@@ -319,7 +309,7 @@ int verb_image_prune(Ctl *c, const Args *args) {
                                 text);
                 return EXIT_USAGE;
         }
-        r = dry_run ? guess_prune(c, unused_usec, all, &names) : call_prune(c, unused_usec, all, &names);
+        r = call_prune(c, unused_usec, all, dry_run, &names);
         if (r != 0)
                 return r;
         r = print_names(c, names);

@@ -164,7 +164,7 @@ char *url_without_credentials(const char *url) {
 
 static bool strip_ending(char *name) {
         static const char *const endings[] = { ".qcow2", ".img", ".raw", ".vmdk", ".vdi", ".vhdx", ".vhd",
-                ".vpc", ".zst", ".zstd", ".gz", ".xz", ".bz2" };
+                ".vpc", ".tar", ".tgz", ".oci", ".zst", ".zstd", ".gz", ".xz", ".bz2" };
         size_t n = strlen(name);
 
         for (size_t i = 0; i < ELEMENTSOF(endings); i++) {
