@@ -141,12 +141,12 @@ check_output "*Hint: *image import - < FILE*" "but pipes" eval \
         '"$vmctl" -H elsewhere image import disk.img 2>&1 || [ $? = 1 ]'
 check_calls "" "nothing of this reached the service"
 
-check_output "" "export" v image export debian-12 out.raw.zst
+check_output "Exported image 'debian-12' to 'out.raw.zst'." "export" v_errors 0 image export debian-12 out.raw.zst
 check_output "the image" "makes a file" cat out.raw.zst
 check_calls 'Export debian-12 null, {"format":"raw","compression":"zstd"}' "of what its ending says"
 check_output "*'out.raw.zst' is there already*Hint: *--force*" "which it does not replace" \
         v_errors 1 image export debian-12 out.raw.zst
-check_output "the image" "unless it shall" eval 'echo old > out.raw.zst; v image export debian-12 out.raw.zst --force \
+check_output "the image" "unless it shall" eval 'echo old > out.raw.zst; v image export debian-12 out.raw.zst --force -q \
         --format qcow2 --compress none && cat out.raw.zst'
 check_calls 'Export debian-12 null, {"format":"qcow2","compression":"none"}' "and options count more than endings"
 check_output "the image" "to standard output" v image export debian-12 -

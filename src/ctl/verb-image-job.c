@@ -207,8 +207,11 @@ static int append_target(sd_bus_message *m, int fd, const Target *t) {
 static int print_exported(const Ctl *c, const JobWait *w, const char *name, const char *file, int r) {
         _cleanup_(json_writer_freep) JsonWriter *json = NULL;
 
-        if (!c->json || streq(file, "-"))
+        if (!c->json) {
+                if (r >= 0 && !w->line.quiet)
+                        (void)fprintf(stderr, "Exported image '%s' to '%s'.\n", name, file);
                 return 0;
+        }
         if (json_writer_new(JSON_WRITER_PRETTY, &json) < 0)
                 return ctl_oom();
         json_write_object(json);

@@ -33,7 +33,9 @@ static int add_ago(Table *t, uint64_t usec) {
 
         if (usec == 0)
                 return table_add(t, NULL, STYLE_NONE);
-        ago = text_duration(now - MIN(usec, now));
+        if (now < usec + USEC_PER_SEC)
+                return table_add(t, "now", STYLE_NONE);
+        ago = text_duration(now - usec);
         text = ago ? strf("%.*s ago", (int)strcspn(ago, " "), ago) : NULL;
         return text ? table_add(t, text, STYLE_NONE) : -ENOMEM;
 }
