@@ -20,6 +20,7 @@ cat > "$scratch/bin/vmctl" << 'END'
 case $* in
 "list --quiet") printf 'web\ndb\n' ;;
 "--user list --quiet") printf 'mine\n' ;;
+"image list --quiet") printf 'debian-12\ndisk-image\n' ;;
 *) printf 'unexpected %s\n' "$*" ;;
 esac
 END
@@ -91,7 +92,17 @@ for shell in bash zsh fish; do
         check_output "--memory --memory-high --memory-max" "$shell: options" "in_$shell" "vmctl create --mem"
         check_output "--json" "$shell: options of all verbs" "in_$shell" "vmctl list --js"
         check_output "qcow2 raw" "$shell: words for an option" "in_$shell" "vmctl create --image-format "
-        check_output "disk.img" "$shell: files for an option" "in_$shell" "vmctl create --image di"
+        check_output "disk.img" "$shell: files for an option" "in_$shell" "vmctl create --kernel di"
+        check_output "disk-image disk.img" "$shell: files and images" "in_$shell" "vmctl create --image di"
+        check_output "image" "$shell: a family of verbs" "in_$shell" "vmctl im"
+        check_output "prune pull" "$shell: its verbs" "in_$shell" "vmctl image p"
+        check_output "debian-12 disk-image" "$shell: images" "in_$shell" "vmctl image rm "
+        check_output "disk-image" "$shell: another image" "in_$shell" "vmctl image remove debian-12 di"
+        check_output "disk.img" "$shell: files for a verb" "in_$shell" "vmctl image import --name x di"
+        check_output "disk-image disk.img" "$shell: images and files for a verb" "in_$shell" "vmctl image inspect di"
+        check_output "--shared" "$shell: options of its verbs" "in_$shell" "vmctl image pull --shar"
+        check_output "--quiet" "$shell: of those alone" "in_$shell" "vmctl image list --q"
+        check_output "raw" "$shell: words for their options" "in_$shell" "vmctl image pull --format ra"
         check_output "db web" "$shell: limits are a VM's" "in_$shell" "vmctl set "
         check_output "memory-high* memory-max*" "$shell: limits" "in_$shell" "vmctl set web mem"
         check_output "suspend" "$shell: verbs to be told about" "in_$shell" "vmctl help sus"

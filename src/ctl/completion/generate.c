@@ -160,7 +160,9 @@ static void zsh_options(const Option *table) {
 }
 
 static void zsh_description(const Verb *v, const char *name) {
-        printf("                '%s:", name);
+        const char *blank = strrchr(name, ' ');
+
+        printf("                '%s:", blank ? blank + 1 : name);
         quote_part(v->help, ":\\");
         puts("'");
 }
