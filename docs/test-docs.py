@@ -18,7 +18,7 @@ COMPILER = None
 
 # Errors whose message says all that can be done about them.
 NO_HINT = {
-    "QmpFailed", "Timeout", "Canceled", "NotSupported", "QuotaExceeded", "IO", "Failed",
+    "QmpFailed", "Timeout", "ToolMissing", "Canceled", "NotSupported", "QuotaExceeded", "IO", "Failed",
     "org.freedesktop.DBus.Error.NoMemory",
 }
 
