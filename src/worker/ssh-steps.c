@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "ssh-sftp.h"
+#include "ssh-steps.h"
+
+#define HELPER_USEC (60 * USEC_PER_SEC) /* for what we add to a step: make a folder, move a file */
+
+typedef struct Step {
+        SshSteps *steps;
+        const ProvisionStep *spec;
+        size_t number; /* from 1 */
+        uint64_t deadline;
+        SshOutput output;
+        SshMeter meter;
+} Step;
+
+static int step_fd(const Step *s) {
+        return s->steps->files[s->spec->file];
+}
+
+/* How the command ended, as a failure of the step unless all is well. */
+static int judge(Step *s, const SshExit *ended, Error **reterr) {
+        _cleanup_free_ char *tail = NULL, *how = NULL;
+
+        if (ended->status == 0 && isempty(ended->signal))
+                return 0;
+        s->steps->exit = *ended;
+        tail = ssh_output_tail(&s->output, "\n  ");
+        if (*ended->signal) {
+                _cleanup_free_ char *name = string_escape(
+                                ended->signal, strlen(ended->signal), sizeof(ended->signal));
+
+                how = strf("its command was ended by signal %s", name ?: "");
+        } else {
+                how = strf("its command ended with status %i", ended->status);
+        }
+        return error_set(reterr, ERROR_PROVISION_FAILED, "%s%s%s", how ?: "its command failed",
+                        isempty(tail) ? "" : ", after the output", tail ?: "");
+}
+
+static int run_command(Step *s, const SshCommand *command, Error **reterr) {
+        SshExit ended;
+        int r;
+
+        r = ssh_command_run(s->steps->session, command, &s->output, &ended, reterr);
+        return r < 0 ? r : judge(s, &ended, reterr);
+}
+
+/* `remove` as in ssh_command_wrap(). */
+static int run_script(Step *s, const char *script, const char *remove, Error **reterr) {
+        _cleanup_free_ char *line = NULL, *input = NULL;
+        SshCommand command = { .input_fd = -EBADF, .deadline = s->deadline };
+
+        if (ssh_command_wrap(script, s->spec->env, remove, &line, &input) < 0)
+                return error_set_errno(reterr, -ENOMEM, "Failed to run a command");
+        command.line = line;
+        command.input = input;
+        return run_command(s, &command, reterr);
+}
+
+static int run_shell(Step *s, Error **reterr) {
+        return run_script(s, s->spec->text, NULL, reterr);
+}
+
+/* From its beginning, wherever whoever opened it has read to. */
+static int rewind_source(Step *s, struct stat *ret, Error **reterr) {
+        int fd = step_fd(s);
+
+        if (fstat(fd, ret) < 0)
+                return error_set_errno(reterr, -errno, "Failed to read the file that is to be sent");
+        if (!S_ISREG(ret->st_mode))
+                return error_set(reterr, ERROR_INVALID_SPEC, "What is to be sent is no regular file");
+        if (lseek(fd, 0, SEEK_SET) < 0)
+                return error_set_errno(reterr, -errno, "Failed to read the file that is to be sent");
+        s->meter = (SshMeter){ .phase = "uploading", .total = (uint64_t)ret->st_size };
+        return 0;
+}
+
+static int upload_script(Step *s, SshSftp *f, const char *path, Error **reterr) {
+        struct stat st;
+        int r;
+
+        r = ssh_sftp_init(f, s->steps->session, reterr);
+        if (r < 0)
+                return r;
+        r = rewind_source(s, &st, reterr);
+        return r < 0 ? r : ssh_sftp_put(f, step_fd(s), path, 0700, &s->meter, reterr);
+}
+
+/* The name is unknown to others in the guest until the file is there. */
+static int run_script_file(Step *s, Error **reterr) {
+        _cleanup_free_ char *path = NULL, *script = NULL;
+        _cleanup_ssh_sftp_ SshSftp f = {};
+        char random[17];
+        int r;
+
+        r = ssh_random(random);
+        if (r >= 0) {
+                path = strf("/tmp/vmctl-provision-%zu-%s.sh", s->number, random);
+                script = path ? strf("exec %s", path) : NULL;
+        }
+        if (!script)
+                return error_set_errno(reterr, -ENOMEM, "Failed to name the script");
+        r = upload_script(s, &f, path, reterr);
+        if (r < 0)
+                return r;
+        r = run_script(s, script, path, reterr);
+        if (r != -EAGAIN) /* else there is no connection */
+                ssh_sftp_tidy(&f, NULL, path);
+        return r;
+}
+
+/* A helper of our own, of whose output only an error is of interest. */
+static int ask(Step *s, const char *script, Error **reterr) {
+        SshExit ended;
+        int r;
+
+        r = ssh_command_ask(s->steps->session, script, MIN(s->deadline, ssh_later(ssh_now(), HELPER_USEC)),
+                        &s->output, &ended, reterr);
+        s->steps->session->deadline = s->deadline;
+        return r < 0 ? r : judge(s, &ended, reterr);
+}
+
+static int make_parents(Step *s, Error **reterr) {
+        const char *destination = s->spec->destination, *slash = strrchr(destination, '/');
+        _cleanup_free_ char *folder = strndup(destination, MAX((size_t)(slash - destination), (size_t)1)),
+                            *quoted = folder ? ssh_quote(folder) : NULL, *script = NULL;
+
+        if (!quoted)
+                return error_set_errno(reterr, -ENOMEM, "Failed to make a folder");
+        script = s->spec->sudo
+                        ? strf("mkdir -p -- %s 2>/dev/null || exec sudo -n mkdir -p -- %s", quoted, quoted)
+                        : strf("exec mkdir -p -- %s", quoted);
+        if (!script)
+                return error_set_errno(reterr, -ENOMEM, "Failed to make a folder");
+        return ask(s, script, reterr);
+}
+
+static int check_destination(Step *s, SshSftp *f, Error **reterr) {
+        LIBSSH2_SFTP_ATTRIBUTES a;
+        int r;
+
+        r = ssh_sftp_stat(f, s->spec->destination, true, &a, NULL);
+        if (r == -ENOENT || r == -EACCES)
+                return 0; /* sudo may know more */
+        if (r < 0)
+                return ssh_sftp_stat(f, s->spec->destination, true, &a, reterr);
+        if (ssh_sftp_is(&a, S_IFDIR))
+                return error_set(reterr, ERROR_PROVISION_FAILED,
+                                "the destination '%s' is a folder in the guest: name the file in it",
+                                s->spec->destination);
+        return 0;
+}
+
+static int explain(Step *s, int r, Error **reterr) {
+        if (r == -ENOENT)
+                (void)error_set(reterr, ERROR_PROVISION_FAILED,
+                                "the folder for '%s' does not exist in the guest", s->spec->destination);
+        if (r == -EACCES)
+                (void)error_set(reterr, ERROR_PROVISION_FAILED,
+                                "user '%s' of the guest may not write '%s': upload it to /tmp, and have a "
+                                "shell step move it with sudo",
+                                s->steps->request->user, s->spec->destination);
+        return r;
+}
+
+/* Written beside the destination, then renamed. */
+static int put_directly(Step *s, SshSftp *f, mode_t mode, Error **reterr) {
+        _cleanup_free_ char *temporary = ssh_sftp_temporary(s->spec->destination);
+        int r;
+
+        if (!temporary)
+                return error_set_errno(reterr, -ENOMEM, "Failed to name a file");
+        r = ssh_sftp_put(f, step_fd(s), temporary, mode, &s->meter, reterr);
+        if (r < 0)
+                return r;
+        r = ssh_sftp_replace(f, temporary, s->spec->destination, reterr);
+        if (r < 0)
+                ssh_sftp_tidy(f, NULL, temporary);
+        return r;
+}
+
+static char *sudo_script(const char *from, const char *to, mode_t mode) {
+        _cleanup_free_ char *temporary = ssh_sftp_temporary(to), *a = ssh_quote(from), *b = NULL, *c = NULL,
+                            *script = NULL, *quoted = NULL;
+
+        b = temporary ? ssh_quote(temporary) : NULL;
+        c = ssh_quote(to);
+        if (!a || !b || !c)
+                return NULL;
+        script = strf("umask 077; { cat <%s >%s && chmod %04o %s && mv -f -- %s %s; } || { rm -f -- %s; "
+                      "exit 1; }",
+                        a, b, (unsigned)mode, b, b, c, b);
+        quoted = script ? ssh_quote(script) : NULL;
+        return quoted ? strf("exec sudo -n /bin/sh -c %s </dev/null", quoted) : NULL;
+}
+
+static int put_by_sudo(Step *s, SshSftp *f, mode_t mode, Error **reterr) {
+        _cleanup_free_ char *temporary = ssh_sftp_temporary("/tmp/"),
+                            *script = temporary ? sudo_script(temporary, s->spec->destination, mode) : NULL;
+        struct stat st;
+        int r;
+
+        if (!script)
+                return error_set_errno(reterr, -ENOMEM, "Failed to name a file");
+        r = rewind_source(s, &st, reterr);
+        if (r >= 0)
+                r = ssh_sftp_put(f, step_fd(s), temporary, 0600, &s->meter, reterr);
+        if (r < 0)
+                return r;
+        r = ask(s, script, reterr);
+        ssh_sftp_tidy(f, NULL, temporary);
+        return r;
+}
+
+static int put_file(Step *s, Error **reterr) {
+        _cleanup_ssh_sftp_ SshSftp f = {};
+        struct stat st;
+        mode_t mode;
+        int r;
+
+        r = rewind_source(s, &st, reterr);
+        if (r >= 0 && s->spec->parents)
+                r = make_parents(s, reterr);
+        if (r >= 0)
+                r = ssh_sftp_init(&f, s->steps->session, reterr);
+        if (r >= 0)
+                r = check_destination(s, &f, reterr);
+        if (r < 0)
+                return r;
+        mode = s->spec->mode == PROVISION_MODE_UNSET ? st.st_mode & 0777 : s->spec->mode;
+        r = put_directly(s, &f, mode, reterr);
+        if (r == -EACCES && s->spec->sudo)
+                return put_by_sudo(s, &f, mode, reterr);
+        return explain(s, r, reterr);
+}
+
+/* -o: who unpacks owns it, whatever the stream says. */
+#define UNPACK "mkdir -p -- \"$1\" && exec tar -xof - -C \"$1\""
+
+static int unpack_directory(Step *s, Error **reterr) {
+        static const char by_user[] = UNPACK;
+        static const char by_sudo[] =
+                        "{ mkdir -p -- \"$1\" && [ -w \"$1\" ]; } 2>/dev/null || exec sudo -n /bin/sh "
+                        "-c \"$2\" sh \"$1\"; exec tar -xof - -C \"$1\"";
+        _cleanup_free_ char *script = ssh_quote(s->spec->sudo ? by_sudo : by_user),
+                            *destination = ssh_quote(s->spec->destination), *again = ssh_quote(UNPACK),
+                            *line = NULL;
+        SshCommand command = { .input_fd = step_fd(s), .deadline = s->deadline, .meter = &s->meter };
+
+        if (script && destination && again)
+                line = strf("exec /bin/sh -c %s sh %s %s", script, destination, again);
+        if (!line)
+                return error_set_errno(reterr, -ENOMEM, "Failed to send a folder");
+        s->meter = (SshMeter){ .phase = "uploading" };
+        (void)lseek(command.input_fd, 0, SEEK_SET); /* a pipe has no beginning */
+        command.line = line;
+        return run_command(s, &command, reterr);
+}
+
+static const struct {
+        int (*run)(Step *s, Error **reterr);
+        const char *what;
+} kind_table[] = {
+        [STEP_SHELL] = { run_shell, "shell" },
+        [STEP_SCRIPT] = { run_script_file, "script" },
+        [STEP_FILE] = { put_file, "file" },
+        [STEP_DIRECTORY] = { unpack_directory, "directory" },
+};
+_Static_assert(ELEMENTSOF(kind_table) == _STEP_KIND_MAX, "a kind of step cannot be run");
+
+/* What people know the step by: what it runs or writes, in one line. */
+static char *describe(const Step *s) {
+        const ProvisionStep *p = s->spec;
+        const char *text = p->text ?: p->destination ?: p->name ?: "";
+        size_t len = strcspn(text, "\n");
+        _cleanup_free_ char *shown = string_escape(text, len, 80);
+
+        if (!shown)
+                return NULL;
+        return strf("Step %zu of %zu (%s%s%s%s%s) failed: ", s->number, s->steps->request->n_steps,
+                        kind_table[p->kind].what, *shown ? " '" : "", shown,
+                        text[MIN(len, (size_t)80)] ? "…" : "", *shown ? "'" : "");
+}
+
+static int run_step(SshSteps *steps, size_t i, Error **reterr) {
+        const ProvisionStep *spec = steps->request->steps + i;
+        uint64_t begin = ssh_now();
+        Step s = {
+                .steps = steps,
+                .spec = spec,
+                .number = i + 1,
+                .deadline = spec->timeout_usec == 0 ? USEC_INFINITY : ssh_later(begin, spec->timeout_usec),
+                .output = { .fd = steps->output_fd,
+                                .cancel_fd = steps->session->cancel_fd,
+                                .step = (uint16_t)(i + 1) },
+        };
+        _cleanup_error_ Error *error = NULL;
+        _cleanup_free_ char *what = NULL;
+        int r;
+
+        ssh_report_step(s.number, steps->request->n_steps, spec);
+        steps->session->deadline = s.deadline;
+        r = kind_table[spec->kind].run(&s, &error);
+        steps->bytes += s.meter.done;
+        s.output.fd = s.output.fd < 0 && r < 0 ? -EBADF : steps->output_fd;
+        s.output.deadline = s.deadline;
+        if (r >= 0)
+                r = ssh_output_end(&s.output);
+        if (r >= 0) {
+                ssh_report_step_done(s.number, ssh_now() - begin);
+                return 0;
+        }
+        steps->failed = s.number;
+        what = describe(&s);
+        return error_set(reterr, r == -ECANCELED ? ERROR_CANCELED : ERROR_PROVISION_FAILED, "%s%s",
+                        what ?: "", error ? error_message(error) : strerror(-r));
+}
+
+int ssh_steps_run(SshSteps *steps, Error **reterr) {
+        for (size_t i = 0; i < steps->request->n_steps; i++) {
+                int r = run_step(steps, i, reterr);
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
