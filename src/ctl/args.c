@@ -3,6 +3,7 @@
 
 #include "args.h"
 #include "text.h"
+#include "util/nearest.h"
 #include "util/string-util.h"
 
 /* One pass over argv; `i` is the argument under work. */
@@ -63,9 +64,9 @@ static const char *nearest_verb(const Verb *verbs, const char *name) {
         const char *found = NULL;
 
         VERB_FOREACH(v, verbs) {
-                text_nearer(name, verb_word(v), &best, &found);
+                word_nearer(name, verb_word(v), &best, &found);
                 if (v->alias)
-                        text_nearer(name, v->alias, &best, &found);
+                        word_nearer(name, v->alias, &best, &found);
         }
         return found;
 }
@@ -75,9 +76,9 @@ static const char *nearest_option(const Args *a, const char *name) {
         const char *found = NULL;
 
         VERB_OPTION_FOREACH(o, a->verb)
-                text_nearer(name, o->name, &best, &found);
+                word_nearer(name, o->name, &best, &found);
         OPTION_FOREACH(o, a->globals)
-                text_nearer(name, o->name, &best, &found);
+                word_nearer(name, o->name, &best, &found);
         return found;
 }
 

@@ -2,6 +2,7 @@
 #include "sanitize.h"
 #include "table.h"
 #include "text.h"
+#include "util/nearest.h"
 #include "util/test.h"
 
 #define CHECK_TEXT(call, expected)                   \
@@ -92,12 +93,12 @@ static void test_quote(void) {
 }
 
 static void test_distance(void) {
-        CHECK_EQ(text_distance("start", "start"), 0);
-        CHECK_EQ(text_distance("strat", "start"), 1);
-        CHECK_EQ(text_distance("", "ls"), 2);
-        CHECK_EQ(text_distance("stop", "start"), 3);
-        CHECK_EQ(text_distance("suspend", "suspnedx"), 2);
-        CHECK_EQ(text_distance("a word that is far longer than any verb", "ls"), SIZE_MAX);
+        CHECK_EQ(word_distance("start", "start"), 0);
+        CHECK_EQ(word_distance("strat", "start"), 1);
+        CHECK_EQ(word_distance("", "ls"), 2);
+        CHECK_EQ(word_distance("stop", "start"), 3);
+        CHECK_EQ(word_distance("suspend", "suspnedx"), 2);
+        CHECK_EQ(word_distance("a word that is far longer than any verb", "ls"), SIZE_MAX);
 }
 
 /* What `body` prints into a stream. */

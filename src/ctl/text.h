@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-/* Text for people: durations, sizes, times, quoting, nearness of words. All without a bus or a terminal. */
+/* Text for people: durations, sizes, times, quoting. All without a bus or a terminal. */
 
 #include "util/macro.h"
 
@@ -22,12 +22,6 @@ int parse_percent(const char *s, uint32_t *ret);
 
 /* As one word for a POSIX shell. NULL when memory is short. */
 char *shell_quote(const char *s);
-
-/* Edits (insert, delete, replace, swap neighbours) from a to b. */
-size_t text_distance(const char *a, const char *b);
-
-/* If `candidate` is near enough to `word` to be meant, and nearer than *best, makes it *found. */
-void text_nearer(const char *word, const char *candidate, size_t *best, const char **found);
 
 /* Code points, which is columns for everything that names and numbers are made of. */
 size_t text_width(const char *s);

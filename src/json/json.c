@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The tree, and how text becomes one.
  *
- * A document is an arena: chunks that are freed together, so freeing neither recurses nor walks the tree.
+ * A document is an arena, so freeing neither recurses nor walks the tree.
  * While the text is read, the values of all arrays and objects that are still open wait on one stack; when
  * one closes, its members move to the arena as an array. So every member is reached by position in one step,
  * and larger objects get an index of their keys in sorted order, which also finds keys that stand twice. */
@@ -12,6 +12,7 @@
 #include <yajl/yajl_parse.h>
 
 #include "json.h"
+#include "util/arena.h"
 #include "util/string-util.h"
 
 /* Enough for state files and D-Bus requests; callers who expect more say so. */
@@ -24,9 +25,6 @@
 
 /* Up to here comparing every key is cheaper than an index, and most objects are this small. */
 #define UNINDEXED_MAX 8
-
-#define CHUNK_MIN 256
-#define CHUNK_MAX (64 * KIB)
 
 typedef struct Member Member;
 
@@ -51,22 +49,15 @@ struct Member {
         Json value;
 };
 
-typedef struct Chunk Chunk;
-struct Chunk {
-        Chunk *next;
-        size_t size, used;
-        alignas(max_align_t) char data[];
-};
-
 typedef struct Document {
         Json root; /* first, so that the root's address is the document's */
-        Chunk *chunks;
+        Arena *arena;
 } Document;
 _Static_assert(offsetof(Document, root) == 0, "json_free() takes the root for the document");
 
 typedef struct Parser {
         JsonLimits limits;
-        Chunk *chunks; /* owned until the document is complete */
+        Arena *arena; /* owned until the document is complete */
         locale_t c_locale;
 
         Member *stack;
@@ -81,46 +72,8 @@ typedef struct Parser {
 
 #define NOTHING_OPEN SIZE_MAX
 
-static void chunks_free(Chunk *c) {
-        while (c) {
-                Chunk *next = c->next;
-
-                free(c);
-                c = next;
-        }
-}
-
-static Chunk *chunk_new(size_t size) {
-        Chunk *c = malloc(offsetof(Chunk, data) + size);
-
-        if (c)
-                *c = (Chunk){ .size = size };
-        return c;
-}
-
-static void *arena_alloc(Chunk **chunks, size_t size, size_t align) {
-        Chunk *c = *chunks;
-        size_t start = c ? (c->used + align - 1) & ~(align - 1) : 0;
-
-        if (!c || start > c->size || size > c->size - start) {
-                /* What is large gets a chunk of its own, and the rest of the current one stays in use. */
-                bool apart = c && size > CHUNK_MAX / 4;
-                size_t grown = c ? MIN(c->size * 2, (size_t)CHUNK_MAX) : CHUNK_MIN;
-                Chunk *fresh = chunk_new(apart ? size : MAX(grown, size));
-
-                if (!fresh)
-                        return NULL;
-                fresh->next = apart ? c->next : c;
-                *(apart ? &c->next : chunks) = fresh;
-                c = fresh;
-                start = 0;
-        }
-        c->used = start + size;
-        return c->data + start;
-}
-
 static void parser_done(Parser *p) {
-        chunks_free(p->chunks);
+        arena_free(p->arena);
         free(p->stack);
         if (p->c_locale)
                 freelocale(p->c_locale);
@@ -224,7 +177,7 @@ static const char *copy_string(Parser *p, const unsigned char *s, size_t len) {
                 stop(p, -EBADMSG, "invalid UTF-8 in a string");
                 return NULL;
         }
-        copy = arena_alloc(&p->chunks, len + 1, 1);
+        copy = arena_alloc(&p->arena, len + 1, 1);
         if (!copy) {
                 stop(p, -ENOMEM, NULL);
                 return NULL;
@@ -296,7 +249,7 @@ static int on_end_array(void *ctx) {
         v->elements = NULL;
         if (v->length == 0)
                 return 1;
-        elements = arena_alloc(&p->chunks, v->length * sizeof(Json), alignof(Json));
+        elements = arena_alloc(&p->arena, v->length * sizeof(Json), alignof(Json));
         if (!elements)
                 return stop(p, -ENOMEM, NULL);
         for (uint32_t i = 0; i < v->length; i++)
@@ -341,7 +294,7 @@ static int on_end_object(void *ctx) {
         v->members = NULL;
         if (v->length == 0)
                 return 1;
-        members = arena_alloc(&p->chunks, v->length * (sizeof(Member) + (indexed ? sizeof(uint32_t) : 0)),
+        members = arena_alloc(&p->arena, v->length * (sizeof(Member) + (indexed ? sizeof(uint32_t) : 0)),
                         alignof(Member));
         if (!members)
                 return stop(p, -ENOMEM, NULL);
@@ -479,7 +432,7 @@ int json_parse(const char *text, size_t len, const JsonLimits *limits, Json **re
 
         /* Other locales may have another decimal point. */
         p.c_locale = newlocale(LC_ALL_MASK, "C", NULL);
-        d = p.c_locale ? arena_alloc(&p.chunks, sizeof(Document), alignof(Document)) : NULL;
+        d = p.c_locale ? arena_alloc(&p.arena, sizeof(Document), alignof(Document)) : NULL;
         if (!d)
                 return report(reterr, -ENOMEM, NULL, 0, NULL);
         r = parse_text(&p, text, len, reterr);
@@ -488,14 +441,14 @@ int json_parse(const char *text, size_t len, const JsonLimits *limits, Json **re
 
         assert(p.n_stack == 1 && p.open == NOTHING_OPEN);
         d->root = p.stack[0].value;
-        d->chunks = TAKE_PTR(p.chunks);
+        d->arena = TAKE_PTR(p.arena);
         *ret = &d->root;
         return 0;
 }
 
 Json *json_free(Json *v) {
         if (v)
-                chunks_free(((Document *)v)->chunks);
+                arena_free(((Document *)v)->arena);
         return NULL;
 }
 

@@ -97,34 +97,47 @@ int parse_size(const char *s, uint64_t unit, uint64_t *ret) {
         return 0;
 }
 
-/* Length of the UTF-8 sequence at s, or 0 if there is none: RFC 3629, so no surrogates, nothing overlong. */
-static size_t utf8_sequence(const unsigned char *s, size_t len) {
-        size_t n = s[0] < 0x80                  ? 1
-                        : (s[0] & 0xe0) == 0xc0 ? 2
-                        : (s[0] & 0xf0) == 0xe0 ? 3
-                        : (s[0] & 0xf8) == 0xf0 ? 4
-                                                : 0;
+size_t utf8_decode(const char *s, size_t len, uint32_t *ret) {
         static const uint32_t smallest[] = { 0, 0, 0x80, 0x800, 0x10000 };
-        uint32_t c;
+        uint32_t c = len > 0 ? (unsigned char)s[0] : 0;
+        size_t n = c < 0x80                  ? 1
+                        : (c & 0xe0) == 0xc0 ? 2
+                        : (c & 0xf0) == 0xe0 ? 3
+                        : (c & 0xf8) == 0xf0 ? 4
+                                             : 0;
 
         if (n == 0 || n > len)
                 return 0;
-        if (n == 1)
-                return 1;
-        c = s[0] & (0x7f >> n);
+        if (n > 1)
+                c &= 0x7f >> n;
         for (size_t i = 1; i < n; i++) {
-                if ((s[i] & 0xc0) != 0x80)
+                if (((unsigned char)s[i] & 0xc0) != 0x80)
                         return 0;
-                c = c << 6 | (s[i] & 0x3f);
+                c = c << 6 | ((unsigned char)s[i] & 0x3f);
         }
         if (c < smallest[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
                 return 0;
+        *ret = c;
+        return n;
+}
+
+size_t utf8_encode(uint32_t c, char *s) {
+        static const uint8_t lead[] = { 0, 0, 0xc0, 0xe0, 0xf0 };
+        size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+
+        for (size_t i = n; i > 1; i--) {
+                s[i - 1] = (char)(0x80 | (c & 0x3f));
+                c >>= 6;
+        }
+        s[0] = (char)(lead[n] | c);
         return n;
 }
 
 bool utf8_is_valid(const char *s, size_t len) {
+        uint32_t c;
+
         for (size_t i = 0, n; i < len; i += n) {
-                n = utf8_sequence((const unsigned char *)s + i, len - i);
+                n = utf8_decode(s + i, len - i, &c);
                 if (n == 0)
                         return false;
         }
@@ -150,20 +163,22 @@ char *string_escape(const char *s, size_t len, size_t max) {
         if (!out)
                 return NULL;
         for (size_t i = 0, n; i < end; i += n) {
-                unsigned char c = (unsigned char)s[i];
+                uint32_t c = 0;
 
-                n = utf8_sequence((const unsigned char *)s + i, end - i);
-                if (n > 1 && !(c == 0xc2 && (unsigned char)s[i + 1] < 0xa0)) { /* not a C1 control */
+                n = utf8_decode(s + i, end - i, &c);
+                if (n > 1 && c >= 0xa0) { /* not a C1 control */
                         memcpy(out + o, s + i, n);
                         o += n;
                 } else if (n == 1 && c >= ' ' && c != 0x7f) {
                         out[o++] = (char)c;
                 } else {
+                        unsigned char byte = (unsigned char)s[i];
+
                         n = 1;
                         out[o++] = '\\';
                         out[o++] = 'x';
-                        out[o++] = hex[c >> 4];
-                        out[o++] = hex[c & 15];
+                        out[o++] = hex[byte >> 4];
+                        out[o++] = hex[byte & 15];
                 }
         }
         out[o] = '\0';

@@ -50,6 +50,13 @@ char *string_escape(const char *s, size_t len, size_t max);
 /* Two lower-case digits for each byte, and a NUL: 2 * len + 1 bytes. */
 void hex_encode(const void *data, size_t len, char *ret);
 
+/* The code point at s and its length in bytes, 1 to 4; 0 when there is none, or no UTF-8 (RFC 3629: neither
+ * surrogates nor anything overlong), and *ret is untouched. */
+size_t utf8_decode(const char *s, size_t len, uint32_t *ret);
+
+/* Writes a code point up to U+10FFFF as 1 to 4 bytes; returns how many. */
+size_t utf8_encode(uint32_t c, char *s);
+
 bool utf8_is_valid(const char *s, size_t len);
 
 /* A growing vector of owned strings, always NULL-terminated. `char **v = NULL` is the empty vector. */

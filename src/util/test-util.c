@@ -5,9 +5,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "arena.h"
 #include "child.h"
 #include "error.h"
 #include "fd-util.h"
+#include "nearest.h"
 #include "test.h"
 
 static void test_numbers(void) {
@@ -194,6 +196,60 @@ static void test_child(void) {
         CHECK_EQ(child_spawn(&none, &pid), -ENOENT);
 }
 
+static void test_utf8(void) {
+        static const uint32_t points[] = { 0, 'a', 0x7f, 0x80, 0x7ff, 0x800, 0xd7ff, 0xe000, 0xffff, 0x10000,
+                0x10ffff };
+        uint32_t c = 1;
+        char s[4];
+
+        for (size_t i = 0; i < ELEMENTSOF(points); i++) {
+                size_t n = utf8_encode(points[i], s);
+
+                CHECK_EQ(utf8_decode(s, n, &c), n);
+                CHECK_EQ(c, points[i]);
+                CHECK_EQ(utf8_decode(s, n - 1, &c), 0);
+        }
+        CHECK_EQ(utf8_decode("\xf4\x90\x80\x80", 4, &c), 0); /* beyond U+10FFFF */
+        CHECK_EQ(c, 0x10ffff);
+}
+
+static void test_nearest(void) {
+        const char *found = NULL;
+        size_t best = SIZE_MAX;
+
+        CHECK_EQ(word_distance("memory", "memroy"), 1);
+        CHECK_EQ(word_distance("kitten", "sitting"), 3);
+        CHECK_EQ(word_distance("", "abc"), 3);
+        word_nearer("memroy", "disk", &best, &found);
+        CHECK(!found);
+        word_nearer("memroy", "memory-max", &best, &found);
+        CHECK(!found);
+        word_nearer("memroy", "memory", &best, &found);
+        CHECK_STREQ(found, "memory");
+        word_nearer("memroy", "memries", &best, &found);
+        CHECK_STREQ(found, "memory");
+}
+
+static void test_arena(void) {
+        _cleanup_arena_ Arena *a = NULL;
+        char *first = arena_alloc(&a, 1, 1), *before = first;
+        uint64_t *zeroed;
+
+        CHECK(first);
+        *first = 'x';
+        for (size_t size = 1; size < 300000; size = size * 3 / 2 + 1) {
+                char *p = arena_alloc(&a, size, 8);
+
+                CHECK(p && p != before && ((uintptr_t)p & 7) == 0);
+                memset(p, 0xff, size);
+                before = p;
+        }
+        zeroed = arena_new(&a, uint64_t);
+        CHECK(zeroed && *zeroed == 0);
+        CHECK_EQ(*first, 'x');
+        CHECK(!arena_alloc(&a, SIZE_MAX - 8, 8));
+}
+
 int main(void) {
         char folder[] = "/tmp/test-util-XXXXXX";
 
@@ -202,6 +258,9 @@ int main(void) {
         test_escape();
         test_hex();
         test_ends();
+        test_utf8();
+        test_nearest();
+        test_arena();
         test_strv();
         test_errors();
         CHECK(mkdtemp(folder));
