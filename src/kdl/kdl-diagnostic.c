@@ -24,6 +24,8 @@ struct KdlDiagnostics {
         size_t n_entries;
         size_t n_errors;
         size_t n_dropped;
+        size_t known_offset; /* where lines were counted to */
+        unsigned known_line;
         bool last_dropped; /* a hint now belongs to nobody */
 };
 
@@ -155,19 +157,30 @@ static size_t line_end(const KdlDiagnostics *d, size_t offset) {
         return offset;
 }
 
-void kdl_diagnostics_position(
-                const KdlDiagnostics *d, uint32_t offset, unsigned *ret_line, unsigned *ret_column) {
-        size_t end = MIN((size_t)offset, d->len), start = line_start(d, end);
-        unsigned line = 1, column = 1;
+unsigned kdl_diagnostics_line(KdlDiagnostics *d, uint32_t offset) {
+        size_t end = MIN((size_t)offset, d->len);
+
+        if (d->known_line == 0 || end < d->known_offset) {
+                d->known_offset = 0;
+                d->known_line = 1;
+        }
+        for (size_t i = d->known_offset; i < end; i++) {
+                bool crlf = d->text[i] == '\r' && i + 1 < d->len && d->text[i + 1] == '\n';
+
+                d->known_line += is_line_end(d, i) && !crlf;
+        }
+        d->known_offset = end;
+        return d->known_line;
+}
+
+unsigned kdl_diagnostics_column(const KdlDiagnostics *d, uint32_t offset) {
+        size_t end = MIN((size_t)offset, d->len);
+        unsigned column = 1;
         uint32_t c;
 
-        for (size_t i = 0; i < start; i++)
-                line += d->text[i] == '\n' ||
-                                (d->text[i] == '\r' && !(i + 1 < d->len && d->text[i + 1] == '\n'));
-        for (size_t i = start; i < end; i += next_char(d, i, &c))
+        for (size_t i = line_start(d, end); i < end; i += next_char(d, i, &c))
                 column++;
-        *ret_line = line;
-        *ret_column = column;
+        return column;
 }
 
 /* What a terminal would obey instead of showing it, or what would put text in another order. */
@@ -246,7 +259,7 @@ static void write_caret(const KdlDiagnostics *d, const Excerpt *e, KdlSpan span,
         fputc('\n', f);
 }
 
-static void write_entry(const KdlDiagnostics *d, const KdlDiagnostic *entry, FILE *f) {
+static void write_entry(KdlDiagnostics *d, const KdlDiagnostic *entry, FILE *f) {
         KdlSpan span = entry->span;
         unsigned line, column;
         Excerpt e;
@@ -254,7 +267,8 @@ static void write_entry(const KdlDiagnostics *d, const KdlDiagnostic *entry, FIL
         span.start = (uint32_t)MIN((size_t)span.start, d->len);
         span.end = (uint32_t)MIN((size_t)span.end, d->len);
         e = excerpt_around(d, span.start);
-        kdl_diagnostics_position(d, span.start, &line, &column);
+        line = kdl_diagnostics_line(d, span.start);
+        column = kdl_diagnostics_column(d, span.start);
         fprintf(f, "%s:%u:%u: %s: %s\n", d->file, line, column, kdl_level_to_string(entry->level),
                         entry->message);
         fprintf(f, "%5u | ", line);

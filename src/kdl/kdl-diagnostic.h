@@ -51,9 +51,9 @@ size_t kdl_diagnostics_errors(const KdlDiagnostics *d); /* all errors, also thos
 size_t kdl_diagnostics_count(const KdlDiagnostics *d);
 const KdlDiagnostic *kdl_diagnostics_get(const KdlDiagnostics *d, size_t i);
 
-/* Line and column, from 1, of a byte. */
-void kdl_diagnostics_position(
-                const KdlDiagnostics *d, uint32_t offset, unsigned *ret_line, unsigned *ret_column);
+/* Line and column, from 1, of a byte. Asking for lines in the order of the text costs one pass over it. */
+unsigned kdl_diagnostics_line(KdlDiagnostics *d, uint32_t offset);
+unsigned kdl_diagnostics_column(const KdlDiagnostics *d, uint32_t offset);
 
 /* All entries by their places in the text. What a terminal would not print as one character is replaced. */
 void kdl_diagnostics_write(KdlDiagnostics *d, FILE *f);

@@ -276,6 +276,8 @@ static bool complain_entry(KdlParser *p) {
                 kdl_hint(p, "KDL 1 has no white space around '=', and keywords are no keys");
         } else if (kdl_at(p, '=')) {
                 kdl_hint(p, "'=' stands between the name and the value of a property");
+        } else if (kdl_at(p, '/')) {
+                kdl_hint(p, "a text with '/' in it needs quotes");
         } else if (kdl_at(p, ',') || kdl_at(p, '[') || kdl_at(p, ']')) {
                 kdl_hint(p, "values stand side by side, with white space between them");
         }
