@@ -82,6 +82,20 @@ static const Option create_options[] = {
         {},
 };
 
+#define FILE_OPTION \
+        { "file", 0, "PATH", "The VMFile (default: VMFile.kdl of this folder)", "@file" }
+
+static const Option file_options[] = {
+        FILE_OPTION,
+        {},
+};
+
+static const Option fmt_options[] = {
+        FILE_OPTION,
+        { "check", 0, NULL, "Change nothing, and fail if something would" },
+        {},
+};
+
 static const Option start_options[] = {
         { "wait", 0, NULL, "Wait until it can be reached by ssh" },
         { "timeout", 0, "TIME", "How long to wait (default: 120)" },
@@ -178,6 +192,36 @@ const Verb verbs[] = {
                         .help = "Remove VMs with all that belongs to them",
                         .details = "A running VM is killed first. The image stays. There is no way back.",
                         .run = verb_action,
+        },
+        {
+                        .name = "init",
+                        .group = DEFINE,
+                        .arguments = "[NAME]",
+                        .max_words = 1,
+                        .help = "Write a VMFile.kdl to start from",
+                        .details = "It defines one VM, called NAME or as the folder is. A file that is "
+                                   "there already stays as it is.",
+                        .options = { file_options },
+                        .run = verb_init,
+        },
+        {
+                        .name = "validate",
+                        .group = DEFINE,
+                        .help = "Check a VMFile without touching anything",
+                        .details = "Files of this host that it names must be there. Exits with status 1 if "
+                                   "something is wrong.",
+                        .options = { file_options },
+                        .run = verb_validate,
+        },
+        {
+                        .name = "fmt",
+                        .group = DEFINE,
+                        .help = "Format a VMFile",
+                        .details = "Comments stay, and so does the way numbers and strings are written. KDL "
+                                   "1 "
+                                   "becomes KDL 2.",
+                        .options = { fmt_options },
+                        .run = verb_fmt,
         },
         {
                         .name = "start",

@@ -13,6 +13,9 @@ int verb_create(Ctl *c, const Args *args);
 int verb_action(Ctl *c, const Args *args); /* start, stop, kill, reset, suspend, resume, destroy */
 int verb_set(Ctl *c, const Args *args);
 int verb_update(Ctl *c, const Args *args);
+int verb_validate(Ctl *c, const Args *args);
+int verb_fmt(Ctl *c, const Args *args);
+int verb_init(Ctl *c, const Args *args);
 int verb_list(Ctl *c, const Args *args);
 int verb_status(Ctl *c, const Args *args);
 int verb_console(Ctl *c, const Args *args);

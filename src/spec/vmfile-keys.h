@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-/* The table of all that can stand in a VMFile. Parser, manual page and completion go by it; where a key is
+/* The table of all that can stand in a VMFile. Reader, hints and manual page go by it; where a key is
  * one of CreateVM, its type, its bounds and its name on the bus are those of vm_spec_keys. */
 
 #include "vm-spec.h"
