@@ -2,7 +2,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "spec-args.h"
 #include "text.h"
@@ -79,11 +78,15 @@ static int append_text(sd_bus_message *m, const Option *o, const char *path, Err
 
 ImageKind spec_image_kind(const char *text) {
         static const char *const schemes[] = { "https://", "http://", "file://" };
+        struct stat st;
 
         for (size_t i = 0; i < ELEMENTSOF(schemes); i++)
                 if (startswith(text, schemes[i]))
                         return IMAGE_URL;
-        return strchr(text, '/') || access(text, F_OK) >= 0 ? IMAGE_FILE : IMAGE_STORED;
+        if (strchr(text, '/'))
+                return IMAGE_FILE;
+        /* A folder of the same name is what the image was built from. */
+        return stat(text, &st) >= 0 && !S_ISDIR(st.st_mode) ? IMAGE_FILE : IMAGE_STORED;
 }
 
 static int append_image(sd_bus_message *m, const Option *o, const char *text, Error **reterr) {

@@ -56,6 +56,8 @@ static void test_kind(void) {
         CHECK_EQ(spec_image_kind("file:///a.img"), IMAGE_URL);
         CHECK_EQ(spec_image_kind("./nosuch"), IMAGE_FILE);
         CHECK_EQ(spec_image_kind("nosuch"), IMAGE_STORED);
+        CHECK_EQ(spec_image_kind("."), IMAGE_STORED);
+        CHECK_EQ(spec_image_kind("./"), IMAGE_FILE);
         CHECK_EQ(spec_image_kind(""), IMAGE_STORED);
 }
 

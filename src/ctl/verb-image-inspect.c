@@ -243,5 +243,5 @@ int verb_image_inspect(Ctl *c, const Args *args) {
         ctl_name_image(&error, name);
         if (!sd_bus_error_has_name(&error, error_code_name(ERROR_NO_SUCH_IMAGE)))
                 return ctl_report(c, &error, r, "Failed to inspect image '%s'", name);
-        return access(name, F_OK) >= 0 ? inspect_file(c, name) : neither(name);
+        return spec_image_kind(name) == IMAGE_FILE ? inspect_file(c, name) : neither(name);
 }
