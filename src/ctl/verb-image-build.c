@@ -51,7 +51,8 @@ typedef struct Build {
         const Args *args;
         char *name;
         int fds[_FD_MAX];
-        bool extract; /* kernel and RAM disk are taken out of it */
+        uint64_t size; /* 0: what is needed */
+        bool extract;  /* kernel and RAM disk are taken out of it */
         BootFile kernel, initrd;
         char **argv;
         JobLine line;
@@ -80,10 +81,13 @@ static int usage(const char *message) {
         return EXIT_USAGE;
 }
 
-static int check_args(const Ctl *c, const Args *args) {
+static int check_args(const Ctl *c, const Args *args, uint64_t *ret_size) {
+        const char *size = args_get(args, "size");
         bool bootable = args_has(args, "bootable");
         bool outputs = args_has(args, "kernel-output") || args_has(args, "initrd-output");
 
+        if (size && (parse_size(size, GIB, ret_size) < 0 || *ret_size == 0))
+                return usage("--size needs a size, as '4' or '500M'");
         if (args_has(args, "shared") && args_has(args, "private"))
                 return usage("--shared and --private exclude each other");
         if (streq(args->words[0], "-") && !args_has(args, "name"))
@@ -164,17 +168,6 @@ static int add_option(Build *b, const char *name, const char *value) {
         return r < 0 || *value == '\0' ? r : strv_extend(&b->argv, value);
 }
 
-static int add_size(Build *b) {
-        const char *text = args_get(b->args, "size");
-        uint64_t size;
-
-        if (!text)
-                return 0;
-        if (parse_size(text, GIB, &size) < 0 || size == 0)
-                return -EINVAL;
-        return strv_extendf(&b->argv, "--size=%" PRIu64, size);
-}
-
 static int make_argv(Build *b) {
         const Args *args = b->args;
         int r;
@@ -183,8 +176,8 @@ static int make_argv(Build *b) {
         for (size_t i = FD_OUTPUT; r >= 0 && i < _FD_MAX; i++)
                 if (b->fds[i] >= 0)
                         r = strv_extendf(&b->argv, "--%s=%zu", fd_options[i], i);
-        if (r >= 0)
-                r = add_size(b);
+        if (r >= 0 && b->size > 0)
+                r = strv_extendf(&b->argv, "--size=%" PRIu64, b->size);
         if (r >= 0)
                 r = add_option(b, "bootable", args_get(args, "bootable"));
         if (r >= 0)
@@ -386,10 +379,7 @@ static int build(Build *b) {
                 return r;
         if (open_files(b, &e) < 0)
                 return failed(b, e);
-        r = make_argv(b);
-        if (r == -EINVAL)
-                return usage("--size needs a size, as '4' or '500M'");
-        if (r < 0)
+        if (make_argv(b) < 0)
                 return ctl_oom();
         r = run_helper(b);
         if (r == 0 && keep_boot_files(b, &e) < 0)
@@ -411,7 +401,7 @@ int verb_image_build(Ctl *c, const Args *args) {
 
         for (size_t i = 0; i < _FD_MAX; i++)
                 b.fds[i] = -EBADF;
-        r = check_args(c, args);
+        r = check_args(c, args, &b.size);
         if (r != 0)
                 return r;
         b.name = name ? strdup(name) : image_name_of(args->words[0]);
