@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Shows what the service signals, a line for each thing that happened: changes of state, VMs that come and
- * go, events of QEMU, jobs, and whether the service is there at all. Its restart is no end. */
+/* Shows what the service signals, a line for each thing that happened: changes of state, VMs and images that
+ * come and go, events of QEMU, jobs, and whether the service is there at all. Its restart is no end. */
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -35,7 +35,7 @@ static void format_time(char buf[TIME_LENGTH]) {
 
 /* Something that happened, on its way to be printed. */
 typedef struct Happening {
-        const char *vm; /* NULL: it is the service's */
+        const char *vm, *image; /* both NULL: it is the service's */
         const char *type;
         const char *what;
         Style style;
@@ -52,6 +52,8 @@ static void print_json(const Happening *h) {
         json_put_unsigned(w, "Time", now_realtime());
         json_put_string(w, "Type", h->type);
         json_put_string(w, "VM", h->vm);
+        if (h->image)
+                json_put_string(w, "Image", h->image);
         json_put_string(w, "What", h->what);
         json_write_key(w, "Details");
         if (h->details)
@@ -98,7 +100,8 @@ static void print_text(const Happening *h) {
 
         format_time(when);
         printf("%s%s%s ", term_style(stdout, STYLE_DIM), when, term_normal(stdout));
-        term_print(stdout, h->vm ?: "vmctld");
+        printf("%s", h->image ? "image " : "");
+        term_print(stdout, h->image ?: h->vm ?: "vmctld");
         printf(" %s", h->type);
         if (*h->what) {
                 printf(" %s", term_style(stdout, h->style));
@@ -147,12 +150,31 @@ static int on_vm_removed(Monitor *m, sd_bus_message *message) {
         return print(m, &(Happening){ .vm = name, .type = "removed", .what = "" });
 }
 
+static int print_image(Monitor *m, sd_bus_message *message, const char *type) {
+        const char *name, *path;
+
+        if (sd_bus_message_read(message, "so", &name, &path) < 0 || !is_wanted(m, NULL))
+                return 0;
+        return print(m, &(Happening){ .image = name, .type = type, .what = "" });
+}
+
+static int on_image_new(Monitor *m, sd_bus_message *message) {
+        return print_image(m, message, "new");
+}
+
+static int on_image_removed(Monitor *m, sd_bus_message *message) {
+        return print_image(m, message, "removed");
+}
+
 static int print_job(Monitor *m, uint32_t id, const char *object, const char *what) {
-        _cleanup_free_ char *vm = ctl_vm_name(object), *type = strf("job %" PRIu32, id);
+        _cleanup_free_ char *vm = ctl_vm_name(object), *image = ctl_image_name(object),
+                            *type = strf("job %" PRIu32, id);
 
         if (!type)
                 return -ENOMEM;
-        return is_wanted(m, vm) ? print(m, &(Happening){ .vm = vm, .type = type, .what = what }) : 0;
+        if (!is_wanted(m, vm))
+                return 0;
+        return print(m, &(Happening){ .vm = vm, .image = image, .type = type, .what = what });
 }
 
 static int on_job_new(Monitor *m, sd_bus_message *message) {
@@ -210,6 +232,8 @@ static const struct {
 } signals[] = {
         { CTL_MANAGER, "VMNew", on_vm_new },
         { CTL_MANAGER, "VMRemoved", on_vm_removed },
+        { CTL_MANAGER, "ImageNew", on_image_new },
+        { CTL_MANAGER, "ImageRemoved", on_image_removed },
         { CTL_MANAGER, "JobNew", on_job_new },
         { CTL_MANAGER, "JobRemoved", on_job_removed },
         { CTL_VM, "Event", on_event },

@@ -125,6 +125,14 @@ check_output "/half/debian-12.qcow2 bytes=*" "... asks for the rest" requests
 check_output "$digest" "... which makes the image" property resumed SHA256
 exec {ready}<&-
 
+exec {events}< <(exec timeout 100 vmctl monitor)
+read -r -t 10 -u "$events"
+check "--no-wait returns at once" vmctl image pull "$url/debian-12.qcow2" --name later --no-wait
+check_output "*image later job * began*image later new*image later job * done*" "monitor shows the end" \
+        sed "/job .* done/q" <&"$events"
+exec {events}<&-
+check "The image is there" vmctl image rm later
+
 #
 # VMs
 #
