@@ -89,6 +89,26 @@ static int give_own(Builder *b, const char *name, int flags, int *ret) {
         return fd < 0 ? fd : give_qemu(b, fd, ret);
 }
 
+static int add_more_disks(Builder *b) {
+        const char *list = b->in->record->spec.disks;
+        QemuFds *fds = &b->machine.fds;
+        VmDisk d;
+
+        for (int i = 0; i < VM_DISKS_MAX && vm_disk_next(&list, &d) > 0; i++) {
+                _cleanup_free_ char *file = strf("disk-%s.raw", d.name);
+                int r;
+
+                if (!file)
+                        return -ENOMEM;
+                r = give_own(b, file, O_RDWR, &fds->disks_rw[i]);
+                if (r >= 0)
+                        r = give_own(b, file, O_RDONLY, &fds->disks_ro[i]);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
 static int add_disks(Builder *b) {
         const VmRecord *rec = b->in->record;
         QemuFds *fds = &b->machine.fds;
@@ -99,6 +119,8 @@ static int add_disks(Builder *b) {
                 if (r >= 0)
                         r = give_own(b, "overlay.qcow2", O_RDONLY, &fds->overlay_ro);
         }
+        if (r >= 0)
+                r = add_more_disks(b);
         if (r >= 0 && rec->seed)
                 r = give_own(b, "seed.iso", O_RDONLY, &fds->seed);
         if (r >= 0 && rec->spec.firmware == VM_FIRMWARE_UEFI) {

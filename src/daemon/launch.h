@@ -8,7 +8,7 @@
 #include "spec/vm-record.h"
 #include "util/child.h"
 
-#define LAUNCH_FDS_MAX 32
+#define LAUNCH_FDS_MAX 64 /* a disk takes two */
 
 typedef struct Launch {
         char **argv; /* the shim's, QEMU's behind "--" */

@@ -6,7 +6,7 @@
 
 /* The fdsets. A set holds a read-write and a read-only descriptor where QEMU reopens the file to drop a
  * right. */
-enum { SET_OVERLAY = 1, SET_BASE, SET_SEED, SET_VARS };
+enum { SET_OVERLAY = 1, SET_BASE, SET_SEED, SET_VARS, SET_DISKS };
 
 /* Slots on pcie.0; 0x1f and 0x0 are the chipset's. */
 enum {
@@ -17,7 +17,9 @@ enum {
         SLOT_SERIAL,
         SLOT_RNG,
         SLOT_BALLOON,
-        SLOT_ROOT_PORTS = 0x10
+        SLOT_DISKS, /* seven of them, the others behind the root ports */
+        SLOT_ROOT_PORTS = 0x10,
+        SLOT_MORE_DISKS = 0x14,
 };
 #define ROOT_PORTS 4
 
@@ -150,6 +152,29 @@ static void add_disk(Builder *b) {
         add_virtio(b, "blk", "disk0", SLOT_DISK, ",drive=disk,bootindex=1");
 }
 
+/* The guest finds them as /dev/disk/by-id/virtio-NAME. */
+static void add_more_disks(Builder *b) {
+        const char *list = b->rec->spec.disks;
+        VmDisk d;
+
+        for (int i = 0; i < VM_DISKS_MAX && vm_disk_next(&list, &d) > 0; i++) {
+                int behind = i - (SLOT_ROOT_PORTS - SLOT_DISKS);
+                _cleanup_free_ char *node = strf("more%i", i), *file = strf("more%i-file", i),
+                                    *properties = strf(",drive=more%i,serial=%s", i, d.name);
+
+                if (!node || !file || !properties) {
+                        b->r = -ENOMEM;
+                        return;
+                }
+                add_fd_to_set(b, b->m->fds.disks_rw[i], SET_DISKS + i);
+                add_fd_to_set(b, b->m->fds.disks_ro[i], SET_DISKS + i);
+                add_fdset_file(b, file, SET_DISKS + i, false);
+                add_blockdev(b, "raw", node, NULL, file, NULL, false);
+                add_virtio(b, "blk", node, behind < 0 ? SLOT_DISKS + i : SLOT_MORE_DISKS + behind,
+                                properties);
+        }
+}
+
 static void add_seed(Builder *b) {
         if (b->m->fds.seed < 0)
                 return;
@@ -181,14 +206,26 @@ static void add_kernel(Builder *b) {
 }
 
 static void add_network(Builder *b) {
-        _cleanup_free_ char *properties = NULL;
+        _cleanup_free_ char *properties = NULL, *netdev = NULL;
+        const char *forwards = b->rec->spec.forward;
+        VmForward f;
 
         if (b->rec->spec.network != VM_NETWORK_USER)
                 return;
-        if (b->rec->ssh_port > 0)
-                addf(b, "-netdev", "user,id=net,hostfwd=tcp:127.0.0.1:%" PRIu16 "-:22", b->rec->ssh_port);
+        netdev = b->rec->ssh_port > 0
+                        ? strf("user,id=net,hostfwd=tcp:127.0.0.1:%" PRIu16 "-:22", b->rec->ssh_port)
+                        : strdup("user,id=net");
+        while (netdev && vm_forward_next(&forwards, &f) > 0) {
+                char *longer = strf(
+                                "%s,hostfwd=tcp:127.0.0.1:%" PRIu16 "-:%" PRIu16, netdev, f.host, f.guest);
+
+                free(netdev);
+                netdev = longer;
+        }
+        if (netdev)
+                addf(b, "-netdev", "%s", netdev);
         else
-                addf(b, "-netdev", "user,id=net");
+                b->r = -ENOMEM;
         /* No option ROM: nothing boots over this network. */
         properties = strf(",netdev=net,mac=%s%s", b->rec->mac, b->microvm ? "" : ",romfile=");
         if (!properties)
@@ -239,6 +276,7 @@ int qemu_command(const QemuMachine *m, char ***ret) {
         add_kernel(&b);
         add_channels(&b);
         add_disk(&b);
+        add_more_disks(&b);
         add_seed(&b);
         add_network(&b);
         add_devices(&b);

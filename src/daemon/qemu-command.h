@@ -7,12 +7,14 @@
  * machine whatever is added later; four root ports stay empty for devices that are plugged in while the
  * guest runs. */
 
+#include "spec/vm-lists.h"
 #include "spec/vm-record.h"
 
 /* Numbers in QEMU's table; -1: there is none. */
 typedef struct QemuFds {
         int monitor, monitor_listen, agent_listen, serial;
         int overlay_rw, overlay_ro, base, seed, kernel, initrd, vars_rw, vars_ro;
+        int disks_rw[VM_DISKS_MAX], disks_ro[VM_DISKS_MAX]; /* by their place in the definition */
 } QemuFds;
 
 typedef struct QemuMachine {

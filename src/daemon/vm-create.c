@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "manager.h"
+#include "spec/vm-lists.h"
 #include "task.h"
 #include "util/fd-util.h"
 #include "util/log.h"
@@ -270,6 +271,25 @@ static int make_outputs(VmCreate *c) {
         return 0;
 }
 
+/* Empty disks are holes: nothing has to be written. They are the service's, as the overlay is; QEMU gets
+ * descriptors. */
+static int make_disks(VmCreate *c) {
+        const char *list = c->vm->record.spec.disks;
+        VmDisk d;
+
+        while (vm_disk_next(&list, &d) > 0) {
+                _cleanup_free_ char *file = strf("disk-%s.raw", d.name);
+                _cleanup_close_ int fd = -EBADF;
+
+                if (!file)
+                        return -ENOMEM;
+                fd = openat(c->folder_fd, file, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+                if (fd < 0 || ftruncate(fd, (off_t)d.size) < 0)
+                        return -errno;
+        }
+        return 0;
+}
+
 static int format_request(VmCreate *c, char **ret, size_t *ret_len) {
         _cleanup_(json_writer_freep) JsonWriter *w = NULL;
         const VmRecord *rec = &c->vm->record;
@@ -396,6 +416,8 @@ static void prepare(VmCreate *c) {
         r = free_and_strdup(&rec->machine, machine);
         if (r >= 0)
                 r = make_outputs(c);
+        if (r >= 0)
+                r = make_disks(c);
         if (r >= 0)
                 r = run_prepare(c, vars_template);
         if (r < 0)

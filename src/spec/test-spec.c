@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "util/test.h"
+#include "vm-lists.h"
 #include "vm-record.h"
 
 static void test_names(void) {
@@ -188,12 +189,40 @@ static void test_broken_records(void) {
         check_broken("\"network\": \"user\"", "\"network\": 5");
 }
 
+static void test_lists(void) {
+        static const char *const good_forwards[] = { "", "8080:80", "8080:80,8443:443", "65535:65535" };
+        static const char *const bad_forwards[] = { ",", "8080", "8080:80,", "8080:80,8080:81", "80:80",
+                "0:1", "8080:0", "65536:1", "8080:80 8081:81", ":", "8080:80:1" };
+        static const char *const good_disks[] = { "", "data:1M", "a:10737418240,b:1G" };
+        static const char *const bad_disks[] = { "data", "data:", ":1G", "data:0", "a:1G,a:1G", "../x:1G",
+                "a:1G,", "a:99999999T", "name-of-more-than-20-x:1G" };
+        const char *list = "8080:80,8443:443";
+        VmForward f;
+
+        for (size_t i = 0; i < ELEMENTSOF(good_forwards); i++)
+                CHECK_EQ(vm_forwards_check(good_forwards[i], NULL), 0);
+        for (size_t i = 0; i < ELEMENTSOF(bad_forwards); i++)
+                if (vm_forwards_check(bad_forwards[i], NULL) >= 0)
+                        TEST_FAIL("forward '%s' is taken", bad_forwards[i]);
+        for (size_t i = 0; i < ELEMENTSOF(good_disks); i++)
+                CHECK_EQ(vm_disks_check(good_disks[i], NULL), 0);
+        for (size_t i = 0; i < ELEMENTSOF(bad_disks); i++)
+                if (vm_disks_check(bad_disks[i], NULL) >= 0)
+                        TEST_FAIL("disks '%s' is taken", bad_disks[i]);
+        CHECK_EQ(vm_forward_next(&list, &f), 1);
+        CHECK_EQ(vm_forward_next(&list, &f), 1);
+        CHECK_EQ(f.host, 8443);
+        CHECK_EQ(f.guest, 443);
+        CHECK_EQ(vm_forward_next(&list, &f), 0);
+}
+
 int main(void) {
         test_names();
         test_tables();
         test_bounds();
         test_combinations();
         test_limits();
+        test_lists();
         test_record();
         test_broken_records();
         return 0;

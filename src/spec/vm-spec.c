@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <ctype.h>
 #include <inttypes.h>
+#include <limits.h>
 
 #include "image-record.h"
+#include "vm-lists.h"
 #include "vm-spec.h"
 
 static const char *const vm_network_table[] = {
@@ -114,6 +116,12 @@ static int check_format(const char *s, Error **reterr) {
                         s);
 }
 
+static int check_origin(const char *s, Error **reterr) {
+        if (s[0] == '/' && strlen(s) < PATH_MAX)
+                return 0;
+        return error_set(reterr, ERROR_INVALID_SPEC, "origin '%.100s' is no absolute path", s);
+}
+
 #define FIELD(f) offsetof(VmSpec, f)
 #define ENUM(key, f, table, fl) \
         { key, SPEC_ENUM, fl, FIELD(f), 0, ELEMENTSOF(table) - 1, table, NULL }
@@ -152,6 +160,9 @@ const SpecKey vm_spec_keys[] = {
         { "tasks-max", SPEC_SIZE, SPEC_LIMIT | SPEC_ZERO_IS_NONE, FIELD(limits.tasks_max), 8, 65536, NULL,
                         NULL },
         { "start", SPEC_BOOLEAN, SPEC_NOT_STORED, FIELD(start), 0, 1, NULL, NULL },
+        STRING("forward", forward, vm_forwards_check, SPEC_UPDATE),
+        STRING("disks", disks, vm_disks_check, 0),
+        STRING("origin", origin, check_origin, SPEC_UPDATE),
         STRING("image-name", image_name, vm_name_check, SPEC_NOT_STORED),
         STRING("image-url", image_url, url_check, SPEC_NOT_STORED),
         { "image", SPEC_FILE, SPEC_NOT_STORED, VM_FILE_IMAGE, 0, 0, NULL, NULL },

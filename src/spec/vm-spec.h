@@ -77,6 +77,9 @@ typedef struct VmSpec {
         char *machine;            /* as asked for until it is resolved to a versioned type at create */
         char *cpu;                /* NULL: by accelerator */
         char *append;             /* kernel command line */
+        char *origin;             /* the VMFile that defines it, an absolute path */
+        char *forward;            /* "8080:80,8443:443": TCP ports of the host's loopback, of the guest */
+        char *disks;              /* "data:10737418240,logs:1073741824": more disks, of these bytes */
         char *image_format;       /* as asked for, then as found */
         char *image_name;         /* orders of CreateVM, not stored: an image of the store by its name, */
         char *image_url;          /* or by where it was pulled from */
