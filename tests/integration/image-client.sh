@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# timeout: 240
+# timeout: 300
 #
 # vmctl's verbs of images with the service: what test-vmctl-image.sh can't see without it.
 
@@ -178,6 +178,35 @@ check_output "*Canceled*status 130*" "Ctrl-C on a terminal cancels an import" ex
                 expect eof
                 puts "status [lindex [wait] 3]"'
 exec {slow}>&-
+
+#
+# build
+#
+
+guest=${BUILD:-$tests/../build}/guest
+mkdir --parents rootfs/boot rootfs/etc
+echo hello > rootfs/etc/text
+cp "$guest/vmlinuz" rootfs/boot/vmlinuz-1.0
+cp "$guest/initrd" rootfs/boot/initrd.img-1.0
+check_output "vmctl create rootfs --image rootfs --kernel rootfs.vmlinuz --initrd rootfs.initrd --append 'root=UUID=*'" \
+        "build prints how to make a VM of it" vmctl image build rootfs
+check "Its kernel" cmp rootfs.vmlinuz "$guest/vmlinuz"
+check "... and its RAM disk are beside it" cmp rootfs.initrd "$guest/initrd"
+check "The image holds the files" eval 'vmctl image export rootfs - > rootfs.raw &&
+        [ "$(/sbin/debugfs -R "cat /etc/text" rootfs.raw 2> /dev/null)" = hello ]'
+check "The VM can be made, in spite of the folder" eval "$(vmctl image build rootfs --name again -q) --no-cloud-init"
+check "... and destroyed" vmctl destroy again
+check_error "*there is an image 'rootfs' already*" "A name that is taken is told first" vmctl image build rootfs
+check_error "*'rootfs.vmlinuz' is there already" "... and so is a file" eval 'vmctl image rm rootfs && vmctl image build rootfs'
+check "Neither is needed" eval 'rm rootfs/boot/* && tar --directory rootfs --create . |
+        vmctl image build - --name piped-build --kernel rootfs.vmlinuz -q'
+check_error "*Failed to build 'rootfs': *no kernel*Hint: *--kernel FILE*" "... but a kernel" \
+        vmctl image build rootfs --name without
+check_error "*too small*Hint: *--size*" "Too little room" vmctl image build rootfs --name small --size 1M --bootable \
+        --kernel rootfs.vmlinuz
+check "Images of all these go" vmctl image rm again piped-build
+check_output "again.initrd again.vmlinuz rootfs.initrd rootfs.vmlinuz" "No other files are left" \
+        eval 'ls -A | grep -E "vmlinuz|initrd" | xargs'
 
 #
 # Users
