@@ -7,8 +7,6 @@
 #include "text.h"
 #include "util/string-util.h"
 
-#define BAR_MAX 30 /* columns */
-#define BAR_MIN 10
 #define GAP 2
 #define BAR_AROUND (2 + GAP) /* its ends, and a gap */
 
@@ -91,25 +89,28 @@ static char *numbers_text(const JobLine *l, size_t room) {
         return text;
 }
 
-/* The bar takes what is left. */
+/* Numbers come and go beside it, so its width is the terminal's alone: else it would jump. */
+static size_t bar_width(const JobLine *l, size_t columns) {
+        return l->total == 0 ? 0 : columns >= 99 ? 30 : columns >= 79 ? 20 : 0;
+}
+
 char *job_line_text(const JobLine *l, size_t columns) {
         _cleanup_free_ char *title = title_text(isempty(l->phase) ? "waiting" : l->phase), *numbers = NULL,
                             *bar = NULL;
-        size_t used;
+        size_t width = bar_width(l, columns), used;
 
         if (!title)
                 return NULL;
-        used = text_width(title) + GAP;
+        used = text_width(title) + GAP + (width > 0 ? width + BAR_AROUND : 0);
         numbers = numbers_text(l, columns - MIN(columns, used));
         if (!numbers)
                 return NULL;
-        used += text_width(numbers);
-        if (used > columns)
+        if (used + text_width(numbers) > columns)
                 return strndup(title, columns);
         if (*numbers == '\0')
                 return strf("%s…", title);
-        if (l->total > 0 && used + BAR_AROUND + BAR_MIN <= columns)
-                bar = bar_text(l, MIN(columns - used - BAR_AROUND, (size_t)BAR_MAX));
+        if (width > 0)
+                bar = bar_text(l, width);
         return bar ? strf("%s  %s  %s", title, bar, numbers) : strf("%s  %s", title, numbers);
 }
 
