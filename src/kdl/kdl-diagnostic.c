@@ -56,7 +56,7 @@ KdlDiagnostics *kdl_diagnostics_free(KdlDiagnostics *d) {
 }
 
 /* Messages quote what stands in the text, so they are made fit for a terminal, too. */
-static char *message_new(const char *format, va_list ap) {
+__attribute__((format(printf, 1, 0))) static char *message_new(const char *format, va_list ap) {
         _cleanup_free_ char *raw = NULL;
 
         if (vasprintf(&raw, format, ap) < 0) {

@@ -2,8 +2,8 @@
 #pragma once
 /* What vmctl-ssh is asked for, and how it answers.
  *
- *     vmctl-ssh [--uid N --gid N] --private-key FD [--known-host FD] [--socket FD] [--file FD]... [--output
- * FD]
+ *     vmctl-ssh [--uid N --gid N] --private-key FD [--known-host FD] [--socket FD] [--file FD]...
+ *               [--output FD] [--log FD]
  *
  * The request is one JSON object on standard input:
  *
@@ -54,7 +54,9 @@
  * Output of commands goes to --output FD, a pipe, as frames of a ProvisionFrame and its bytes, unchanged:
  * they can hold anything, whoever shows them has to filter them. The worker makes the pipe non-blocking, and
  * waits for its reader as long as need be, and so does the remote command. A frame of length 0 ends a step's
- * output. */
+ * output.
+ *
+ * --log FD is a file for people, which has the same as text (provision-log.h). */
 
 #include "util/string-util.h"
 #include "json/json.h"

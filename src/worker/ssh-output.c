@@ -80,6 +80,12 @@ int ssh_output_write(SshOutput *o, unsigned stream, const void *data, size_t len
         const char *p = data;
 
         remember(o, data, len);
+        if (o->log) {
+                int r = provision_log_write(o->log, data, len);
+
+                if (r < 0)
+                        return r;
+        }
         while (len > 0 && o->fd >= 0) {
                 size_t n = MIN(len, (size_t)PROVISION_FRAME_MAX);
                 int r = send_frame(o, stream, p, n);

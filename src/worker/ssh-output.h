@@ -3,13 +3,15 @@
 /* Where the output of a remote command goes: on as frames, with the last of it kept for the error message.
  */
 
+#include "provision-log.h"
 #include "provision-request.h"
 
 #define SSH_TAIL_MAX (4 * KIB)
 
 typedef struct SshOutput {
-        int fd;        /* borrowed, non-blocking; -EBADF: output is only kept */
-        int cancel_fd; /* borrowed */
+        int fd;            /* borrowed, non-blocking; -EBADF: output is only kept */
+        ProvisionLog *log; /* borrowed, or NULL */
+        int cancel_fd;     /* borrowed */
         uint64_t deadline;
         uint16_t step;
         char tail[SSH_TAIL_MAX]; /* a ring */

@@ -287,6 +287,35 @@ static char *describe(const Step *s) {
                         text[MIN(len, (size_t)80)] ? "…" : "", *shown ? "'" : "");
 }
 
+static int log_begin(const Step *s) {
+        const ProvisionStep *p = s->spec;
+        const char *text = p->text ?: p->name ?: p->destination ?: "";
+        _cleanup_free_ char *shown = string_escape(text, strcspn(text, "\n"), 200);
+
+        if (!s->steps->log || !shown)
+                return 0;
+        return provision_log_mark(s->steps->log, "step %zu of %zu: %s%s%s", s->number,
+                        s->steps->request->n_steps, kind_table[p->kind].what, *shown ? " " : "", shown);
+}
+
+static int log_end(const Step *s, int r, uint64_t usec) {
+        const SshExit *e = &s->steps->exit;
+        double seconds = (double)usec / (double)USEC_PER_SEC;
+
+        if (!s->steps->log)
+                return 0;
+        if (r >= 0)
+                return provision_log_mark(s->steps->log, "step %zu ended after %.1f s", s->number, seconds);
+        if (*e->signal)
+                return provision_log_mark(s->steps->log, "step %zu was ended by signal %s after %.1f s",
+                                s->number, e->signal, seconds);
+        if (e->status > 0)
+                return provision_log_mark(s->steps->log, "step %zu failed with status %i after %.1f s",
+                                s->number, e->status, seconds);
+        return provision_log_mark(
+                        s->steps->log, "step %zu failed after %.1f s: %s", s->number, seconds, strerror(-r));
+}
+
 static int run_step(SshSteps *steps, size_t i, Error **reterr) {
         const ProvisionStep *spec = steps->request->steps + i;
         uint64_t begin = ssh_now();
@@ -296,6 +325,7 @@ static int run_step(SshSteps *steps, size_t i, Error **reterr) {
                 .number = i + 1,
                 .deadline = spec->timeout_usec == 0 ? USEC_INFINITY : ssh_later(begin, spec->timeout_usec),
                 .output = { .fd = steps->output_fd,
+                                .log = steps->log,
                                 .cancel_fd = steps->session->cancel_fd,
                                 .step = (uint16_t)(i + 1) },
         };
@@ -304,6 +334,9 @@ static int run_step(SshSteps *steps, size_t i, Error **reterr) {
         int r;
 
         ssh_report_step(s.number, steps->request->n_steps, spec);
+        r = log_begin(&s);
+        if (r < 0)
+                return error_set_errno(reterr, r, "The log cannot be written");
         steps->session->deadline = s.deadline;
         r = kind_table[spec->kind].run(&s, &error);
         steps->bytes += s.meter.done;
@@ -311,6 +344,7 @@ static int run_step(SshSteps *steps, size_t i, Error **reterr) {
         s.output.deadline = s.deadline;
         if (r >= 0)
                 r = ssh_output_end(&s.output);
+        (void)log_end(&s, r, ssh_now() - begin);
         if (r >= 0) {
                 ssh_report_step_done(s.number, ssh_now() - begin);
                 return 0;

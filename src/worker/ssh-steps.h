@@ -9,6 +9,7 @@ typedef struct SshSteps {
         const ProvisionRequest *request; /* borrowed */
         const int *files;                /* borrowed */
         int output_fd;                   /* borrowed, non-blocking; -EBADF: nobody wants it */
+        ProvisionLog *log;               /* borrowed, or NULL */
         size_t failed;                   /* step, from 1, in which it happened; 0: none */
         SshExit exit;                    /* of its command, if that was it */
         uint64_t bytes;                  /* sent */

@@ -41,8 +41,9 @@ static const ConfineLimits limits = {
 
 typedef struct Worker {
         Identity identity;
-        int private_key_fd, known_host_fd, socket_fd, output_fd; /* inherited */
-        int files[FILES_MAX];                                    /* inherited */
+        int private_key_fd, known_host_fd, socket_fd, output_fd, log_fd; /* inherited */
+        ProvisionLog log;
+        int files[FILES_MAX]; /* inherited */
         size_t n_files;
         int cancel_fd; /* owned */
         ProvisionRequest request;
@@ -79,6 +80,7 @@ static int parse_option(Worker *w, const char *option, const char *value, bool s
                 { "--known-host", &w->known_host_fd },
                 { "--socket", &w->socket_fd },
                 { "--output", &w->output_fd },
+                { "--log", &w->log_fd },
                 { "--file", w->n_files < FILES_MAX ? w->files + w->n_files : NULL },
         };
         uint32_t v;
@@ -183,6 +185,11 @@ static int setup(Worker *w, int argc, char *argv[], Error **reterr) {
                 r = read_keys(w, reterr);
         if (r >= 0 && w->output_fd >= 0 && fd_set_nonblock(w->output_fd, true) < 0)
                 r = error_set_errno(reterr, -errno, "Failed to use the output");
+        if (r >= 0) {
+                r = provision_log_open(&w->log, w->log_fd);
+                if (r < 0)
+                        (void)error_set_errno(reterr, r, "Failed to use the log");
+        }
         if (r >= 0 && libssh2_init(0) != 0)
                 r = error_set_errno(reterr, -ENOMEM, "Failed to begin SSH");
         return r;
@@ -333,6 +340,7 @@ static int work(Worker *w, Error **reterr) {
                 .request = &w->request,
                 .files = w->files,
                 .output_fd = w->output_fd,
+                .log = &w->log,
         };
         return ssh_steps_run(&w->steps, reterr);
 }
@@ -385,6 +393,7 @@ int main(int argc, char *argv[]) {
                 .known_host_fd = -EBADF,
                 .socket_fd = -EBADF,
                 .output_fd = -EBADF,
+                .log_fd = -EBADF,
                 .cancel_fd = -EBADF,
                 .stage = "",
         };

@@ -64,7 +64,8 @@ class Keys:
 class Worker:
     """A run of it, whose output is collected beside it."""
 
-    def __init__(self, request, key="user", known=None, files=(), port=None, socket_fd=None, read_output=True):
+    def __init__(self, request, key="user", known=None, files=(), port=None, socket_fd=None, read_output=True,
+                 log=None):
         self.lines = []
         self.frames = []
         self.output = bytearray()
@@ -83,7 +84,9 @@ class Worker:
             argv += ["--file", str(f)]
         if socket_fd is not None:
             argv += ["--socket", str(socket_fd)]
-        keep = fds + list(files) + ([] if socket_fd is None else [socket_fd])
+        if log is not None:
+            argv += ["--log", str(log)]
+        keep = fds + list(files) + [fd for fd in (socket_fd, log) if fd is not None]
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=keep)
         for fd in fds:
             os.close(fd)
@@ -417,6 +420,33 @@ class KeysUsed(Case):
         self.expect_error("InvalidKey", "RSA", {}, key="rsa", port=1)
         self.expect_error("InvalidKey", "passphrase", {}, key="locked", port=1)
         self.expect_error("InvalidKey", "no format", {}, key="user.pub", port=1)
+
+
+class Log(Case):
+    def run_with_log(self, steps):
+        log = self.open(self.path("log"), os.O_RDWR | os.O_CREAT)
+        w = Worker({"steps": steps}, port=self.sshd(), log=log)
+        w.finish()
+        return self.read("log")
+
+    def test_steps(self):
+        first = self.run_with_log([{"kind": "shell", "inline": "echo one; echo two >&2; printf three"},
+                                   {"kind": "shell", "inline": "echo four; exit 7"}]).decode()
+        when = r"--- [\d-]{10} [\d:]{8} UTC step "
+        self.assertRegex(first, "^" + when + r"1 of 2: shell echo one; .*\n(.*\n)+?" + when +
+                         r"1 ended after [\d.]+ s\n" + when + r"2 of 2: .*\nfour\n" + when + r"2 failed with status 7 ")
+        for word in ("one\n", "two\n", "three"):
+            self.assertIn(word, first.split("UTC")[1])
+        second = self.run_with_log([{"kind": "shell", "inline": "echo five"}]).decode()
+        self.assertTrue(second.startswith(first) and "\nfive\n" in second)
+
+    def test_bound(self):
+        amount = 40 << 20
+        log = self.run_with_log([{"kind": "shell", "inline": f"head -c {amount} /dev/zero | tr '\\0' x; echo end"}])
+        self.assertGreater(len(log), amount)
+        self.assertLess(os.stat(self.path("log")).st_blocks * 512, 18 << 20)
+        self.assertIn(b"xend\n", log)
+        self.assertEqual(log[:1 << 20].strip(b"\0"), b"")
 
 
 class CloudInit(Case):
