@@ -396,9 +396,7 @@ class Hostile(Case):
         self.assertEqual(self.inspect(over)["data-file"], self.path("d"))
 
     def test_qcow2_features(self):
-        image = self.path("luks.qcow2")
-        qemu_img("create", "-q", "-f", "qcow2", "--object", "secret,id=s,data=x", "-o",
-                 "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", image, "1M")
+        image = self.header(32, ">I", 2)  # LUKS; qemu-img measures the CPU to make one, and fails on a busy machine
         self.refuse(image, "FormatRefused", "encrypted")
         self.assertTrue(self.inspect(image)["encrypted"])
         image = self.header(72, ">Q", 1 << 40)
