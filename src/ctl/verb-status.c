@@ -64,10 +64,13 @@ static void print_disk(const Json *vm) {
                         printf("as large as the image");
                 printf(", %s\n", fields_string(spec, "image-format"));
         }
-        fields_print("Image", spec, "image");
+        /* An image of the store is known by its name. */
+        fields_print("Image", spec, *fields_string(spec, "image-name") ? "image-name" : "image");
         fields_print("Kernel", spec, "kernel");
         fields_print("Initrd", spec, "initrd");
         fields_print("Append", spec, "append");
+        fields_print("Disks", spec, "disks");
+        fields_print("Origin", spec, "origin");
 }
 
 static void print_network(const Json *vm) {

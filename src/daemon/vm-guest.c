@@ -66,7 +66,8 @@ static void finish(VmGuest *g, const Error *error) {
 
         if (g->provisions && vm_save(g->vm, NULL, NULL) < 0)
                 log_at(LOG_WARNING, vm_name(g->vm), NULL, "Which steps have run could not be written down");
-        vm_changed(g->vm, VM_CHANGE_PROVISION);
+        if (g->provisions)
+                vm_changed(g->vm, VM_CHANGE_PROVISION);
         guest_free(g);
         (void)job_finish(job, job_result_of(error), error);
 }

@@ -12,10 +12,11 @@
 
 int provision_log_open(ProvisionLog *l, int fd) {
         off_t end = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
+        char last = '\n';
 
-        if (end < 0)
+        if (end < 0 || (end > 0 && pread(fd, &last, 1, end - 1) < 0))
                 return -errno;
-        *l = (ProvisionLog){ .fd = fd, .end = (uint64_t)end, .in_line = end > 0 };
+        *l = (ProvisionLog){ .fd = fd, .end = (uint64_t)end, .in_line = last != '\n' };
         return 0;
 }
 
