@@ -71,7 +71,8 @@ struct Access {
         Manager *manager; /* borrowed */
         sd_bus_slot *filter;
         Question *questions; /* owned */
-        Question *current;   /* owned: of the call that is dispatched, or was last */
+        Question *current;   /* owned: of the call that is dispatched; for its turn of the loop */
+        sd_event_source *drop;
         size_t n;
 };
 
@@ -104,6 +105,7 @@ Access *access_free(Access *a) {
                 question_free(q);
         }
         question_free(a->current);
+        sd_event_source_disable_unref(a->drop);
         free(a);
         return NULL;
 }
@@ -444,6 +446,15 @@ static int ask(Access *a, sd_bus_message *m) {
         return 1;
 }
 
+/* A call that is kept keeps its descriptors open: whoever reads from a pipe would wait for its end. */
+static int on_dispatched(sd_event_source *s, void *userdata) {
+        Access *a = userdata;
+
+        question_free(a->current);
+        a->current = NULL;
+        return 0;
+}
+
 static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const char *path = sd_bus_message_get_path(m), *rest;
         Access *a = userdata;
@@ -462,6 +473,7 @@ static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                         unlink_question(q);
                         question_free(a->current);
                         a->current = q;
+                        (void)sd_event_source_set_enabled(a->drop, SD_EVENT_ONESHOT);
                         return 0;
                 }
         return ask(a, m);
@@ -475,7 +487,11 @@ int access_new(sd_bus *bus, Manager *manager, Access **ret) {
                 return -ENOMEM;
         *a = (Access){ .bus = bus, .manager = manager };
         if (manager->config.system) {
-                r = sd_bus_add_filter(bus, &a->filter, on_message, a);
+                r = sd_event_add_defer(manager->event, &a->drop, on_dispatched, a);
+                if (r >= 0)
+                        r = sd_event_source_set_enabled(a->drop, SD_EVENT_OFF);
+                if (r >= 0)
+                        r = sd_bus_add_filter(bus, &a->filter, on_message, a);
                 if (r < 0)
                         return r;
         }
