@@ -54,12 +54,6 @@ static void transfer_freep(Transfer **t) {
         transfer_free(*t);
 }
 
-/* Its age counts from now on. */
-void transfer_abandon(Transfer *t) {
-        (void)futimens(t->folder_fd, NULL);
-        transfer_free(t);
-}
-
 static void transfer_discard(Transfer *t) {
         _cleanup_free_ char *folder = strf(".partial/%s", t->folder);
         ImageStore *s = t->store;
@@ -67,6 +61,23 @@ static void transfer_discard(Transfer *t) {
         transfer_free(t);
         if (folder)
                 image_store_delete(s, folder);
+}
+
+/* What vmctl-pull has noted nothing of it does not go on with. */
+static bool has_something(const Transfer *t) {
+        struct stat st;
+
+        return fstatat(t->folder_fd, FILE_STATE, &st, AT_SYMLINK_NOFOLLOW) >= 0 && st.st_size > 0;
+}
+
+/* The age of what is kept counts from now on. */
+void transfer_abandon(Transfer *t) {
+        if (!has_something(t)) {
+                transfer_discard(t);
+                return;
+        }
+        (void)futimens(t->folder_fd, NULL);
+        transfer_free(t);
 }
 
 void transfers_free(ImageStore *s) {
