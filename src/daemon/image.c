@@ -101,7 +101,7 @@ void image_touch(Image *image) {
 
         clock_gettime(CLOCK_REALTIME, &now);
         image->last_used = (uint64_t)now.tv_sec * USEC_PER_SEC + (uint64_t)now.tv_nsec / NSEC_PER_USEC;
-        (void)utimensat(image->manager->images->fd, image->record.uuid, NULL, 0);
+        (void)utimensat(image->manager->images->fd, image->record.uuid, (struct timespec[]){ now, now }, 0);
         image->manager->hooks->image_changed(image->manager, image);
 }
 
