@@ -141,15 +141,15 @@ int ctl_complain(const char *hint, const char *format, ...) {
         return -EIO;
 }
 
-void ctl_print_warnings(Ctl *c, const char *path) {
+void ctl_print_warnings(Ctl *c, const char *path, const char *name) {
         _cleanup_strv_ char **warnings = NULL;
 
-        if (!term_is_tty(stderr) ||
-                        sd_bus_get_property_strv(
-                                        c->bus, CTL_SERVICE, path, CTL_VM, "Warnings", NULL, &warnings) < 0)
+        if (sd_bus_get_property_strv(c->bus, CTL_SERVICE, path, CTL_VM, "Warnings", NULL, &warnings) < 0)
                 return;
         STRV_FOREACH(w, warnings) {
                 (void)fprintf(stderr, "%sWarning: ", term_style(stderr, STYLE_YELLOW));
+                if (name)
+                        (void)fprintf(stderr, "VM '%s': ", name);
                 term_print(stderr, *w);
                 (void)fprintf(stderr, "%s\n", term_normal(stderr));
         }

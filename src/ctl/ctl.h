@@ -96,8 +96,9 @@ int ctl_report(Ctl *c, const sd_bus_error *e, int r, const char *format, ...) _p
 /* The same for an error that isn't the bus's; hint may be NULL. Returns -EIO. */
 int ctl_complain(const char *hint, const char *format, ...) _printf_(2, 3);
 
-/* Says on a terminal what the user should know of a VM that was started. */
-void ctl_print_warnings(Ctl *c, const char *path);
+/* Says on standard error what the user should know of a VM that was started. `name` is put before it where
+ * there are several; NULL: there is one. */
+void ctl_print_warnings(Ctl *c, const char *path, const char *name);
 
 /* The message and hint for people of an error, for those who print it in another form. Both borrowed from
  * tables or `e`; the hint may be NULL. */

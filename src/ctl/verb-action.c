@@ -482,6 +482,12 @@ static int batch_wait_for_ssh(Batch *b, uint64_t timeout_usec) {
         return r;
 }
 
+static void batch_print_warnings(const Batch *b) {
+        for (size_t i = 0; i < b->n; i++)
+                if (b->actions[i].step == ACTION_DONE && !sd_bus_error_is_set(&b->actions[i].error))
+                        ctl_print_warnings(b->ctl, b->actions[i].path, b->n > 1 ? b->actions[i].name : NULL);
+}
+
 static const ActionKind *find_kind(const char *verb) {
         for (size_t i = 0; i < ELEMENTSOF(kinds); i++)
                 if (streq(kinds[i].verb, verb))
@@ -529,7 +535,7 @@ int verb_action(Ctl *c, const Args *args) {
         if (r < 0)
                 return r;
         r = batch_run(&b);
-        if (r == 0 && b.n == 1 && streq(b.kind->verb, "start"))
-                ctl_print_warnings(c, b.actions[0].path);
+        if (streq(b.kind->verb, "start"))
+                batch_print_warnings(&b);
         return wait ? worse(r, batch_wait_for_ssh(&b, ssh_timeout_usec)) : r;
 }

@@ -143,7 +143,7 @@ static int call_create(Ctl *c, const Args *args, const char *name) {
                 r = sd_bus_message_read(reply, "o", &path);
         if (r < 0)
                 return create_failed(c, args, name, &error, r);
-        ctl_print_warnings(c, path);
+        ctl_print_warnings(c, path, NULL);
         return print_created(c, name, path);
 }
 
@@ -179,7 +179,7 @@ static int call_create_from(Ctl *c, const Args *args, const char *name, const ch
                                 "What has come of the image is kept for a while: the same command goes on "
                                 "from there.",
                                 "Failed to create VM '%s'", name);
-        ctl_print_warnings(c, path);
+        ctl_print_warnings(c, path, NULL);
         return print_created(c, name, path);
 }
 

@@ -141,8 +141,9 @@ static int add_user_file(Builder *b, VmFile which, char access, int *ret) {
                 return 0;
         b->next_target++;
         *ret = target;
-        return strv_extendf(&b->options, "--file=%i:%c:%" PRIu64 ":%" PRIu64 ":%" PRIu64 ":%s", target,
-                        access, f->inode, f->btime, f->ctime, f->path);
+        return strv_extendf(&b->options,
+                        "--file=%i:%c:%" PRIu64 ":%" PRIu64 ":%" PRIu64 ":%" PRIu64 ":%" PRIu64 ":%s",
+                        target, access, f->inode, f->btime, f->ctime, f->mtime, f->size, f->path);
 }
 
 static int add_user_files(Builder *b) {

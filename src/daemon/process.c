@@ -280,6 +280,13 @@ static void let_go_of_shim(Process *p) {
         shim_ended(p);
 }
 
+static void on_modified(Process *p, const char *path) {
+        _cleanup_free_ char *shown = string_escape(path, strlen(path), CONTROL_LINE_MAX);
+
+        if (shown)
+                p->handlers->image_modified(p, shown, p->userdata);
+}
+
 static void on_line(Process *p, char *line) {
         const char *rest;
 
@@ -287,6 +294,8 @@ static void on_line(Process *p, char *line) {
                 on_pid(p, rest);
         else if ((rest = startswith(line, "error ")))
                 on_launch_error(p, rest);
+        else if ((rest = startswith(line, "modified ")))
+                on_modified(p, rest);
         else if (startswith(line, "exited "))
                 let_go_of_shim(p);
 }

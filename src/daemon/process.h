@@ -24,6 +24,7 @@ typedef struct ProcessHandlers {
         void (*executed)(Process *p, void *userdata); /* QEMU was executed */
         void (*launch_failed)(
                         Process *p, const Error *error, void *userdata); /* it was not; `ended` follows */
+        void (*image_modified)(Process *p, const char *path, void *userdata); /* in use all the same */
         void (*monitor_ready)(Process *p, void *userdata);
         void (*monitor_event)(Process *p, const char *name, const Json *data, void *userdata);
         void (*monitor_lost)(Process *p, const Error *error, void *userdata); /* while the shim lives on */

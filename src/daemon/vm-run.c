@@ -184,6 +184,14 @@ static void on_launch_failed(Process *p, const Error *error, void *userdata) {
                 vm_start_fail(vm->start, error);
 }
 
+static void on_image_modified(Process *p, const char *path, void *userdata) {
+        (void)vm_warn(userdata,
+                        "The image '%s' has changed since the VM was created: the VM's overlay may not fit "
+                        "its "
+                        "base any more",
+                        path);
+}
+
 static void on_ready(Process *p, void *userdata) {
         Vm *vm = userdata;
 
@@ -284,6 +292,7 @@ static void on_ended(Process *p, const ProcessEnd *end, void *userdata) {
 const ProcessHandlers vm_process_handlers = {
         .executed = on_executed,
         .launch_failed = on_launch_failed,
+        .image_modified = on_image_modified,
         .monitor_ready = on_ready,
         .monitor_event = on_event,
         .monitor_lost = on_lost,

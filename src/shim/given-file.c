@@ -41,7 +41,11 @@ static bool is_same(const GivenFile *f, const struct statx *stx) {
         return nanoseconds(stx->stx_ctime) == f->ctime;
 }
 
-int given_file_open(const GivenFile *f, Error **reterr_error) {
+static bool is_modified(const GivenFile *f, const struct statx *stx) {
+        return stx->stx_size != f->size || nanoseconds(stx->stx_mtime) != f->mtime;
+}
+
+int given_file_open(const GivenFile *f, bool *ret_modified, Error **reterr_error) {
         const struct open_how how = {
                 .flags = O_PATH | O_CLOEXEC, /* no device or FIFO notices */
                 .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
@@ -53,7 +57,7 @@ int given_file_open(const GivenFile *f, Error **reterr_error) {
 
         if (path_fd < 0)
                 return open_error(f, -errno, reterr_error);
-        if (statx(path_fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_INO | STATX_CTIME | STATX_BTIME, &stx) < 0)
+        if (statx(path_fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &stx) < 0)
                 return open_error(f, -errno, reterr_error);
         if (!S_ISREG(stx.stx_mode))
                 return error_set(reterr_error, ERROR_IMAGE_CHANGED, "%s: not a regular file", f->path);
@@ -61,7 +65,10 @@ int given_file_open(const GivenFile *f, Error **reterr_error) {
                 return error_set(reterr_error, ERROR_IMAGE_CHANGED, "%s: another file than it was", f->path);
         (void)snprintf(self, sizeof(self), "/proc/self/fd/%i", path_fd);
         fd = open(self, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-        return fd < 0 ? open_error(f, -errno, reterr_error) : fd;
+        if (fd < 0)
+                return open_error(f, -errno, reterr_error);
+        *ret_modified = is_modified(f, &stx);
+        return fd;
 }
 
 /* It cannot be changed any more: what is booted now is what each reset boots, too. */

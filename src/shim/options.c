@@ -114,10 +114,11 @@ static int parse_path(OptionPaths *paths, const char *value) {
         return 0;
 }
 
-/* FD:ACCESS:INO:BTIME:CTIME:PATH, where only PATH can hold a colon. */
+/* FD:ACCESS:INO:BTIME:CTIME:MTIME:SIZE:PATH, where only PATH can hold a colon. */
 static int parse_file(Parser *p, char *value) {
         char *rest = value, *target = strsep(&rest, ":"), *access = strsep(&rest, ":"),
-             *ino = strsep(&rest, ":"), *btime = strsep(&rest, ":"), *ctime = strsep(&rest, ":");
+             *ino = strsep(&rest, ":"), *btime = strsep(&rest, ":"), *ctime = strsep(&rest, ":"),
+             *mtime = strsep(&rest, ":"), *size = strsep(&rest, ":");
         Options *o = p->options;
         GivenFile f;
 
@@ -127,7 +128,8 @@ static int parse_file(Parser *p, char *value) {
                 return -E2BIG;
         f.path = rest;
         f.by_path = streq(access, "p");
-        if (parse_u64(ino, &f.ino) < 0 || parse_u64(btime, &f.btime) < 0 || parse_u64(ctime, &f.ctime) < 0)
+        if (parse_u64(ino, &f.ino) < 0 || parse_u64(btime, &f.btime) < 0 || parse_u64(ctime, &f.ctime) < 0 ||
+                        parse_u64(mtime, &f.mtime) < 0 || parse_u64(size, &f.size) < 0)
                 return -EINVAL;
         o->files[o->n_files] = f;
         return claim_fd(p, target, false, &o->files[o->n_files++].target);

@@ -26,6 +26,8 @@ typedef struct GivenFile {
         uint64_t ino;
         uint64_t btime; /* nanoseconds; 0: the file system has none, and ctime counts */
         uint64_t ctime;
+        uint64_t mtime; /* ... and with what content, which may have changed */
+        uint64_t size;
         const char *path;
 } GivenFile;
 

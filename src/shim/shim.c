@@ -7,7 +7,8 @@
  *
  * The descriptors named in options are in place when the shim is executed. It prepares everything, and then
  * waits on the control socket for "g". End of file instead: nothing was started, and the shim exits. Behind
- * "g" it starts QEMU and says "pid N", or "error KIND TEXT" where KIND is missing, changed, access (a
+ * "g" it starts QEMU and says "pid N", before it possibly "modified PATH", or "error KIND TEXT" where KIND
+ * is missing, changed, access (a
  * --file), exec (QEMU could not be executed) or system. When QEMU ends it says "exited RECORD" (see
  * exit-record.h). These are lines. Once QEMU runs, the other end of the control socket may go away at any
  * time.
@@ -19,11 +20,13 @@
  *   --uid N, --gid N       who QEMU is to be, and the shim itself once it is prepared; never root. Without:
  *   --group N              stay who we are. --group adds a supplementary group; repeatable
  *   --pass FD              QEMU inherits this descriptor under the same number; repeatable
- *   --file FD:r:INO:BTIME:CTIME:PATH
+ *   --file FD:r:INO:BTIME:CTIME:MTIME:SIZE:PATH
  *                          QEMU finds the regular file PATH open for reading at FD, if it has this inode
- * number and time of birth (or of change, where BTIME is 0), in nanoseconds; repeatable
- *   --file FD:p:...        the same for a file that QEMU opens as /proc/self/fd/FD: where its identity may
- * not read the file, there is a copy of it in memory at FD
+ * number and time of birth (or of change, where BTIME is 0), in nanoseconds; repeatable. If it was written
+ * to since it had this time and size, that is said
+ *   --file FD:p:...        the same for a file that QEMU reads anew at each start, as /proc/self/fd/FD: what
+ * was written to it counts, and where its identity may not read the file, there is a copy of it in memory at
+ * FD
  *   --serial FD            where QEMU finds the socket of its serial console
  *   --console-log FD, --console-log-old FD, --console-log-max BYTES
  *                          two regular files for what the guest prints, and their bound (see ring-log.h)
@@ -102,6 +105,14 @@ static void report_error(const Shim *s, const Error *e) {
         (void)fprintf(stderr, "vmctl-shim: %s\n", error_message(e));
 }
 
+static void report_modified(const Shim *s, const GivenFile *f) {
+        _cleanup_free_ char *path = string_escape(f->path, strlen(f->path), SIZE_MAX),
+                            *line = path ? strf("modified %s\n", path) : NULL;
+
+        if (line)
+                report(s, line);
+}
+
 static int place(int fd, int target) {
         return dup3(fd, target, O_CLOEXEC) < 0 ? -errno : 0;
 }
@@ -161,9 +172,12 @@ static int prepare_qemu_log(Shim *s, Error **reterr_error) {
         return r < 0 ? error_set_errno(reterr_error, r, "Failed to prepare QEMU's log") : 0;
 }
 
-static int prepare_files(const Options *o, Error **reterr_error) {
+static int prepare_files(const Shim *s, Error **reterr_error) {
+        const Options *o = &s->options;
+
         for (size_t i = 0; i < o->n_files; i++) {
-                _cleanup_close_ int fd = given_file_open(&o->files[i], reterr_error);
+                bool modified = false;
+                _cleanup_close_ int fd = given_file_open(&o->files[i], &modified, reterr_error);
                 int r;
 
                 if (fd < 0)
@@ -171,6 +185,8 @@ static int prepare_files(const Options *o, Error **reterr_error) {
                 r = place(fd, o->files[i].target);
                 if (r < 0)
                         return error_set_errno(reterr_error, r, "Failed to place '%s'", o->files[i].path);
+                if (modified && !o->files[i].by_path)
+                        report_modified(s, &o->files[i]);
         }
         return 0;
 }
@@ -210,7 +226,7 @@ static int prepare(Shim *s, Error **reterr_error) {
 
         r = prepare_descriptors(s, reterr_error);
         if (r >= 0)
-                r = prepare_files(&s->options, reterr_error);
+                r = prepare_files(s, reterr_error);
         if (r >= 0)
                 r = prepare_console(s, reterr_error);
         if (r >= 0)

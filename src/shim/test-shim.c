@@ -130,13 +130,13 @@ static void test_bad_options(void) {
                 "--console-log-max=100",
                 "--console-log-max=1M",
                 "--console-log-max=18446744073709551615",
-                "--file=20:w:1:1:1:/etc/passwd",
-                "--file=20:r:1:1:/etc/passwd",
-                "--file=20:r:1:1:1:etc/passwd",
-                "--file=20:r:1:1:1:/etc/../etc/passwd",
-                "--file=20:r:-1:1:1:/etc/passwd",
-                "--file=3:r:1:1:1:/etc/passwd", /* in use */
-                "--file=1024:r:1:1:1:/etc/passwd",
+                "--file=20:w:1:1:1:1:1:/etc/passwd",
+                "--file=20:r:1:1:1:1:/etc/passwd",
+                "--file=20:r:1:1:1:1:1:etc/passwd",
+                "--file=20:r:1:1:1:1:1:/etc/../etc/passwd",
+                "--file=20:r:-1:1:1:1:1:/etc/passwd",
+                "--file=3:r:1:1:1:1:1:/etc/passwd", /* in use */
+                "--file=1024:r:1:1:1:1:1:/etc/passwd",
                 "--device=dev/kvm",
                 "--device=/dev/no-such-device",
                 "--device=/usr", /* no device */
@@ -163,17 +163,19 @@ static void test_bad_options(void) {
 static void add_given_as(Bed *b, char access, const char *path, int64_t ino_off, int64_t btime_off,
                 int64_t ctime_off, bool with_btime) {
         struct statx stx;
-        uint64_t btime, ctime;
+        uint64_t btime, ctime, mtime;
 
         CHECK_EQ(statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_BTIME, &stx), 0);
         btime = (uint64_t)stx.stx_btime.tv_sec * 1000000000 + stx.stx_btime.tv_nsec;
         ctime = (uint64_t)stx.stx_ctime.tv_sec * 1000000000 + stx.stx_ctime.tv_nsec;
+        mtime = (uint64_t)stx.stx_mtime.tv_sec * 1000000000 + stx.stx_mtime.tv_nsec;
         if (with_btime && !(stx.stx_mask & STATX_BTIME))
                 with_btime = false;
-        bed_option(b, "--file=9:%c:%llu:%llu:%llu:%s", access,
+        bed_option(b, "--file=9:%c:%llu:%llu:%llu:%llu:%llu:%s", access,
                         (unsigned long long)((int64_t)stx.stx_ino + ino_off),
                         (unsigned long long)(with_btime ? (int64_t)btime + btime_off : 0),
-                        (unsigned long long)((int64_t)ctime + ctime_off), path);
+                        (unsigned long long)((int64_t)ctime + ctime_off), (unsigned long long)mtime,
+                        (unsigned long long)stx.stx_size, path);
 }
 
 static void add_given(Bed *b, const char *path, int64_t ino_off, int64_t btime_off, int64_t ctime_off,
@@ -235,7 +237,7 @@ static void expect_refused(Bed *b, const char *start) {
 static void test_file_missing(void) {
         _cleanup_(bed_freep) Bed *b = bed_new();
 
-        bed_option(b, "--file=20:r:1:1:1:/no/such/image");
+        bed_option(b, "--file=20:r:1:1:1:1:1:/no/such/image");
         expect_refused(b, "missing /no/such/image: No such file or directory");
 }
 
@@ -246,6 +248,30 @@ static void test_file_changed(void) {
 
                 add_given(b, path, i == 0, i == 1, i == 2, i < 2);
                 expect_refused(b, "changed ");
+        }
+}
+
+/* What was written to it since is no reason to refuse it, but is said of a file whose content must stay. */
+static void test_file_modified(void) {
+        for (int i = 0; i < 4; i++) {
+                _cleanup_(bed_freep) Bed *b = bed_new();
+                _cleanup_free_ char *path = make_image(b, "image"), *line = NULL, *expected = NULL;
+                const struct timespec times[] = { { .tv_nsec = UTIME_OMIT }, { .tv_sec = 1000000000 } };
+
+                add_given_as(b, i < 2 ? 'r' : 'p', path, 0, 0, 0, true);
+                if (i % 2 == 0)
+                        CHECK_EQ(utimensat(AT_FDCWD, path, times, 0), 0);
+                else
+                        CHECK_EQ(truncate(path, 3), 0);
+                bed_start(b, (const char *const[]){ "/bin/true", NULL });
+                CHECK_EQ(write(b->control, "g", 1), 1);
+                line = bed_line(b);
+                expected = strf("modified %s", path);
+                if (i < 2)
+                        CHECK_STREQ(line, expected);
+                else
+                        CHECK(startswith(line, "pid "));
+                CHECK_EQ(bed_wait(b), 0);
         }
 }
 
@@ -582,6 +608,7 @@ int main(int argc, char **argv) {
                 { "file-by-path", test_file_by_path },
                 { "file-missing", test_file_missing },
                 { "file-changed", test_file_changed },
+                { "file-modified", test_file_modified },
                 { "file-link", test_file_link },
                 { "file-other-type", test_file_other_type },
                 { "file-access", test_file_access, .user = true },
