@@ -392,8 +392,7 @@ static void write_file(JsonWriter *w, const char *key, const FileIdentity *file,
         json_write_integer(w, file->btime);
         json_write_key(w, "ctime");
         json_write_integer(w, file->ctime);
-        json_write_key(w, "mtime");
-        json_write_integer(w, file->mtime);
+        json_put_unsigned(w, "mtime", (uint64_t)file->mtime); /* before 1970 it wraps, as in FileRef */
         json_put_unsigned(w, "size", file->size);
         if (header) {
                 json_put_string(w, "format", image_format_to_string(header->format));

@@ -23,6 +23,9 @@ starts_in_silence() {
 
 define v --image $image --kernel $folder/vmlinuz
 define w --image $image
+touch --date 1960-01-01 $folder/vmlinuz
+check "A file may be older than all time" define old --kernel $folder/vmlinuz --image $image
+vmctl destroy old
 check "A VM whose files are as they were starts without a word" starts_in_silence v
 vmctl kill v
 touch $folder/vmlinuz
