@@ -37,7 +37,7 @@ static int read_record(Manager *m, const char *name, VmRecord *ret, Error **rete
         return r;
 }
 
-static int load_vm(Manager *m, const char *name) {
+static int load_vm(Manager *m, const char *name, char **scopes) {
         _cleanup_error_ Error *e = NULL;
         VmRecord record;
         Vm *vm;
@@ -52,9 +52,7 @@ static int load_vm(Manager *m, const char *name) {
         if (r < 0)
                 return r;
         r = manager_add_vm(m, vm);
-        if (r >= 0)
-                vm_attach(vm, fd_store_take(name));
-        return r;
+        return r < 0 ? r : vm_attach(vm, fd_store_take(name), strv_contains(scopes, vm->unit));
 }
 
 /* By the prefixes that create and remove give; whatever an administrator put there stays. */
@@ -96,6 +94,7 @@ static void hide_left_over(Manager *m, const char *name) {
 static int load_vms(Manager *m) {
         int fd = openat(m->vms_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
         DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+        _cleanup_strv_ char **scopes = NULL;
         bool left_over = false;
 
         if (!dir) {
@@ -103,13 +102,14 @@ static int load_vms(Manager *m) {
                 safe_close(fd);
                 return log_error_errno(r, "Cannot read '%s/vms': %m", m->config.state_dir);
         }
+        r = systemd_list_scopes(m->systemd, &scopes);
         fd_store_open();
         for (struct dirent *de; r >= 0 && (de = readdir(dir));) {
                 if (is_left_over(de->d_name)) {
                         hide_left_over(m, de->d_name);
                         left_over = true;
                 } else if (vm_name_is_valid(de->d_name))
-                        r = load_vm(m, de->d_name);
+                        r = load_vm(m, de->d_name, scopes);
         }
         closedir(dir);
         fd_store_close_rest();

@@ -83,7 +83,7 @@ static int process_new(sd_event *event, const char *unit, const ProcessHandlers 
 }
 
 /* Field 22, counted behind the command name, which may hold anything but ends with the last parenthesis. */
-static int start_time(pid_t pid, uint64_t *ret) {
+int process_start_time(pid_t pid, uint64_t *ret) {
         _cleanup_free_ char *name = strf("/proc/%i/stat", (int)pid), *text = NULL;
         unsigned long long v;
         const char *rest;
@@ -332,7 +332,7 @@ static int watch_launch(Process *p) {
         p->shim_fd = pidfd_open(p->shim_pid, 0);
         if (p->shim_fd < 0)
                 return -errno;
-        r = start_time(p->shim_pid, &p->shim_started);
+        r = process_start_time(p->shim_pid, &p->shim_started);
         if (r < 0)
                 return r;
         r = sd_event_add_child(p->event, &p->shim_source, p->shim_pid, WEXITED, on_shim_exit, p);
@@ -395,7 +395,7 @@ static int attach_shim(Process *p, const ProcessIdentity *id) {
 
         if (fd < 0)
                 return -errno;
-        r = start_time(id->shim_pid, &started);
+        r = process_start_time(id->shim_pid, &started);
         if (r < 0)
                 return r;
         if (started != id->shim_started)

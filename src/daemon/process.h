@@ -44,6 +44,7 @@ typedef struct ProcessIdentity {
                                 */
 } ProcessIdentity;
 void process_identity(const Process *p, ProcessIdentity *ret);
+int process_start_time(pid_t pid, uint64_t *ret); /* as in shim_started. -ESRCH */
 
 /* Takes over a process that lives or has just died. monitor_fd (taken over; -EBADF: there is none) is the
  * old connection out of the descriptor store; without it the monitor for people, qmp.sock, is asked.

@@ -5,8 +5,6 @@
 #include <signal.h>
 #include <stdarg.h>
 
-#include <signal.h>
-
 #include "systemd.h"
 #include "util/log.h"
 
@@ -68,6 +66,61 @@ Systemd *systemd_free(Systemd *s) {
         sd_bus_slot_unref(s->subscribe);
         free(s);
         return NULL;
+}
+
+static int new_call(Systemd *s, const char *method, sd_bus_message **ret) {
+        return sd_bus_message_new_method_call(
+                        s->bus, ret, DESTINATION, MANAGER_PATH, MANAGER_INTERFACE, method);
+}
+
+int systemd_list_scopes(Systemd *s, char ***ret) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
+        _cleanup_strv_ char **scopes = NULL;
+        const char *unit;
+        int r;
+
+        r = new_call(s, "ListUnitsByPatterns", &m);
+        if (r >= 0)
+                r = sd_bus_message_append(
+                                m, "asas", 3, "active", "activating", "deactivating", 1, "vmctl-*.scope");
+        if (r >= 0)
+                r = sd_bus_call(s->bus, m, SYSTEMD_CALL_TIMEOUT, &error, &reply);
+        if (r < 0)
+                return log_error_errno(
+                                r, "systemd does not tell of its scopes: %s", error.message ?: strerror(-r));
+        r = sd_bus_message_enter_container(reply, 'a', "(ssssssouso)");
+        while (r >= 0 &&
+                        (r = sd_bus_message_read(reply, "(ssssssouso)", &unit, NULL, NULL, NULL, NULL, NULL,
+                                         NULL, NULL, NULL, NULL)) > 0)
+                r = strv_extend(&scopes, unit);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(scopes);
+        return 0;
+}
+
+int systemd_list_processes(Systemd *s, const char *unit, scope_process_t found, void *userdata) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
+        const char *command;
+        uint32_t pid;
+        int r;
+
+        r = new_call(s, "GetUnitProcesses", &m);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "s", unit);
+        if (r >= 0)
+                r = sd_bus_call(s->bus, m, SYSTEMD_CALL_TIMEOUT, &error, &reply);
+        if (r < 0 && sd_bus_error_has_name(&error, "org.freedesktop.systemd1.NoSuchUnit"))
+                return 0;
+        if (r < 0)
+                return log_error_errno(r, "systemd does not tell what runs in '%s': %s", unit,
+                                error.message ?: strerror(-r));
+        r = sd_bus_message_enter_container(reply, 'a', "(sus)");
+        while (r >= 0 && (r = sd_bus_message_read(reply, "(sus)", NULL, &pid, &command)) > 0)
+                found((pid_t)pid, command, userdata);
+        return r;
 }
 
 static int on_unit_removed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
@@ -371,11 +424,6 @@ static int job_new(Systemd *s, const char *unit, scope_done_t done, void *userda
         }
         *ret = j;
         return 0;
-}
-
-static int new_call(Systemd *s, const char *method, sd_bus_message **ret) {
-        return sd_bus_message_new_method_call(
-                        s->bus, ret, DESTINATION, MANAGER_PATH, MANAGER_INTERFACE, method);
 }
 
 int systemd_start_scope(

@@ -25,6 +25,15 @@ int systemd_new(sd_bus *bus, const SystemdHandlers *handlers, void *userdata, Sy
 Systemd *systemd_free(Systemd *s);
 DEFINE_CLEANUP(Systemd *, systemd_free);
 
+/* At start-up, and only then: these two wait for PID 1's answer.
+ *
+ * All scopes of VMs that are there (an empty or new vector, the caller's). */
+int systemd_list_scopes(Systemd *s, char ***ret);
+
+/* Calls back for each process in the scope, with its command line; for none where there is no such scope. */
+typedef void (*scope_process_t)(pid_t pid, const char *command, void *userdata);
+int systemd_list_processes(Systemd *s, const char *unit, scope_process_t found, void *userdata);
+
 /* For scope_removed calls of a scope: from systemd_watch_scope() until systemd_unwatch_scope(). */
 int systemd_watch_scope(Systemd *s, const char *unit, bool exists, ScopeWatch **ret);
 ScopeWatch *systemd_unwatch_scope(ScopeWatch *w);

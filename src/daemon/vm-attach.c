@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* After a restart: what an earlier instance noted in /run is compared with what is really there. A QEMU that
  * lives is taken over, with the operation that was under way; of one that has ended the reason is found out;
- * none is ever killed or started for it. */
+ * none is ever killed or started for it. Where the notes are lost, what is in the VM's scope is taken over.
+ */
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -86,22 +87,20 @@ static void undo_start(Vm *vm) {
         systemd_kill_scope(vm->manager->systemd, vm->unit); /* QEMU's PID may not be known yet */
 }
 
-static int attach(Vm *vm, const Json *doc, int folder, int monitor_fd) {
+static int take_over(Vm *vm, const ProcessIdentity *id, int folder, int monitor_fd) {
         Manager *m = vm->manager;
-        ProcessIdentity id;
+        int r;
+
+        r = process_attach(
+                        m->event, id, vm->unit, monitor_fd, folder, &vm_process_handlers, vm, &vm->process);
+        return r < 0 ? r : systemd_watch_scope(m->systemd, vm->unit, true, &vm->scope_watch);
+}
+
+static int attach(Vm *vm, const Json *doc, const ProcessIdentity *id, int folder, int monitor_fd) {
         const char *status;
         int r;
 
-        r = identity_from(doc, &id);
-        if (r < 0) {
-                safe_close(monitor_fd);
-                return r;
-        }
-        r = process_attach(
-                        m->event, &id, vm->unit, monitor_fd, folder, &vm_process_handlers, vm, &vm->process);
-        if (r < 0)
-                return r;
-        r = systemd_watch_scope(m->systemd, vm->unit, true, &vm->scope_watch);
+        r = take_over(vm, id, folder, monitor_fd);
         if (r < 0)
                 return r;
         vm->kvm = json_get_boolean(doc, "kvm") == 1;
@@ -118,22 +117,90 @@ static int attach(Vm *vm, const Json *doc, int folder, int monitor_fd) {
         return 0;
 }
 
-void vm_attach(Vm *vm, int monitor_fd) {
+typedef struct Search {
+        const char *qemu;
+        ProcessIdentity id;
+        bool kvm;
+} Search;
+
+/* All of them have no more rights than the VM: a wrong guess harms nobody else. */
+static void on_process(pid_t pid, const char *command, void *userdata) {
+        Search *s = userdata;
+        const char *accelerator;
+
+        if (startswith(command, VMCTL_HELPER_DIR "/vmctl-shim"))
+                s->id.shim_pid = pid;
+        else if (s->id.qemu_pid == 0 || startswith(command, s->qemu)) {
+                s->id.qemu_pid = pid;
+                accelerator = strstr(command, " -accel ");
+                s->kvm = accelerator && startswith(accelerator, " -accel kvm");
+        }
+}
+
+/* The scope lives, so the VM does, whatever became of the notes: it is shown, and can be ended, but neither
+ * be started once more nor lose the sockets in its runtime folder. */
+static int attach_to_scope(Vm *vm, int monitor_fd) {
+        _cleanup_close_ int monitor = monitor_fd,
+                            folder = make_dir_at(vm->manager->runtime_fd, vm_name(vm),
+                                            vm->manager->config.system ? 0711 : 0700);
+        Search s = { .qemu = vm->manager->config.qemu };
+        int r;
+
+        if (folder < 0)
+                return folder;
+        r = systemd_list_processes(vm->manager->systemd, vm->unit, on_process, &s);
+        if (r < 0)
+                return r;
+        if (s.id.shim_pid == 0 && s.id.qemu_pid == 0) /* it is about to go */
+                return systemd_watch_scope(vm->manager->systemd, vm->unit, true, &vm->scope_watch);
+        if (s.id.shim_pid > 0)
+                (void)process_start_time(s.id.shim_pid, &s.id.shim_started);
+        r = take_over(vm, &s.id, folder, TAKE_FD(monitor));
+        if (r < 0)
+                return r;
+        vm->kvm = s.kvm;
+        vm->came_up = true;
+        vm->announced = vm_state(vm);
+        return vm_warn(vm, "The service's notes on this run are lost: QEMU was found by its scope");
+}
+
+static int read_run(int folder, Json **ret, ProcessIdentity *ret_id) {
+        _cleanup_json_ Json *doc = NULL;
+        int r;
+
+        if (folder < 0)
+                return -ENOENT;
+        r = read_document(folder, "run.json", &doc);
+        if (r >= 0)
+                r = identity_from(doc, ret_id);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(doc);
+        return 0;
+}
+
+int vm_attach(Vm *vm, int monitor_fd, bool has_scope) {
         _cleanup_close_ int monitor = monitor_fd;
         _cleanup_free_ char *log = strf("%s/console.log", vm_name(vm));
         _cleanup_close_ int folder = openat(vm->manager->runtime_fd, vm_name(vm),
                         O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         _cleanup_json_ Json *run = NULL, *end = NULL;
+        ProcessIdentity id;
         int r;
 
         vm->state_changed_at = vm->record.created;
         vm->ever_started = log && faccessat(vm->manager->vms_fd, log, F_OK, AT_SYMLINK_NOFOLLOW) >= 0;
-        if (folder >= 0 && read_document(folder, "run.json", &run) >= 0) {
-                r = attach(vm, run, folder, TAKE_FD(monitor));
-                if (r < 0)
-                        log_at(LOG_ERR, vm_name(vm), NULL, "Cannot take over the running QEMU: %s",
-                                        strerror(-r));
-        } else if (folder >= 0 && read_document(folder, "end.json", &end) >= 0)
+        r = read_run(folder, &run, &id);
+        if (r < 0 && r != -ENOENT)
+                log_at(LOG_WARNING, vm_name(vm), NULL, "Cannot read run.json of VM '%s': %s", vm_name(vm),
+                                strerror(-r));
+        if (r >= 0)
+                r = attach(vm, run, &id, folder, TAKE_FD(monitor));
+        else if (r == -ENOENT && folder >= 0 && read_document(folder, "end.json", &end) >= 0) {
                 load_end(vm, end);
+                r = 0;
+        } else
+                r = has_scope ? attach_to_scope(vm, TAKE_FD(monitor)) : 0;
         vm->announced = vm_state(vm);
+        return r < 0 ? log_error_errno(r, "Cannot take over the QEMU of VM '%s': %m", vm_name(vm)) : 0;
 }

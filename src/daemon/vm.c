@@ -81,7 +81,7 @@ VmState vm_state(const Vm *vm) {
         if (vm->start || (vm->process && !vm->came_up))
                 return VM_STARTING;
         if (vm->process)
-                return streq_ptr(vm->status, "running") ? VM_RUNNING : VM_SUSPENDED;
+                return !vm->status || streq(vm->status, "running") ? VM_RUNNING : VM_SUSPENDED;
         if (vm->failure != VM_FAILURE_NONE)
                 return VM_FAILED;
         return vm->ever_started ? VM_STOPPED : VM_PREPARED;

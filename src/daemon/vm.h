@@ -151,8 +151,9 @@ int vm_create(Manager *manager, VmRecord *record, const int files[static _VM_FIL
                 void *userdata, Error **reterr);
 
 /* Takes over what an earlier instance of the service left running (vm-attach.c): once for each VM, at
- * start-up, with the monitor's descriptor out of the store (taken over; -EBADF: there is none). */
-void vm_attach(Vm *vm, int monitor_fd);
+ * start-up, with the monitor's descriptor out of the store (taken over; -EBADF: there is none). has_scope:
+ * PID 1 says that the VM's scope is there. */
+int vm_attach(Vm *vm, int monitor_fd, bool has_scope);
 
 /* For the operations among each other. */
 void vm_start_executed(VmStart *s);

@@ -172,7 +172,6 @@ truncate --size 200 cut/vm.json
 rm folder/vm.json empty/vm.json && mkdir folder/vm.json
 cp still/vm.json other/vm.json
 mkdir "lost+found" .hidden
-echo '{"shim-pid": "none"' > /run/vmctl/run/run.json
 check "The service starts in spite of broken files" systemctl start vmctld
 broken() {
         busctl --json=short get-property org.vmctl1 /org/vmctl1 org.vmctl1.Manager BrokenVMs | jq -r '.data[]' | sort
@@ -186,5 +185,58 @@ done
 check_output 6 "It reports nothing else" eval "broken | wc --lines"
 check_output $'crash\ndown\nfailed\npaused\nrun\nstill\ntaken' "The other VMs are there" vmctl list --quiet
 check "... and folders that are not VMs', too" ls -d "lost+found" .hidden
-check_error "*" "A VM of whose QEMU nothing is known is not started again" vmctl start run
-check_output 1 "... for it runs" pgrep --count --full "^/usr/bin/qemu.* guest=run "
+
+#
+# Notes that cannot be read, of VMs that run
+#
+
+vmctl start run crash down paused
+pids=("$(prop run PID)" "$(prop crash PID)" "$(prop down PID)" "$(prop paused PID)")
+systemctl stop vmctld
+echo '{"shim-pid": "none"' > /run/vmctl/run/run.json
+rm /run/vmctl/crash/run.json
+echo '{"shim-pid": 1, "qemu-pid": 1}' > /run/vmctl/down/run.json
+kill -KILL "$(prop_of_file paused shim-pid)"
+rm /run/vmctl/paused/run.json
+socket=$(stat --format %i /run/vmctl/run/qmp.sock)
+coproc OCCUPANT {
+        exec python3 -c 'import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect("/run/vmctl/down/qmp.sock")
+print(s.recv(3).decode(), flush=True)
+sys.stdin.read()'
+}
+read -r -t 10 -u "${OCCUPANT[0]}"
+forget_signals
+check "The service starts without its notes on runs" systemctl start vmctld
+n=0
+for name in run crash down paused; do
+        check_output "running ${pids[n]} tcg" "What runs is found, $name" \
+                eval "echo \$(prop $name State) \$(prop $name PID) \$(prop $name Accelerator)"
+        check_output "*notes on this run are lost*" "... with a warning" prop $name Warnings
+        check "... is not started again" vmctl start $name
+        check_output "${pids[n]}" "... for it runs" pgrep --full "^/usr/bin/qemu.* guest=$name "
+        n=$((n + 1))
+done
+check_output "$socket" "Their sockets are left alone" stat --format %i /run/vmctl/run/qmp.sock
+check_output false "One whose monitor is taken is shown so" prop down Attached
+check "... and can be killed all the same" vmctl kill down
+check_output stopped "... as its state says" prop down State
+check "The others are attached" wait_until 10 eval \
+        '[ "$(prop run Attached) $(prop crash Attached) $(prop paused Attached)" = "true true true" ]'
+check "... and can be commanded" vmctl suspend run
+check_output suspended "... as their state says" prop run State
+systemctl stop vmctld
+rm -r /run/vmctl/crash
+systemctl start vmctld
+check_output "running false ${pids[1]}" "A VM without even its folder is shown as what it is" \
+        eval "echo \$(prop crash State) \$(prop crash Attached) \$(prop crash PID)"
+check "... can be destroyed" vmctl destroy crash
+check "... and leaves nothing behind" is_gone crash
+check "One without its shim can be killed" vmctl kill paused
+check "... and started" vmctl start paused
+check "... which is one then" runs_once paused
+systemctl restart vmctld
+check "The service has new notes" runs_once run
+check_output suspended "... that say the same" prop run State
+eval "exec ${OCCUPANT[1]}>&-"
