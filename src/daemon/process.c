@@ -19,6 +19,7 @@
 #define CONTROL_LINE_MAX (4 * KIB) /* the shim's reports are one short line each */
 #define EXIT_RECORD_MAX (4 * KIB)
 #define STAT_MAX (4 * KIB)
+#define GREETING_PATIENCE (1 * USEC_PER_SEC) /* QEMU greets within milliseconds */
 
 struct Process {
         sd_event *event; /* borrowed */
@@ -34,6 +35,8 @@ struct Process {
         sd_event_source *shim_source, *qemu_source, *control_source, *end_source;
 
         Qmp *qmp;
+        uint64_t greeting_due; /* CLOCK_MONOTONIC usec, for qmp.sock; 0: that is not what we are connected to
+                                */
         char line[CONTROL_LINE_MAX];
         size_t line_len;
         bool shim_gone;
@@ -418,6 +421,8 @@ static int connect_monitor(Process *p) {
         (void)snprintf(sa.sun_path, sizeof(sa.sun_path), "/proc/self/fd/%i/qmp.sock", p->runtime_fd);
         if (connect(fd, (const struct sockaddr *)&sa, sizeof(sa)) < 0)
                 return -errno;
+        (void)sd_event_now(p->event, CLOCK_MONOTONIC, &p->greeting_due);
+        p->greeting_due += GREETING_PATIENCE;
         return qmp_new(p->event, TAKE_FD(fd), 0, USEC_INFINITY, &monitor_handlers, p, &p->qmp);
 }
 
@@ -468,6 +473,19 @@ int process_signal(Process *p, int sig) {
 
 Qmp *process_monitor(const Process *p) {
         return p->qmp;
+}
+
+bool process_monitor_is_taken(const Process *p) {
+        return p->qmp && p->greeting_due > 0 && !qmp_is_ready(p->qmp);
+}
+
+uint64_t process_patience(const Process *p, uint64_t usec) {
+        uint64_t now;
+
+        if (!process_monitor_is_taken(p))
+                return usec;
+        (void)sd_event_now(p->event, CLOCK_MONOTONIC, &now);
+        return now < p->greeting_due ? p->greeting_due - now : 0;
 }
 
 int process_monitor_fd(const Process *p) {

@@ -60,7 +60,15 @@ DEFINE_CLEANUP(Process *, process_free);
 /* To QEMU, or, before there is one, to the shim. -ESRCH when it is gone. */
 int process_signal(Process *p, int sig);
 
-Qmp *process_monitor(const Process *p);   /* borrowed; NULL: not attached */
+Qmp *process_monitor(const Process *p); /* borrowed; NULL: not attached */
+
+/* QEMU, taken over by its qmp.sock, has not greeted there: it talks to one at a time, and somebody else is
+ * before us. What it is told goes out when they leave. process_patience(): how long to wait for an answer,
+ * which is `usec`, or what is left of the second that a QEMU which talks to nobody would have greeted in; 0
+ * when that is over. */
+bool process_monitor_is_taken(const Process *p);
+uint64_t process_patience(const Process *p, uint64_t usec);
+
 int process_monitor_fd(const Process *p); /* borrowed, for a descriptor store; -EBADF: not attached */
 pid_t process_qemu_pid(const Process *p); /* 0 before it is executed */
 pid_t process_shim_pid(const Process *p);

@@ -377,8 +377,11 @@ static int method_qmp(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         if (!q)
                 r = error_set(&e, ERROR_INVALID_STATE, "There is no connection to QEMU: VM '%s' is %s",
                                 vm_name(vm), vm_state_to_string(vm_state(vm)));
+        else if (process_patience(vm->process, QMP_RAW_TIMEOUT) == 0)
+                r = vm_set_not_attached(vm, &e);
         else {
-                r = qmp_call_raw(q, command, QMP_RAW_TIMEOUT, on_raw_reply, sd_bus_message_ref(m), NULL, &e);
+                r = qmp_call_raw(q, command, process_patience(vm->process, QMP_RAW_TIMEOUT), on_raw_reply,
+                                sd_bus_message_ref(m), NULL, &e);
                 if (r < 0)
                         sd_bus_message_unref(m);
         }

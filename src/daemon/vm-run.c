@@ -170,6 +170,12 @@ void vm_query_status(Vm *vm) {
                                 vm, NULL);
 }
 
+int vm_set_not_attached(const Vm *vm, Error **reterr) {
+        return error_set(reterr, ERROR_NOT_ATTACHED,
+                        "VM '%s' runs, but cannot be commanded: somebody else is connected to its qmp.sock",
+                        vm_name(vm));
+}
+
 static void on_executed(Process *p, void *userdata) {
         Vm *vm = userdata;
 

@@ -19,11 +19,14 @@ struct VmStop {
         StopStep step;
         uint64_t deadline; /* CLOCK_MONOTONIC usec */
         sd_event_source *timer;
+        QmpCall *calls[2];
 };
 
 VmStop *vm_stop_free(VmStop *s) {
         if (!s)
                 return NULL;
+        for (size_t i = 0; i < ELEMENTSOF(s->calls); i++)
+                qmp_cancel(s->calls[i]);
         sd_event_source_disable_unref(s->timer);
         free(s);
         return NULL;
@@ -63,27 +66,44 @@ static void next_step(VmStop *s) {
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         VmStop *s = userdata;
 
-        if (s->step == STOP_POWERDOWN)
+        if (s->step == STOP_POWERDOWN && process_monitor_is_taken(s->vm->process))
+                (void)vm_warn(s->vm,
+                                "Somebody else was connected to qmp.sock, so the guest could not be told to "
+                                "shut "
+                                "down and was ended by force");
+        else if (s->step == STOP_POWERDOWN)
                 (void)vm_warn(s->vm, "The guest did not shut down in time and was ended by force");
         next_step(s);
         return 0;
 }
 
-static void on_powerdown(void *userdata, int r, const Json *result, const Error *error) {
-        Vm *vm = userdata;
-
+static void answered(VmStop *s, size_t call, int r, const Error *error) {
+        s->calls[call] = NULL;
         if (r < 0 && r != -ECONNRESET)
-                log_at(LOG_WARNING, vm_name(vm), NULL, "Cannot press the power button: %s",
+                log_at(LOG_WARNING, vm_name(s->vm), NULL, "Cannot press the power button: %s",
                                 error_message(error));
+}
+
+static void on_continued(void *userdata, int r, const Json *result, const Error *error) {
+        answered(userdata, 0, r, error);
+}
+
+static void on_powerdown(void *userdata, int r, const Json *result, const Error *error) {
+        answered(userdata, 1, r, error);
 }
 
 static void press_power_button(VmStop *s) {
         Qmp *q = process_monitor(s->vm->process);
+        uint64_t now, timeout = COMMAND_TIMEOUT;
 
+        if (q && process_monitor_is_taken(s->vm->process)) {
+                (void)sd_event_now(s->vm->manager->event, CLOCK_MONOTONIC, &now);
+                timeout = s->deadline - MIN(now, s->deadline);
+        }
         /* A guest that is paused cannot react. */
         if (q && !streq_ptr(s->vm->status, "running"))
-                (void)qmp_call(q, "cont", NULL, COMMAND_TIMEOUT, on_powerdown, s->vm, NULL);
-        if (!q || qmp_call(q, "system_powerdown", NULL, COMMAND_TIMEOUT, on_powerdown, s->vm, NULL) < 0)
+                (void)qmp_call(q, "cont", NULL, timeout, on_continued, s, &s->calls[0]);
+        if (!q || qmp_call(q, "system_powerdown", NULL, timeout, on_powerdown, s, &s->calls[1]) < 0)
                 next_step(s);
 }
 
@@ -214,29 +234,37 @@ int vm_kill(Vm *vm, waiter_t done, void *userdata, Error **reterr) {
 }
 
 typedef struct Command {
+        Vm *vm; /* borrowed: it owns the connection that we wait for */
         waiter_t done;
         void *userdata;
 } Command;
 
 static void on_command(void *userdata, int r, const Json *result, const Error *error) {
         _cleanup_free_ Command *c = userdata;
+        _cleanup_error_ Error *e = NULL;
 
+        if (r == -ETIMEDOUT && process_monitor_is_taken(c->vm->process))
+                r = vm_set_not_attached(c->vm, &e);
         if (c->done)
-                c->done(c->userdata, r, error);
+                c->done(c->userdata, r, e ?: error);
 }
 
 static int run_command(Vm *vm, const char *command, waiter_t done, void *userdata, Error **reterr) {
+        uint64_t timeout;
         Command *c;
         int r;
 
         if (!vm->process || vm->start || !process_monitor(vm->process) || vm->ending)
                 return error_set(reterr, ERROR_INVALID_STATE, "VM '%s' does not run: it is %s", vm_name(vm),
                                 vm_state_to_string(vm_state(vm)));
+        timeout = process_patience(vm->process, COMMAND_TIMEOUT);
+        if (timeout == 0)
+                return vm_set_not_attached(vm, reterr);
         c = malloc(sizeof(Command));
         if (!c)
                 return error_set_errno(reterr, -ENOMEM, "Cannot command QEMU");
-        *c = (Command){ done, userdata };
-        r = qmp_call(process_monitor(vm->process), command, NULL, COMMAND_TIMEOUT, on_command, c, NULL);
+        *c = (Command){ vm, done, userdata };
+        r = qmp_call(process_monitor(vm->process), command, NULL, timeout, on_command, c, NULL);
         if (r < 0) {
                 free(c);
                 return error_set_errno(reterr, r, "Cannot command QEMU of VM '%s'", vm_name(vm));

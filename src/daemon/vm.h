@@ -179,7 +179,8 @@ void vm_save_run_state(Vm *vm);                  /* what a restarted service mus
 void vm_save_end(Vm *vm);                        /* ... and of its end */
 void vm_note_status(Vm *vm, const char *status); /* QMP's run state, as it becomes known */
 void vm_query_status(Vm *vm);
-int vm_save(Vm *vm, waiter_t done, void *userdata); /* vm.json, durably, without blocking */
+int vm_set_not_attached(const Vm *vm, Error **reterr); /* why QEMU cannot be asked now */
+int vm_save(Vm *vm, waiter_t done, void *userdata);    /* vm.json, durably, without blocking */
 VmSave *vm_save_free(VmSave *s);
 char *vm_last_words(const Vm *vm); /* what QEMU said last on its standard error, one line; NULL: nothing */
 

@@ -82,6 +82,9 @@ static const struct {
         [ERROR_QMP_FAILED] = { NAME("QmpFailed"), EPROTO, NULL },
         [ERROR_QMP_TIMEOUT] = { NAME("QmpTimeout"), ETIMEDOUT,
                         "QEMU does not answer; 'vmctl kill' ends it if it stays so." },
+        [ERROR_NOT_ATTACHED] = { NAME("NotAttached"), ENOTCONN,
+                        "'ss --unix --processes' shows who has the socket; 'vmctl kill' works all the "
+                        "same." },
         [ERROR_FIRMWARE_MISSING] = { NAME("FirmwareMissing"), ENOENT,
                         "Install UEFI firmware (Debian: apt install ovmf), or create with '--firmware "
                         "bios'." },

@@ -147,7 +147,17 @@ read -r -t 10 -u "${OCCUPANT[0]}"
 systemctl start vmctld
 check_output "running false $pid" "A VM whose monitor is taken is shown as it was" \
         eval "echo \$(prop taken State) \$(prop taken Attached) \$(prop taken PID)"
-check_error "*" "... cannot be commanded" method taken Suspend
+is_refused() {
+        ! vmctl "$1" taken 2> "$scratch/said" && grep "somebody else is connected to its qmp.sock" "$scratch/said" &&
+                grep "^Hint: " "$scratch/said"
+}
+check "... cannot be commanded, which is told soon" within_ms 2000 is_refused suspend
+check "... and at once, when it lasts" within_ms 500 is_refused reset
+check_error "*somebody else is connected to its qmp.sock*" "... nor be asked" vmctl qmp taken query-status
+exec {stopping}< <(exec busctl --timeout=60 call org.vmctl1 /org/vmctl1/vm/taken org.vmctl1.VM Stop t 0)
+job=$(cut -d'"' -f2 <&"$stopping")
+check "A Stop waits for the monitor" state taken stopping
+check "... or until it is canceled" busctl call org.vmctl1 "$job" org.vmctl1.Job Cancel
 check "... runs on" kill -0 "$pid"
 check "... and Start is fine, for it runs" vmctl start taken
 check_output "$pid" "... and starts nothing" pgrep --full "^/usr/bin/qemu.* guest=taken "
@@ -155,6 +165,7 @@ forget_signals
 eval "exec ${OCCUPANT[1]}>&-"
 check "It is attached when the monitor is free" await 10 "$(changed_to taken Attached true)"
 check "... and can be commanded" vmctl suspend taken
+check "... and was not told to shut down" eval '! grep --quiet POWERDOWN <(vmctl log taken)'
 
 #
 # Files that cannot be read
@@ -190,6 +201,14 @@ check "... and folders that are not VMs', too" ls -d "lost+found" .hidden
 # Notes that cannot be read, of VMs that run
 #
 
+all_are_attached() {
+        local name
+
+        for name; do
+                [ "$(prop "$name" Attached)" = true ] || return
+        done
+}
+
 vmctl start run crash down paused
 pids=("$(prop run PID)" "$(prop crash PID)" "$(prop down PID)" "$(prop paused PID)")
 systemctl stop vmctld
@@ -222,8 +241,7 @@ check_output "$socket" "Their sockets are left alone" stat --format %i /run/vmct
 check_output false "One whose monitor is taken is shown so" prop down Attached
 check "... and can be killed all the same" vmctl kill down
 check_output stopped "... as its state says" prop down State
-check "The others are attached" wait_until 10 eval \
-        '[ "$(prop run Attached) $(prop crash Attached) $(prop paused Attached)" = "true true true" ]'
+check "The others are attached" wait_until 10 all_are_attached run crash paused
 check "... and can be commanded" vmctl suspend run
 check_output suspended "... as their state says" prop run State
 systemctl stop vmctld
