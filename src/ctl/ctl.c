@@ -101,6 +101,14 @@ static bool is_timeout(const sd_bus_error *e, int r) {
         return r == -ETIMEDOUT;
 }
 
+/* What vmctl failed to do names its object in quotes. A message that names it too is a sentence of its own,
+ * which would say that for a second time. */
+static bool speaks_for_itself(const char *message, const char *what) {
+        const char *begin = strchr(what, '\''), *end = strrchr(what, '\'');
+
+        return begin != end && memmem(message, strlen(message), begin, (size_t)(end - begin) + 1);
+}
+
 int ctl_report(Ctl *c, const sd_bus_error *e, int r, const char *format, ...) {
         _cleanup_free_ char *what = NULL;
         const char *message, *hint;
@@ -113,8 +121,10 @@ int ctl_report(Ctl *c, const sd_bus_error *e, int r, const char *format, ...) {
 
         ctl_explain(c, e, r, &message, &hint);
         (void)fprintf(stderr, "%svmctl: ", term_style(stderr, STYLE_RED));
-        term_print(stderr, what ?: "Failed");
-        (void)fputs(": ", stderr);
+        if (!what || !speaks_for_itself(message, what)) {
+                term_print(stderr, what ?: "Failed");
+                (void)fputs(": ", stderr);
+        }
         term_print(stderr, message);
         (void)fprintf(stderr, "%s\n", term_normal(stderr));
         if (hint)

@@ -89,8 +89,9 @@ int ctl_note_owner(Ctl *c, sd_bus_message *reply);
 /* Keeps up with the service. From now on `changed` is called when it has come or gone; NULL: nobody is. */
 int ctl_follow_service(Ctl *c, void (*changed)(void *userdata, bool present), void *userdata);
 
-/* Prints "vmctl: WHAT: MESSAGE" and a hint on a second line where there is one. Returns a negative errno, or
- * EXIT_TIMED_OUT where waiting was what failed. `e` may be unset, then r tells the error. */
+/* Prints "vmctl: WHAT: MESSAGE", or the message alone where it names the same object, and a hint on a second
+ * line where there is one. Returns a negative errno, or EXIT_TIMED_OUT where waiting was what failed. `e`
+ * may be unset, then r tells the error. */
 int ctl_report(Ctl *c, const sd_bus_error *e, int r, const char *format, ...) _printf_(4, 5);
 
 /* The same for an error that isn't the bus's; hint may be NULL. Returns -EIO. */

@@ -145,7 +145,10 @@ static int method_state(sd_bus_message *m, void *userdata, sd_bus_error *reterr)
 
         print_call(m, NULL);
         if (streq(vm->name, "broken"))
-                return sd_bus_error_set(reterr, "org.vmctl1.Error.QemuFailed", "QEMU said \033[31mno");
+                return sd_bus_error_set(reterr, "org.vmctl1.Error.QemuFailed",
+                                streq(sd_bus_message_get_member(m), "Reset")
+                                                ? "Cannot reset VM 'broken': it is broken"
+                                                : "QEMU said \033[31mno");
         if (streq(vm->name, "guarded") && sd_bus_message_get_allow_interactive_authorization(m) <= 0)
                 return sd_bus_error_set(
                                 reterr, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED, "Who are you?");

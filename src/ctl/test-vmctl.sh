@@ -62,6 +62,9 @@ check_output $'vmctl: Failed to start VM \'broken\': QEMU said \\\\x1b\\[31mno
 Hint: *\nvmctl: Failed to start VM \'nosuch\': There is no such VM*' \
         "each failure is told, with what could harm a terminal taken out, and a hint" v_errors 1 start broken nosuch web
 check_calls $'Start broken {}\nStart web {}' "the others are started"
+check_output $'vmctl: Cannot reset VM \'broken\': it is broken\nHint: *' \
+        "a message that names the VM is not said of the VM again" v_errors 1 reset broken
+check_calls "Reset broken" ""
 check_output '\["broken","failed","org.vmctl1.Error.QemuFailed","QEMU said *no"]\["web","done",null,null]' \
         "JSON has a result for each" eval '(v --json start broken web || :) 2> /dev/null |
                 jq --join-output --compact-output ".[] | [.Name, .Result, .ErrorName, .ErrorMessage]"'
@@ -116,7 +119,7 @@ check_calls 'CreateVM "new3", {"image":null,"cloud-init":false}' "when there sha
 check_output '/org/vmctl1/vm/new_2e4' "create prints JSON" eval \
         'v create new.4 --image "$disk" --json | jq --raw-output .Object'
 check_calls "CreateVM*" ""
-check_output "*VM 'web': There is a VM 'web' already*Hint: Choose another name*" "errors of the service have hints" \
+check_output "vmctl: There is a VM 'web' already*Hint: Choose another name*" "errors of the service have hints" \
         v_errors 1 create web --image "$disk"
 check_calls "CreateVM*" ""
 

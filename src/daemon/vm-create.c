@@ -547,11 +547,11 @@ int vm_create(Manager *manager, VmRecord *record, const int given[static _VM_FIL
         }
         r = vm_new(manager, record, &vm);
         if (r < 0)
-                return error_set_errno(reterr, r, "Cannot create a VM");
+                return error_set_errno(reterr, r, "There is no place for another VM");
         c = malloc(sizeof(VmCreate));
         if (!c) {
                 vm_free(vm);
-                return error_set_errno(reterr, -ENOMEM, "Cannot create a VM");
+                return error_set_errno(reterr, -ENOMEM, "There is no place for another VM");
         }
         *c = (VmCreate){ .vm = vm, .folder_fd = -EBADF };
         for (int i = 0; i < _OUTPUT_MAX; i++)
@@ -565,7 +565,7 @@ int vm_create(Manager *manager, VmRecord *record, const int given[static _VM_FIL
         else
                 vm_free(vm);
         if (r < 0)
-                return error_set_errno(reterr, r, "Cannot create a VM");
+                return error_set_errno(reterr, r, "There is no place for another VM");
         step(c);
         return 0;
 }
