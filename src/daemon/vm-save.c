@@ -2,7 +2,6 @@
 /* What of a VM is on disk: vm.json (durable, written by a child because fsync() takes its time), and, for
  * this boot only, run.json while a QEMU runs and end.json of how it ended. */
 #include <fcntl.h>
-#include <inttypes.h>
 #include <unistd.h>
 
 #include "manager.h"
@@ -241,9 +240,8 @@ static int fit_record(Vm *vm, const VmSpec *spec, Error **reterr) {
                                 vm_name(vm));
         if (spec->disk != rec->spec.disk && spec->disk < rec->disk_size)
                 return error_set(reterr, ERROR_INVALID_SPEC,
-                                "disk %" PRIu64 " is smaller than the disk is now, %" PRIu64
-                                "; it can only grow",
-                                spec->disk, rec->disk_size);
+                                "disk %s is smaller than the disk is now, %s; it can only grow",
+                                FORMAT_SIZE(spec->disk), FORMAT_SIZE(rec->disk_size));
         if (spec->network == VM_NETWORK_USER && rec->ssh_port == 0)
                 return manager_reassign_port(vm->manager, vm, reterr);
         return 0;

@@ -63,6 +63,10 @@ static void test_bounds(void) {
         CHECK_EQ(set(&s, "cpu-weight", 10001), -EINVAL);
         CHECK_EQ(vm_spec_set_number(&s, spec_key_find("vcpus"), 0, &e), -EINVAL);
         CHECK_STREQ(error_message(e), "vcpus 0 is out of range: 1 to 255");
+        CHECK_EQ(vm_spec_set_number(&s, spec_key_find("memory"), MIB, &e), -EINVAL);
+        CHECK_STREQ(error_message(e), "memory 1 MiB is out of range: 8 MiB to 8 TiB");
+        CHECK_EQ(vm_spec_set_number(&s, spec_key_find("io-weight"), 10240, &e), -EINVAL);
+        CHECK_STREQ(error_message(e), "io-weight 10240 is out of range: 1 to 10000, or 0 for none");
         CHECK_EQ(s.vcpus, 255); /* untouched by what failed */
 
         CHECK_EQ(set_string(&s, "network", "bogus"), -EINVAL);

@@ -130,8 +130,10 @@ static int check_origin(const char *s, Error **reterr) {
 
 const SpecKey vm_spec_keys[] = {
         { "vcpus", SPEC_UNSIGNED, SPEC_UPDATE, FIELD(vcpus), 1, VM_VCPUS_MAX, NULL, NULL },
-        { "memory", SPEC_SIZE, SPEC_UPDATE, FIELD(memory), VM_MEMORY_MIN, VM_MEMORY_MAX, NULL, NULL },
-        { "disk", SPEC_SIZE, SPEC_UPDATE | SPEC_ZERO_IS_NONE, FIELD(disk), MIB, VM_DISK_MAX, NULL, NULL },
+        { "memory", SPEC_SIZE, SPEC_UPDATE | SPEC_BYTES, FIELD(memory), VM_MEMORY_MIN, VM_MEMORY_MAX, NULL,
+                        NULL },
+        { "disk", SPEC_SIZE, SPEC_UPDATE | SPEC_ZERO_IS_NONE | SPEC_BYTES, FIELD(disk), MIB, VM_DISK_MAX,
+                        NULL, NULL },
         ENUM("network", network, vm_network_table, SPEC_UPDATE),
         STRING("hostname", hostname, check_hostname, SPEC_UPDATE),
         { "cloud-init", SPEC_BOOLEAN, 0, FIELD(cloud_init), 0, 1, NULL, NULL },
@@ -144,7 +146,7 @@ const SpecKey vm_spec_keys[] = {
         STRING("cpu", cpu, check_cpu, SPEC_UPDATE),
         ENUM("display", display, vm_display_table, SPEC_UPDATE),
         { "balloon", SPEC_BOOLEAN, SPEC_UPDATE, FIELD(balloon), 0, 1, NULL, NULL },
-        { "console-log-max", SPEC_SIZE, SPEC_UPDATE, FIELD(console_log_max), VM_CONSOLE_LOG_MIN,
+        { "console-log-max", SPEC_SIZE, SPEC_UPDATE | SPEC_BYTES, FIELD(console_log_max), VM_CONSOLE_LOG_MIN,
                         VM_CONSOLE_LOG_MAX, NULL, NULL },
         STRING("image-format", image_format, check_format, 0),
         { "cpu-quota", SPEC_UNSIGNED, SPEC_LIMIT | SPEC_ZERO_IS_NONE, FIELD(limits.cpu_quota), 1,
@@ -153,10 +155,10 @@ const SpecKey vm_spec_keys[] = {
                         NULL },
         { "io-weight", SPEC_SIZE, SPEC_LIMIT | SPEC_ZERO_IS_NONE, FIELD(limits.io_weight), 1, 10000, NULL,
                         NULL },
-        { "memory-max", SPEC_SIZE, SPEC_LIMIT | SPEC_ZERO_IS_NONE, FIELD(limits.memory_max), 16 * MIB,
-                        2 * VM_MEMORY_MAX, NULL, NULL },
-        { "memory-high", SPEC_SIZE, SPEC_LIMIT | SPEC_ZERO_IS_NONE, FIELD(limits.memory_high), 16 * MIB,
-                        2 * VM_MEMORY_MAX, NULL, NULL },
+        { "memory-max", SPEC_SIZE, SPEC_LIMIT | SPEC_ZERO_IS_NONE | SPEC_BYTES, FIELD(limits.memory_max),
+                        16 * MIB, 2 * VM_MEMORY_MAX, NULL, NULL },
+        { "memory-high", SPEC_SIZE, SPEC_LIMIT | SPEC_ZERO_IS_NONE | SPEC_BYTES, FIELD(limits.memory_high),
+                        16 * MIB, 2 * VM_MEMORY_MAX, NULL, NULL },
         { "tasks-max", SPEC_SIZE, SPEC_LIMIT | SPEC_ZERO_IS_NONE, FIELD(limits.tasks_max), 8, 65536, NULL,
                         NULL },
         { "start", SPEC_BOOLEAN, SPEC_NOT_STORED, FIELD(start), 0, 1, NULL, NULL },
@@ -190,14 +192,22 @@ bool vm_spec_has(const VmSpec *s, const char *key) {
         return k && (s->given & UINT64_C(1) << (k - vm_spec_keys));
 }
 
+static int set_out_of_range(const SpecKey *k, uint64_t value, Error **reterr) {
+        const char *end = k->flags & SPEC_ZERO_IS_NONE ? ", or 0 for none" : "";
+
+        if (k->flags & SPEC_BYTES)
+                return error_set(reterr, ERROR_INVALID_SPEC, "%s %s is out of range: %s to %s%s", k->name,
+                                FORMAT_SIZE(value), FORMAT_SIZE(k->min), FORMAT_SIZE(k->max), end);
+        return error_set(reterr, ERROR_INVALID_SPEC,
+                        "%s %" PRIu64 " is out of range: %" PRIu64 " to %" PRIu64 "%s", k->name, value,
+                        k->min, k->max, end);
+}
+
 int vm_spec_set_number(VmSpec *s, const SpecKey *k, uint64_t value, Error **reterr) {
         void *field = (uint8_t *)s + k->offset;
 
         if ((value < k->min || value > k->max) && !(value == 0 && (k->flags & SPEC_ZERO_IS_NONE)))
-                return error_set(reterr, ERROR_INVALID_SPEC,
-                                "%s %" PRIu64 " is out of range: %" PRIu64 " to %" PRIu64 "%s", k->name,
-                                value, k->min, k->max,
-                                k->flags & SPEC_ZERO_IS_NONE ? ", or 0 for none" : "");
+                return set_out_of_range(k, value, reterr);
         switch (k->type) {
         case SPEC_BOOLEAN:
                 *(bool *)field = value != 0;
@@ -334,9 +344,8 @@ int vm_spec_check(const VmSpec *s, unsigned files, Error **reterr) {
                 return error_set(reterr, ERROR_INVALID_SPEC,
                                 "cloud-init is switched off, so ssh-key and user-data reach nobody");
         if (s->limits.memory_max > 0 && s->limits.memory_high > s->limits.memory_max)
-                return error_set(reterr, ERROR_INVALID_SPEC,
-                                "memory-high %" PRIu64 " is above memory-max %" PRIu64,
-                                s->limits.memory_high, s->limits.memory_max);
+                return error_set(reterr, ERROR_INVALID_SPEC, "memory-high %s is above memory-max %s",
+                                FORMAT_SIZE(s->limits.memory_high), FORMAT_SIZE(s->limits.memory_max));
         return 0;
 }
 

@@ -109,10 +109,11 @@ typedef enum SpecType {
 } SpecType;
 
 typedef enum SpecFlags {
-        SPEC_UPDATE = 1 << 0,      /* may change while the VM is stopped */
-        SPEC_LIMIT = 1 << 1,       /* may change at any time */
-        SPEC_NOT_STORED = 1 << 2,  /* means something to CreateVM alone */
-        SPEC_ZERO_IS_NONE = 1 << 3 /* 0 is valid besides min..max */
+        SPEC_UPDATE = 1 << 0,       /* may change while the VM is stopped */
+        SPEC_LIMIT = 1 << 1,        /* may change at any time */
+        SPEC_NOT_STORED = 1 << 2,   /* means something to CreateVM alone */
+        SPEC_ZERO_IS_NONE = 1 << 3, /* 0 is valid besides min..max */
+        SPEC_BYTES = 1 << 4,        /* the number counts these */
 } SpecFlags;
 
 typedef struct SpecKey {

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "string-util.h"
@@ -95,6 +96,17 @@ int parse_size(const char *s, uint64_t unit, uint64_t *ret) {
                 return -ERANGE;
         *ret = v;
         return 0;
+}
+
+const char *format_size(uint64_t bytes, char buf[static FORMAT_SIZE_MAX]) {
+        static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+        size_t i = 0;
+
+        for (; bytes > 0 && bytes % KIB == 0; i++)
+                bytes /= KIB;
+        (void)snprintf(buf, FORMAT_SIZE_MAX, "%" PRIu64 " %s", bytes,
+                        i == 0 && bytes == 1 ? "byte" : units[i]);
+        return buf;
 }
 
 size_t utf8_decode(const char *s, size_t len, uint32_t *ret) {

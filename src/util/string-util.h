@@ -43,6 +43,12 @@ int parse_u32(const char *s, uint32_t *ret);
  * A bare number counts in units of `unit` bytes. Returns 0, -EINVAL or -ERANGE. */
 int parse_size(const char *s, uint64_t unit, uint64_t *ret);
 
+/* For people, exactly: in the largest unit of which it is a whole number, as "512 bytes" or "10 GiB".
+ * FORMAT_SIZE() keeps the text until the end of the block. */
+#define FORMAT_SIZE_MAX 32
+const char *format_size(uint64_t bytes, char buf[static FORMAT_SIZE_MAX]);
+#define FORMAT_SIZE(bytes) format_size((bytes), (char[FORMAT_SIZE_MAX]){})
+
 /* Writes control characters and bytes that are not UTF-8 as \xNN, at most max bytes of input, so that text
  * from a guest or QEMU can be shown on a terminal and put in a D-Bus string. NULL when memory is short. */
 char *string_escape(const char *s, size_t len, size_t max);

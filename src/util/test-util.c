@@ -77,6 +77,18 @@ static void check_escape(const char *text, size_t len, const char *expected) {
         CHECK(utf8_is_valid(s, strlen(s)));
 }
 
+static void test_format_size(void) {
+        CHECK_STREQ(FORMAT_SIZE(0), "0 bytes");
+        CHECK_STREQ(FORMAT_SIZE(1), "1 byte");
+        CHECK_STREQ(FORMAT_SIZE(KIB - 1), "1023 bytes");
+        CHECK_STREQ(FORMAT_SIZE(KIB), "1 KiB");
+        CHECK_STREQ(FORMAT_SIZE(GIB + 1), "1073741825 bytes");
+        CHECK_STREQ(FORMAT_SIZE(2252 * MIB), "2252 MiB");
+        CHECK_STREQ(FORMAT_SIZE(1024 * GIB), "1 TiB");
+        CHECK_STREQ(FORMAT_SIZE(UINT64_C(1) << 63), "8 EiB");
+        CHECK_STREQ(FORMAT_SIZE(UINT64_MAX), "18446744073709551615 bytes");
+}
+
 static void test_escape(void) {
         _cleanup_free_ char *cut = string_escape("abcdef", 6, 3);
 
@@ -255,6 +267,7 @@ int main(void) {
 
         test_numbers();
         test_sizes();
+        test_format_size();
         test_escape();
         test_hex();
         test_ends();

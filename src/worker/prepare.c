@@ -234,9 +234,9 @@ static int check_space(Preparation *p, Error **reterr) {
                 space = (uint64_t)sv.f_bavail * sv.f_frsize;
                 if (sv.f_blocks > 0 && space < SPACE_NEEDED) /* some FUSE file systems do not say */
                         return error_set(reterr, ERROR_NO_SPACE,
-                                        "Not enough space for the VM's files: %" PRIu64
-                                        " KiB are free and up to %" PRIu64 " KiB are needed",
-                                        space / KIB, SPACE_NEEDED / KIB);
+                                        "Not enough space for the VM's files: %s are free and up to %s are "
+                                        "needed",
+                                        FORMAT_SIZE(space), FORMAT_SIZE(SPACE_NEEDED));
                 return 0; /* all of them lie in one folder */
         }
         return 0;
@@ -246,12 +246,12 @@ static int choose_disk_size(Preparation *p, Error **reterr) {
         uint64_t base = has(p, FILE_IMAGE) ? p->header.virtual_size : 0, wanted = p->request.disk_size;
 
         if (wanted > IMAGE_VIRTUAL_SIZE_MAX)
-                return error_set(reterr, ERROR_INVALID_SPEC,
-                                "A disk of %" PRIu64 " bytes is more than there can be (1 PiB)", wanted);
+                return error_set(reterr, ERROR_INVALID_SPEC, "A disk of %s is more than there can be (%s)",
+                                FORMAT_SIZE(wanted), FORMAT_SIZE(IMAGE_VIRTUAL_SIZE_MAX));
         if (wanted != 0 && wanted < base)
                 return error_set(reterr, ERROR_INVALID_SPEC,
-                                "A disk of %" PRIu64 " bytes cannot hold the image, which has %" PRIu64,
-                                wanted, base);
+                                "A disk of %s cannot hold the image, which has %s", FORMAT_SIZE(wanted),
+                                FORMAT_SIZE(base));
         p->disk_size = (MAX(base, wanted) + 511) / 512 * 512;
         return 0;
 }
