@@ -144,3 +144,16 @@ int json_print(JsonWriter *w) {
                 (void)fputc('\n', stdout);
         return 0;
 }
+
+void json_write_result(JsonWriter *w, const char *name, const sd_bus_error *error) {
+        bool failed = sd_bus_error_is_set(error);
+
+        json_write_object(w);
+        json_put_string(w, "Name", name);
+        json_put_string(w, "Result", failed ? "failed" : "done");
+        if (failed) {
+                json_put_string(w, "ErrorName", error->name);
+                json_put_string(w, "ErrorMessage", error->message);
+        }
+        json_write_end(w);
+}

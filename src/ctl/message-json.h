@@ -15,3 +15,7 @@ int message_to_json(sd_bus_message *m, Json **ret);
 
 /* Ends the document and prints it with a line break. Returns 0, or reports the failure. */
 int json_print(JsonWriter *w);
+
+/* What became of a call about a VM, as one object: its name, "done" or "failed", and the error if that is
+ * set. */
+void json_write_result(JsonWriter *w, const char *name, const sd_bus_error *error);

@@ -149,6 +149,11 @@ check_output "*needs a limit*" "and at least one" v_errors 2 set web
 check_output "" "update takes definitions" v update web --vcpus 4 --memory 4096 --no-balloon
 check_calls 'UpdateSpec web {"vcpus":4,"memory":4294967296,"balloon":false}' "as create does"
 check_output "*needs an option*" "update needs one" v_errors 2 update web
+check_output '\[\["web","done"]]' "JSON has a result of update" eval \
+        'v update web --vcpus 2 --json | jq --compact-output "map([.Name, .Result])"'
+check_output '\[\["nosuch","failed",true]]' "and of set" eval \
+        '(v set nosuch cpu-quota=5 --json || :) 2> /dev/null | jq --compact-output "map([.Name, .Result, has(\"ErrorName\")])"'
+check_calls "UpdateSpec*" ""
 
 #
 # Talking

@@ -412,19 +412,8 @@ static int batch_wait(Batch *b) {
 
 static void write_json(const Batch *b, JsonWriter *w) {
         json_write_array(w);
-        for (size_t i = 0; i < b->n; i++) {
-                const Action *a = &b->actions[i];
-                bool failed = sd_bus_error_is_set(&a->error);
-
-                json_write_object(w);
-                json_put_string(w, "Name", a->name);
-                json_put_string(w, "Result", failed ? "failed" : "done");
-                if (failed) {
-                        json_put_string(w, "ErrorName", a->error.name);
-                        json_put_string(w, "ErrorMessage", a->error.message);
-                }
-                json_write_end(w);
-        }
+        for (size_t i = 0; i < b->n; i++)
+                json_write_result(w, b->actions[i].name, &b->actions[i].error);
         json_write_end(w);
 }
 

@@ -199,6 +199,18 @@ int verb_create(Ctl *c, const Args *args) {
         return ssh_wait_for_vm(c, name, now_monotonic() + timeout_usec);
 }
 
+/* As start, stop and the like do, which take several names. */
+static int print_changed(const char *name, const sd_bus_error *error) {
+        _cleanup_(json_writer_freep) JsonWriter *w = NULL;
+
+        if (json_writer_new(JSON_WRITER_PRETTY, &w) < 0)
+                return ctl_oom();
+        json_write_array(w);
+        json_write_result(w, name, error);
+        json_write_end(w);
+        return json_print(w);
+}
+
 static int call_change(Ctl *c, const Args *args, const char *member) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
@@ -216,9 +228,14 @@ static int call_change(Ctl *c, const Args *args, const char *member) {
                 return spec_failed(args, args->words[0], e);
         r = ctl_call(c, m, CREATE_TIMEOUT_USEC, NULL, &error);
         if (r < 0)
-                return ctl_report(c, &error, r, "Failed to %s VM '%s'",
+                r = ctl_report(c, &error, r, "Failed to %s VM '%s'",
                                 streq(args->verb->name, "set") ? "set limits of" : "update", args->words[0]);
-        return 0;
+        if (c->json) {
+                int q = print_changed(args->words[0], &error);
+
+                return r != 0 ? r : q;
+        }
+        return r;
 }
 
 static bool changes_nothing(const Args *args) {
