@@ -8,7 +8,7 @@
 : "${tests:?}" "${scratch:?}" "${bus:?}" "${matches:?}" "${hearer=}"
 
 guest=${BUILD:-$tests/../build}/guest
-boot_timeout=60 # seconds; a guest takes two to five
+boot_timeout=180 # seconds; a guest takes two to five, or fifty where much else runs
 
 # define NAME [OPTION...]: a VM with the test guest. What OPTIONs say again counts.
 define() {
@@ -85,7 +85,7 @@ booted() {
 
 # tell NAME COMMAND REGEX [SECONDS]: gives the guest a command and waits for the line that answers it.
 tell() {
-        wait_for_line "${4:-20}" "$3" vmctl console "$1" --timeout "${4:-20}" <<< "$2"
+        wait_for_line "${4:-60}" "$3" vmctl console "$1" --timeout "${4:-60}" <<< "$2"
 }
 
 # Signals. listen begins to take them down, heard looks at those that have come up to now, and await also waits for

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# timeout: 240
+# timeout: 600
 #
 # The console and its log: a guest that prints without end, several readers, one who types and one who does not read,
 # with the service and without it.
@@ -16,7 +16,7 @@ log=/var/lib/vmctl/vms/c/console.log
 
 # shows FILE REGEX: waits until a line of the file that grows matches.
 shows() {
-        wait_for_line 30 "$2" tail --lines=+1 --follow=name --retry "$1"
+        wait_for_line 90 "$2" tail --lines=+1 --follow=name --retry "$1"
 }
 
 log_is_bounded() {
@@ -49,7 +49,7 @@ exec {deaf_console}< <(exec vmctl console c)
 #
 
 check "The readers see what was there before" shows "$scratch/follower-3" "GUEST READY"
-vmctl console c --timeout 30 < /dev/null > "$scratch/typist" &
+vmctl console c --timeout 300 < /dev/null > "$scratch/typist" &
 typist=$!
 check "A guest prints much" tell c "spam $((lines * 64))" "^0000000000[0-9]{2} "
 check "Somebody can type meanwhile" tell c "echo typed in between" "^typed in between"
@@ -109,7 +109,7 @@ vmctl log c > "$scratch/stopped"
 check "The log of a stopped VM is there" grep "Power down" "$scratch/stopped"
 check "... with what was before" grep "back again" "$scratch/stopped"
 check_output $'GUEST POWERDOWN\n*Power down' "... from its end" eval "vmctl log c --tail 2 | tr -d '\\r'"
-check "... and ends also for who follows" cmp "$scratch/stopped" <(timeout 10 vmctl log c --follow)
+check "... and ends also for who follows" cmp "$scratch/stopped" <(timeout 60 vmctl log c --follow)
 log_is_the_same() {
         systemctl restart vmctld && vmctl log c | cmp - "$scratch/stopped"
 }

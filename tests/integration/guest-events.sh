@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# timeout: 240
+# timeout: 600
 #
 # What guests do by themselves, and what becomes of it: power off, reboot, panic, a watchdog that expires, a disk
 # that is full, a QEMU that dies. And the kinds of machines and firmware that they boot on.
@@ -46,12 +46,12 @@ tell_last() {
 #
 
 check "A guest that reboots" tell_last off reboot
-check "... is heard" await 20 "$(event_of off reset '"guest":\{"type":"b","data":true\}')"
-check "... and counted" await 5 "$(changed_to off Resets '[1-9]')"
+check "... is heard" await 60 "$(event_of off reset '"guest":\{"type":"b","data":true\}')"
+check "... and counted" await 60 "$(changed_to off Resets '[1-9]')"
 check "... and comes up again" booted off 2
 check_output running "... in the same run" prop off State
 check "A guest that powers itself off" tell_last off poweroff
-check "... stops its VM" await 20 "$(changed_to off State stopped)"
+check "... stops its VM" await 60 "$(changed_to off State stopped)"
 check_output guest-shutdown "... for that reason" prop off ShutdownReason
 check_output "" "... which is no failure" prop off FailureReason
 check "... and is told" heard "$(event_of off shutdown '"guest":\{"type":"b","data":true\}')"
@@ -62,21 +62,21 @@ check "... and is told" heard "$(event_of off shutdown '"guest":\{"type":"b","da
 
 check "A guest is there to panic" booted panicky
 check "It panics" tell_last panicky panic
-check "... so its VM has failed" await 20 "$(changed_to panicky FailureReason guest-panic)"
+check "... so its VM has failed" await 60 "$(changed_to panicky FailureReason guest-panic)"
 check_output failed "... as its state says" prop panicky State
 check "... and the event" heard "$(event_of panicky guest-panicked)"
 check_output "*panicked*" "... and vmctl status" vmctl status panicky
 check "It starts again" vmctl start panicky
 check_output "running " "... and is no failure then" echo "$(prop panicky State) $(prop panicky FailureReason)"
 check "QEMU is killed" kill -SEGV "$(prop panicky PID)"
-check "... which is a failure" await 10 "$(changed_to panicky FailureReason signal)"
+check "... which is a failure" await 60 "$(changed_to panicky FailureReason signal)"
 check_output "*signal 11*" "... told with the signal" prop panicky FailureMessage
 
 check "A guest with a watchdog" booted dog
 check "... feeds it no more" tell dog "watchdog 1" "^ok watchdog"
-check "... so it expires" await 20 "$(event_of dog watchdog '"action":\{"type":"s","data":"reset"\}')"
+check "... so it expires" await 60 "$(event_of dog watchdog '"action":\{"type":"s","data":"reset"\}')"
 check_output "*watchdog expired*" "... which is a warning" prop dog Warnings
-check "... and a reset" await 5 "$(changed_to dog Resets '[1-9]')"
+check "... and a reset" await 60 "$(changed_to dog Resets '[1-9]')"
 
 #
 # A full disk
@@ -84,7 +84,7 @@ check "... and a reset" await 5 "$(changed_to dog Resets '[1-9]')"
 
 check "A guest with a disk" booted full
 check "... writes more than the host has" tell_last full "write 0 8388608 85"
-check "... which pauses it" await 20 "$(changed_to full State suspended)"
+check "... which pauses it" await 60 "$(changed_to full State suspended)"
 check_output io-error "... as QEMU says" prop full QMPStatus
 check "... with an event" heard "$(event_of full io-error '"reason":\{"type":"s","data":"nospace"')"
 check_output "*disk is full*" "... and a warning" prop full Warnings
@@ -93,7 +93,7 @@ mount -o remount,size=64M /var/lib/vmctl/vms
 resume_and_hear() {
         local output pid
 
-        exec {output}< <(exec timeout 20 vmctl log full --follow)
+        exec {output}< <(exec timeout 60 vmctl log full --follow)
         pid=$!
         vmctl resume full && grep -q -m 1 '^ok write' <&"$output"
         set -- $?
@@ -111,7 +111,7 @@ check "... and the data are there" tell full "sum 0 8388608" \
 #
 
 check "A microvm comes up" booted micro
-check "... and stops by ACPI" within_ms 10000 vmctl stop micro
+check "... and stops by ACPI" within_ms 25000 vmctl stop micro
 check_output guest-shutdown "... by itself" prop micro ShutdownReason
 check_output microvm "... being one" prop micro Machine
 
