@@ -101,6 +101,7 @@ static bool has_name(const char *list, const char *end, const char *name) {
 }
 
 int vm_disks_check(const char *list, Error **reterr) {
+        char size[FORMAT_SIZE_MAX];
         const char *at = list, *item = list;
         VmDisk d;
         size_t n = 0;
@@ -112,8 +113,8 @@ int vm_disks_check(const char *list, Error **reterr) {
                                         VM_DISKS_MAX);
                 if (d.size < MIB || d.size > VM_DISK_MAX)
                         return error_set(reterr, ERROR_INVALID_SPEC,
-                                        "disks: '%s' has %" PRIu64 " bytes, not 1 MiB to 64 TiB", d.name,
-                                        d.size);
+                                        "disks: '%s' has %s, not 1 MiB to 64 TiB", d.name,
+                                        format_size(d.size, size));
                 if (has_name(list, item, d.name))
                         return error_set(reterr, ERROR_INVALID_SPEC, "disks has '%s' twice", d.name);
         }
