@@ -147,7 +147,7 @@ check "... and it starts again" eval 'vmctl kill old && method old Start "a{sv}"
 check "... and goes" vmctl destroy old
 check "Then the image may go" image_method older Remove
 
-check_error "*A disk of 4194304 bytes cannot hold the image, which has 8388608*" "A disk that is smaller than the image" create tiny image-name s base disk t 4194304
+check_error "*A disk of 4 MiB cannot hold the image, which has 8 MiB*" "A disk that is smaller than the image" create tiny image-name s base disk t 4194304
 check_error "*There is no image 'nosuch'*" "No image, no VM" create none image-name s nosuch
 check_error "*exclude each other*" "Two images are too many" create both image-name s base image-url s "$url/plain/base.raw"
 check "A VM in one go" eval 'follow vm create-from-url web "$url/plain/many1.raw" memory#=134217728 display=none network=none \
