@@ -50,6 +50,19 @@ struct VmCreate {
         size_t len;
 };
 
+/* The child that gives the folder its name may have done so before it was killed. */
+static void remove_folder(const VmCreate *c) {
+        const char *name = vm_name(c->vm);
+        int vms_fd = c->vm->manager->vms_fd;
+        struct stat ours, there;
+
+        if (c->step == CREATE_COMMIT && fstat(c->folder_fd, &ours) >= 0 &&
+                        fstatat(vms_fd, name, &there, AT_SYMLINK_NOFOLLOW) >= 0 &&
+                        ours.st_dev == there.st_dev && ours.st_ino == there.st_ino)
+                (void)renameat(vms_fd, name, vms_fd, c->folder);
+        (void)remove_tree_at(vms_fd, c->folder);
+}
+
 VmCreate *vm_create_free(VmCreate *c) {
         if (!c)
                 return NULL;
@@ -59,9 +72,9 @@ VmCreate *vm_create_free(VmCreate *c) {
                 safe_close(c->files[i]);
         for (int i = 0; i < _OUTPUT_MAX; i++)
                 safe_close(c->outputs[i]);
-        safe_close(c->folder_fd);
         if (c->folder)
-                (void)remove_tree_at(c->vm->manager->vms_fd, c->folder);
+                remove_folder(c);
+        safe_close(c->folder_fd);
         free(c->folder);
         free(c->text);
         free(c->waiters);
