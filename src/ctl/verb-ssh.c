@@ -3,26 +3,23 @@
 #include <unistd.h>
 
 #include "list.h"
-#include "message-json.h"
+#include "ssh-target.h"
 #include "ssh-wait.h"
 #include "term.h"
-#include "text.h"
 #include "verbs.h"
 
 /* What ssh is to be called with. */
 typedef struct SshCall {
         const char *name; /* borrowed, or `only` */
         char *only;
-        char *path;
-        Json *vm; /* the VM's properties */
+        SshTarget target;
         char **argv;
         const char *const *command; /* borrowed; NULL-terminated */
 } SshCall;
 
 static void ssh_call_done(SshCall *s) {
         free(s->only);
-        free(s->path);
-        json_free(s->vm);
+        ssh_target_done(&s->target);
         strv_free(s->argv);
 }
 
@@ -63,104 +60,26 @@ static int choose_only(Ctl *c, SshCall *s) {
         return EXIT_USAGE;
 }
 
-static int fetch_vm(Ctl *c, SshCall *s) {
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        int r;
-
-        s->path = ctl_vm_path(s->name);
-        if (!s->path)
-                return ctl_oom();
-        r = ctl_connect(c);
-        if (r != 0)
-                return r;
-        r = ctl_get_vm(c, s->path, &s->vm, &error);
-        return r < 0 ? ctl_report(c, &error, r, "Failed to log in to VM '%s'", s->name) : 0;
-}
-
-/* "KEYWORD=VALUE" for ssh's -o, where the value is a path: '%' begins an expansion, blanks separate. */
-static char *path_option(const char *keyword, const char *path) {
-        _cleanup_free_ char *escaped = malloc(strlen(path) * 2 + 1);
-        size_t o = 0;
-
-        if (!escaped)
-                return NULL;
-        for (const char *p = path; *p; p++) {
-                if (*p == '%' || *p == '"' || *p == '\\')
-                        escaped[o++] = *p == '%' ? '%' : '\\';
-                escaped[o++] = *p;
-        }
-        escaped[o] = '\0';
-        return strf("%s=\"%s\"", keyword, escaped);
-}
-
-static int add_option(SshCall *s, char *option) {
+static int add_option(SshCall *s, const char *option) {
         int r;
 
         r = strv_extend(&s->argv, "-o");
-        if (r < 0) {
-                free(option);
-                return r;
-        }
-        return strv_push(&s->argv, option);
+        return r < 0 ? r : strv_extend(&s->argv, option);
 }
 
-/* The order of search: the VM's own key, the one that was named, the usual ones. ssh offers them in the
- * order of its options, so a key that was named is offered also where there is one of the VM. */
-static int add_keys(SshCall *s, const char *named) {
-        static const char *const usual[] = { "id_ed25519", "id_ecdsa", "id_rsa" };
-        const char *own = json_get_string(s->vm, "SSHPrivateKey"), *home = getenv("HOME");
-        int r = 0;
-
-        if (!isempty(own) && access(own, R_OK) < 0)
-                own = NULL; /* somebody else's */
-        if (!isempty(own))
-                r = add_option(s, path_option("IdentityFile", own));
-        if (r >= 0 && named)
-                r = add_option(s, path_option("IdentityFile", named));
-        if (!isempty(own) || named)
-                /* else sshd may count an agent's keys as failures before it sees this one */
-                return r < 0 ? r : add_option(s, strdup("IdentitiesOnly=yes"));
-        for (size_t i = 0; r >= 0 && home && i < ELEMENTSOF(usual); i++) {
-                _cleanup_free_ char *path = strf("%s/.ssh/%s", home, usual[i]);
-
-                if (!path)
-                        return -ENOMEM;
-                if (access(path, R_OK) >= 0)
-                        r = add_option(s, path_option("IdentityFile", path));
-        }
-        return r;
-}
-
-/* The guest's host key is pinned at the first contact, in the VM's folder: a VM that was destroyed and made
- * anew has a new one. Who may use the VM but not write there keeps it among his own, under the VM's UUID. */
-static int add_host_key(SshCall *s) {
-        const char *known_hosts = json_get_string(s->vm, "SSHKnownHosts"),
-                   *uuid = json_get_string(s->vm, "UUID");
-        bool own = !isempty(known_hosts) && access(known_hosts, W_OK) >= 0;
+static int build_argv(SshCall *s, const Args *args) {
+        _cleanup_strv_ char **options = NULL;
         int r;
 
-        r = add_option(s, strf("HostKeyAlias=vmctl-%s", own || isempty(uuid) ? s->name : uuid));
-        if (r >= 0 && own)
-                r = add_option(s, path_option("UserKnownHostsFile", known_hosts));
-        return r < 0 ? r : add_option(s, strdup("StrictHostKeyChecking=accept-new"));
-}
-
-static int build_argv(SshCall *s, const Args *args, uint64_t port) {
-        const char *user = args_get(args, "user") ?: json_get_string(s->vm, "SSHUser");
-        int r;
-
-        r = strv_extend(&s->argv, "ssh");
+        r = ssh_target_options(&s->target, args_get(args, "user"), args_get(args, "key"), &options);
+        if (r >= 0)
+                r = strv_extend(&s->argv, "ssh");
         for (size_t i = 0; r >= 0 && i < args->n_uses; i++)
                 if (streq(args->uses[i].option->name, "option"))
-                        r = add_option(s, strdup(args->uses[i].value)); /* ssh takes the first it sees */
-        if (r >= 0)
-                r = add_option(s, strf("Port=%" PRIu64, port));
-        if (r >= 0)
-                r = add_option(s, strf("User=%s", isempty(user) ? "vm" : user));
-        if (r >= 0)
-                r = add_keys(s, args_get(args, "key"));
-        if (r >= 0)
-                r = add_host_key(s);
+                        r = add_option(s, args->uses[i].value); /* ssh takes the first it sees */
+        STRV_FOREACH(option, options)
+                if (r >= 0)
+                        r = add_option(s, *option);
         if (r >= 0)
                 r = strv_extend(&s->argv, "--");
         if (r >= 0)
@@ -171,35 +90,20 @@ static int build_argv(SshCall *s, const Args *args, uint64_t port) {
         return r;
 }
 
-/* A guest that was started a moment ago is given more time. */
-static int wait_for_greeting(Ctl *c, SshCall *s, const Args *args, uint64_t port) {
-        const char *text = args_get(args, "timeout");
-        uint64_t started = 0, timeout, now = now_realtime();
-
-        (void)json_get_unsigned(s->vm, "StartedAt", &started);
-        timeout = now - MIN(started, now) < SSH_WAIT_BOOT_USEC ? SSH_WAIT_BOOT_USEC : SSH_WAIT_USEC;
-        if (text && parse_timespan(text, &timeout) < 0) {
-                ctl_complain(NULL, "'%s' is no time", text);
-                return EXIT_USAGE;
-        }
-        return ssh_wait(c, s->name, s->path, (uint16_t)port, now_monotonic() + timeout);
-}
-
 static int connect_to(Ctl *c, SshCall *s, const Args *args) {
-        uint64_t port = 0;
+        uint64_t timeout;
         int r;
 
-        r = fetch_vm(c, s);
+        r = ssh_target_find(c, s->name, &s->target);
+        if (r == 0)
+                r = ssh_target_timeout(&s->target, args_get(args, "timeout"), &timeout);
+        if (r == 0)
+                r = ssh_wait(c, s->name, s->target.path, s->target.port, now_monotonic() + timeout);
         if (r != 0)
                 return r;
-        if (json_get_unsigned(s->vm, "SSHPort", &port) < 0 || port == 0)
-                return ctl_complain("Its network is 'none'; 'vmctl console' needs no network.",
-                                "VM '%s' cannot be reached by ssh", s->name);
-        r = wait_for_greeting(c, s, args, port);
-        if (r != 0)
-                return r;
-        if (build_argv(s, args, port) < 0)
-                return ctl_oom();
+        r = build_argv(s, args);
+        if (r < 0)
+                return ctl_report(c, NULL, r, "Failed to log in to VM '%s'", s->name);
         ctl_done(c); /* nothing of ours but the terminal goes on */
         (void)execvp("ssh", s->argv);
         return ctl_complain("Install an OpenSSH client.", "Failed to run ssh: %s", strerror(errno));
