@@ -9,27 +9,55 @@
 #include "term.h"
 #include "text.h"
 
-int ssh_target_find(Ctl *c, const char *name, SshTarget *ret) {
-        _cleanup_(ssh_target_done) SshTarget t = { .name = name, .path = ctl_vm_path(name) };
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+static int load(Ctl *c, const char *name, SshTarget *t, sd_bus_error *reterr) {
         uint64_t port = 0;
         int r;
 
-        if (!t.path)
-                return ctl_oom();
+        *t = (SshTarget){ .name = name, .path = ctl_vm_path(name) };
+        if (!t->path)
+                return -ENOMEM;
+        r = ctl_get_vm(c, t->path, &t->vm, reterr);
+        if (r < 0)
+                return r;
+        if (json_get_unsigned(t->vm, "SSHPort", &port) >= 0 && port <= UINT16_MAX)
+                t->port = (uint16_t)port;
+        return 0;
+}
+
+static bool is_gone(const sd_bus_error *e) {
+        return sd_bus_error_has_name(e, error_code_name(ERROR_NO_SUCH_VM)) ||
+                        sd_bus_error_has_name(e, SD_BUS_ERROR_UNKNOWN_OBJECT);
+}
+
+int ssh_target_load(Ctl *c, const char *name, SshTarget *ret, sd_bus_error *reterr) {
+        int r;
+
+        r = load(c, name, ret, reterr);
+        if (r >= 0 && ret->port > 0)
+                return 0;
+        ssh_target_done(ret);
+        if (r < 0 && is_gone(reterr)) {
+                sd_bus_error_free(reterr);
+                r = 0;
+        }
+        return r;
+}
+
+int ssh_target_find(Ctl *c, const char *name, SshTarget *ret) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        int r;
+
         r = ctl_connect(c);
         if (r != 0)
                 return r;
-        r = ctl_get_vm(c, t.path, &t.vm, &error);
+        r = load(c, name, ret, &error);
+        if (r >= 0 && ret->port > 0)
+                return 0;
+        ssh_target_done(ret);
         if (r < 0)
                 return ctl_report(c, &error, r, "Failed to reach VM '%s'", name);
-        if (json_get_unsigned(t.vm, "SSHPort", &port) < 0 || port == 0 || port > UINT16_MAX)
-                return ctl_complain("Its network is 'none'; 'vmctl console' needs no network.",
-                                "VM '%s' cannot be reached by ssh", name);
-        t.port = (uint16_t)port;
-        *ret = t;
-        t = (SshTarget){};
-        return 0;
+        return ctl_complain("Its network is 'none'; 'vmctl console' needs no network.",
+                        "VM '%s' cannot be reached by ssh", name);
 }
 
 void ssh_target_done(SshTarget *t) {
@@ -104,6 +132,10 @@ static char *quote_value(const char *value, bool is_path) {
         }
         escaped[o] = '\0';
         return is_plain(escaped) ? TAKE_PTR(escaped) : strf("\"%s\"", escaped);
+}
+
+char *ssh_config_word(const char *s) {
+        return quote_value(s, false);
 }
 
 static int add(char ***options, const char *keyword, const char *value, bool is_path) {

@@ -136,6 +136,13 @@ static const Option ssh_options[] = {
         {},
 };
 
+static const Option ssh_config_options[] = {
+        { "install", 0, NULL, "Have ~/.ssh/config include it, always up to date" },
+        { "uninstall", 0, NULL, "Take that back" },
+        { "update", 0, NULL, "Renew what is included, as ssh itself asks for" },
+        {},
+};
+
 static const Option log_options[] = {
         { "console", 0, NULL, "Only what the guest printed on its console" },
         { "provision", 0, NULL, "Only what provisioning printed" },
@@ -350,6 +357,19 @@ const Verb verbs[] = {
                         .options = { ssh_options },
                         .flags = VERB_RELAY | VERB_COMMAND,
                         .run = verb_ssh,
+        },
+        {
+                        .name = "ssh-config",
+                        .group = TALK,
+                        .arguments = "[NAME...]",
+                        .max_words = ANY_NUMBER,
+                        .words = "@vm",
+                        .help = "Let ssh, scp, rsync and others know your VMs",
+                        .details = "Prints a configuration for OpenSSH in which your VMs are called vm/NAME "
+                                   "and NAME.vm. Once installed it renews itself whenever ssh is to reach a "
+                                   "VM. scp and rsync take vm/NAME for a file: NAME.vm is for them.",
+                        .options = { ssh_config_options },
+                        .run = verb_ssh_config,
         },
         {
                         .name = "console",
