@@ -17,6 +17,13 @@ static const char *const step_kind_table[] = {
 };
 DEFINE_STRING_TABLE(step_kind, StepKind, _STEP_KIND_MAX);
 
+static const char *const copy_place_table[] = {
+        [COPY_AS_FOUND] = "as-found",
+        [COPY_INSIDE] = "inside",
+        [COPY_ITSELF] = "itself",
+};
+DEFINE_STRING_TABLE(copy_place, CopyPlace, _COPY_PLACE_MAX);
+
 typedef struct Key {
         const char *name;
         int (*set)(const Json *v, void *field);
@@ -168,6 +175,15 @@ static int set_direction(const Json *v, void *field) {
         return 0;
 }
 
+static int set_place(const Json *v, void *field) {
+        CopyPlace place = copy_place_from_string(json_string(v));
+
+        if ((int)place < 0)
+                return -EINVAL;
+        *(CopyPlace *)field = place;
+        return 0;
+}
+
 static int set_later(const Json *v, void *field) {
         return 0;
 }
@@ -229,6 +245,8 @@ static const Key copy_keys[] = {
         { "path", set_path, FIELD(ProvisionCopy, path) },
         { "name", set_file_name, FIELD(ProvisionCopy, name) },
         { "preserve", set_boolean, FIELD(ProvisionCopy, preserve) },
+        { "place", set_place, FIELD(ProvisionCopy, place) },
+        { "recursive", set_boolean, FIELD(ProvisionCopy, recursive) },
         {},
 };
 
@@ -332,6 +350,7 @@ int provision_request_parse(
                 .host = "127.0.0.1",
                 .wait_usec = PROVISION_WAIT_USEC,
                 .cloud_init = true,
+                .copy.recursive = true,
         };
         r = json_parse(text, len, &limits, &ret->root, reterr);
         if (r >= 0)

@@ -21,8 +21,10 @@
  * false}
  *           {"kind": "directory", "file": INDEX, "destination": PATH, "sudo": false}
  *           each with "timeout-usec" if it has to end in time
- *     COPY  {"direction": "to", "file": INDEX, "path": PATH, "name": NAME, "preserve": false}
- *           {"direction": "from", "file": INDEX, "path": PATH, "name": NAME, "preserve": false}
+ *     COPY  {"direction": "to", "file": INDEX, "path": PATH, "name": NAME, "place": PLACE,
+ *            "preserve": false}
+ *           {"direction": "from", "file": INDEX, "path": PATH, "name": NAME, "recursive": true,
+ *            "preserve": false}
  *
  * INDEX counts the --file options from 0. A script or file is a regular file, read from its beginning. A
  * directory is a tar stream (file or pipe), which the guest's tar unpacks in PATH; that is made if need be.
@@ -30,9 +32,10 @@
  * may not write to be written by the guest's sudo, if that asks for no password.
  *
  * Copying "to" sends a regular file, a stream, or a folder with all in it; where PATH is a folder of the
- * guest, NAME is made in it. Copying "from" writes into a folder, where NAME is made, or to anything else as
- * a stream. "preserve" keeps times, too. As the worker opens what lies in these folders itself, it has to
- * have the right to: for this it is run by the client, as its user.
+ * guest, NAME is made in it. PLACE "inside" insists on that folder, "itself" means PATH even so. Copying
+ * "from" writes into a folder, where NAME is made, or to anything else as a stream; what is a folder in the
+ * guest only if "recursive". "preserve" keeps times, too. As the worker opens what lies in these folders
+ * itself, it has to have the right to: for this it is run by the client, as its user.
  *
  * Replies are JSON lines on standard output:
  *
@@ -105,9 +108,21 @@ typedef struct ProvisionStep {
         uint64_t timeout_usec; /* 0: none */
 } ProvisionStep;
 
+typedef enum CopyPlace {
+        COPY_AS_FOUND,
+        COPY_INSIDE,
+        COPY_ITSELF,
+        _COPY_PLACE_MAX,
+        _COPY_PLACE_INVALID = -EINVAL,
+} CopyPlace;
+
+DECLARE_STRING_TABLE(copy_place, CopyPlace);
+
 typedef struct ProvisionCopy {
         bool set;
         bool from; /* the guest */
+        bool recursive;
+        CopyPlace place;
         uint64_t file;
         const char *path;
         const char *name;

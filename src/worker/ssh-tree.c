@@ -126,9 +126,20 @@ static int send_entry(
         return S_ISREG(st.st_mode) ? send_file(t, fd, &st, path, reterr) : 0;
 }
 
+/* `folder`: whether PATH is one already. */
+static int check_place(const SshTree *t, const struct stat *st, bool folder, Error **reterr) {
+        if (t->copy->place == COPY_INSIDE && !folder)
+                return error_set(
+                                reterr, ERROR_FAILED, "There is no folder '%s' in the guest", t->copy->path);
+        if (t->copy->place == COPY_ITSELF && folder && !S_ISDIR(st->st_mode))
+                return error_set(reterr, ERROR_FAILED, "'%s' is a folder in the guest", t->copy->path);
+        return 0;
+}
+
 int ssh_tree_send(SshTree *t, Error **reterr) {
         LIBSSH2_SFTP_ATTRIBUTES a;
         _cleanup_free_ char *path = NULL;
+        bool folder;
         struct stat st;
         int r;
 
@@ -139,8 +150,12 @@ int ssh_tree_send(SshTree *t, Error **reterr) {
         r = ssh_sftp_stat(t->sftp, t->copy->path, true, &a, reterr);
         if (r < 0 && r != -ENOENT)
                 return r;
-        path = r >= 0 && ssh_sftp_is(&a, S_IFDIR) ? join(t->copy->path, t->copy->name)
-                                                  : strdup(t->copy->path);
+        folder = r >= 0 && ssh_sftp_is(&a, S_IFDIR);
+        r = check_place(t, &st, folder, reterr);
+        if (r < 0)
+                return r;
+        path = folder && t->copy->place != COPY_ITSELF ? join(t->copy->path, t->copy->name)
+                                                       : strdup(t->copy->path);
         if (!path)
                 return error_set_errno(reterr, -ENOMEM, "Failed to send a file");
         if (S_ISDIR(st.st_mode))
@@ -326,6 +341,8 @@ int ssh_tree_fetch(SshTree *t, Error **reterr) {
                 .phase = "downloading",
                 .total = ssh_sftp_is(&a, S_IFREG) && (a.flags & LIBSSH2_SFTP_ATTR_SIZE) ? a.filesize : 0,
         };
+        if (ssh_sftp_is(&a, S_IFDIR) && !t->copy->recursive)
+                return error_set(reterr, ERROR_FAILED, "'%s' is a folder in the guest", t->copy->path);
         if (S_ISDIR(st.st_mode))
                 return fetch_entry(t, t->fd, t->copy->name, t->copy->path, &a, 0, reterr);
         if (ssh_sftp_is(&a, S_IFDIR))

@@ -873,6 +873,39 @@ class Copy(Case):
         request, files = self.copy("from", self.open(self.folder), self.path("none"))
         self.expect_error("Failed", "There is no", request, files=files, port=self.sshd())
 
+    def test_place(self):
+        os.mkdir(self.path("guest"))
+        self.write("tree", "1")
+        port = self.sshd()
+
+        def send(path, place):
+            request, files = self.copy("to", self.open(self.path("tree")), path, place=place)
+            return request, {"files": files, "port": port}
+
+        for path, place in ((self.path("none"), "inside"), (self.path("none/"), "inside"), (self.path("tree"), "inside"),
+                            (self.path("guest"), "itself")):
+            request, more = send(path, place)
+            self.expect_error("Failed", "folder", request, **more)
+        request, more = send(self.path("guest"), "inside")
+        self.expect(request, **more)
+        request, more = send(self.path("guest/x"), "itself")
+        self.expect(request, **more)
+        self.assertEqual(os.listdir(self.path("guest")), ["x"])
+        self.assertFalse(os.path.exists(self.path("none")))
+
+    def test_folder_itself(self):
+        self.make_tree()
+        os.mkdir(self.path("guest"))
+        request, files = self.copy("to", self.open(self.path("tree")), self.path("guest"), place="itself", preserve=True)
+        self.expect(request, files=files, port=self.sshd())
+        self.check_tree("guest")
+
+    def test_not_recursive(self):
+        os.mkdir(self.path("tree"))
+        request, files = self.copy("from", self.open(self.folder), self.path("tree"), recursive=False)
+        self.expect_error("Failed", "is a folder", request, files=files, port=self.sshd())
+        self.assertFalse(os.path.exists(self.path("x")))
+
     def test_folder_is_no_stream(self):
         request, files = self.copy("from", self.open("/dev/null", os.O_WRONLY), self.folder)
         self.expect_error("Failed", "no stream", request, files=files, port=self.sshd())
@@ -1042,7 +1075,8 @@ class Request(Case):
                 ({"steps": [{"kind": "file", "file": 0, "destination": "/x", "mode": "10000"}]}, "InvalidSpec", "mode"),
                 ({"copy": {"direction": "in"}}, "InvalidSpec", "direction"),
                 ({"copy": {"direction": "to", "file": 0, "path": "x", "name": "a/b"}}, "InvalidSpec", "name"),
-                ({"copy": {"direction": "to", "file": 0, "path": "x", "name": ".."}}, "InvalidSpec", "name")):
+                ({"copy": {"direction": "to", "file": 0, "path": "x", "name": ".."}}, "InvalidSpec", "name"),
+                ({"copy": {"direction": "to", "place": "elsewhere"}}, "InvalidSpec", "place")):
             with self.subTest(request=request):
                 self.expect_error(name, words, request)
 
