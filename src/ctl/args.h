@@ -34,7 +34,8 @@ typedef struct Option {
         const char *argument; /* its argument as --help calls it; NULL: the option is a flag */
         const char *help;
         const char *words; /* what a shell offers for the argument: words, "@file", "@vm", "@image", "@disk"
-                            * (the latter two: a file), "@host", or NULL */
+                            * (an image or a file), "@guestfile" (a file, or NAME: of a VM), "@host", or NULL
+                            */
         const char *key;   /* its key in CreateVM, UpdateSpec or SetLimits */
         ValueKind kind;
         bool limit; /* `vmctl set` knows it */

@@ -100,6 +100,8 @@ for shell in bash zsh fish; do
         check_output "disk-image" "$shell: another image" "in_$shell" "vmctl image remove debian-12 di"
         check_output "disk.img" "$shell: files for a verb" "in_$shell" "vmctl image import --name x di"
         check_output "disk-image disk.img" "$shell: images and files for a verb" "in_$shell" "vmctl image inspect di"
+        check_output "db* disk.img" "$shell: VMs and files to copy" "in_$shell" "vmctl cp d"
+        check_output "web*" "$shell: a VM to copy to" "in_$shell" "vmctl cp -r disk.img w"
         check_output "--shared" "$shell: options of its verbs" "in_$shell" "vmctl image pull --shar"
         check_output "--quiet" "$shell: of those alone" "in_$shell" "vmctl image list --q"
         check_output "raw" "$shell: words for their options" "in_$shell" "vmctl image pull --format ra"

@@ -182,6 +182,7 @@ static int method_create(sd_bus_message *m, void *userdata, sd_bus_error *reterr
         if (streq(name, "imageless"))
                 return sd_bus_error_set(reterr, "org.vmctl1.Error.NoSuchImage", "There is no such image");
         vm = add_vm(name, "prepared");
+        vm->ssh_port = streq(name, "late") ? 10024 : 0;
         return sd_bus_reply_method_return(m, "o", vm->path);
 }
 
@@ -289,6 +290,15 @@ static int on_doom(sd_event_source *s, uint64_t usec, void *userdata) {
         return emit_state(userdata, "failed");
 }
 
+/* A file of that VM's in $FAKE_FOLDER. */
+static int get_file(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *reply, void *userdata, sd_bus_error *reterr) {
+        _cleanup_free_ char *file = strf("%s/%s.%s", getenv("FAKE_FOLDER") ?: "/nowhere",
+                        find_path(path)->name, streq(property, "SSHPrivateKey") ? "key" : "known_hosts");
+
+        return sd_bus_message_append(reply, "s", file && access(file, F_OK) >= 0 ? file : "");
+}
+
 static int get_string(sd_bus *bus, const char *path, const char *interface, const char *property,
                 sd_bus_message *reply, void *userdata, sd_bus_error *reterr) {
         FakeVM *vm = find_path(path);
@@ -301,8 +311,9 @@ static int get_string(sd_bus *bus, const char *path, const char *interface, cons
                                         : streq(property, "State")  ? vm->state
                                         : streq(property, "Folder") ? (getenv("FAKE_FOLDER") ?: "/nowhere")
                                         : streq(property, "FailureMessage") ? "the guest panicked"
-                                        : streq(property, "SSHUser")        ? "ubuntu"
-                                                                            : "");
+                                        : streq(property, "SSHUser") ? (getenv("FAKE_USER") ?: "ubuntu")
+                                        : streq(property, "UUID")    ? "6c1f"
+                                                                     : "");
 }
 
 static int get_port(sd_bus *bus, const char *path, const char *interface, const char *property,
@@ -354,6 +365,9 @@ static const sd_bus_vtable vm_vtable[] = {
         SD_BUS_PROPERTY("State", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("FailureMessage", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("SSHUser", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("SSHPrivateKey", "s", get_file, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("SSHKnownHosts", "s", get_file, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("UUID", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("Folder", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("Spec", "a{sv}", get_spec, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("SSHPort", "q", get_port, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),

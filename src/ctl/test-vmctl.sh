@@ -220,7 +220,7 @@ IdentityFile=\"/a %%b\"
 -o
 IdentitiesOnly=yes
 -o
-HostKeyAlias=vmctl-booting
+HostKeyAlias=vmctl-6c1f
 -o
 StrictHostKeyChecking=accept-new
 --

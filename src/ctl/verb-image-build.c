@@ -3,20 +3,17 @@
  * is imported. An image that does not boot by itself comes with its kernel, in files of the caller's. */
 
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "helper.h"
 #include "image-job.h"
 #include "image-name.h"
 #include "output-file.h"
 #include "spec-args.h"
-#include "term.h"
 #include "text.h"
-#include "util/child.h"
 #include "util/fd-util.h"
 #include "verbs.h"
 
@@ -55,10 +52,9 @@ typedef struct Build {
         bool extract;  /* kernel and RAM disk are taken out of it */
         BootFile kernel, initrd;
         char **argv;
-        JobLine line;
-        char *uuid; /* of the file system */
+        Helper helper;
+        const char *uuid; /* of the file system; the result's */
         char *append;
-        sd_bus_error error;
 } Build;
 
 static void build_done(Build *b) {
@@ -70,10 +66,8 @@ static void build_done(Build *b) {
         free(b->initrd.name);
         free(b->name);
         strv_free(b->argv);
-        job_line_done(&b->line);
-        free(b->uuid);
+        helper_done(&b->helper);
         free(b->append);
-        sd_bus_error_free(&b->error);
 }
 
 static int usage(const char *message) {
@@ -191,92 +185,22 @@ static int make_argv(Build *b) {
         return r < 0 ? r : strv_extend(&b->argv, args->words[0]);
 }
 
-static int spawn(const Build *b, int out, pid_t *ret) {
-        ChildFd fds[3 + _FD_MAX] = { { out, STDOUT_FILENO }, { STDERR_FILENO, STDERR_FILENO } };
-        ChildSpec spec = {
-                .argv = b->argv,
-                .envp = environ, /* podman and buildah have settings of the user's */
-                .fds = fds,
-                .n_fds = 2,
-                .flags = CHILD_DIE_WITH_PARENT,
-        };
+static int run_helper(Build *b) {
+        _cleanup_free_ char *what = strf("build '%s'", b->args->words[0]);
+        ChildFd fds[_FD_MAX];
+        size_t n = 0;
+        int r;
 
         if (streq(b->args->words[0], "-"))
-                fds[spec.n_fds++] = (ChildFd){ STDIN_FILENO, STDIN_FILENO };
+                fds[n++] = (ChildFd){ STDIN_FILENO, STDIN_FILENO };
         for (int i = FD_OUTPUT; i < _FD_MAX; i++)
                 if (b->fds[i] >= 0)
-                        fds[spec.n_fds++] = (ChildFd){ b->fds[i], i };
-        return child_spawn(&spec, ret);
-}
-
-/* A line of the helper's: progress, or the result. */
-static void take_line(Build *b, const char *text) {
-        _cleanup_json_ Json *v = NULL;
-        const char *phase, *error;
-
-        if (json_parse(text, strlen(text), NULL, &v, NULL) < 0)
-                return;
-        phase = json_get_string(v, "phase");
-        error = json_get_string(v, "error");
-        if (error)
-                (void)sd_bus_error_set(&b->error, error, json_get_string(v, "message"));
-        (void)free_and_strdup(&b->uuid, json_get_string(json_get(v, "result"), "uuid"));
-        if (!phase || free_and_strdup(&b->line.phase, phase) < 0)
-                return;
-        b->line.done = b->line.total = b->line.speed = 0;
-        (void)json_get_unsigned(v, "done", &b->line.done);
-        (void)json_get_unsigned(v, "total", &b->line.total);
-        (void)json_get_unsigned(v, "speed", &b->line.speed);
-        job_line_show(&b->line);
-}
-
-static int read_lines(Build *b, int fd) {
-        FILE *f = fdopen(fd, "re");
-        _cleanup_free_ char *line = NULL;
-        size_t size = 0;
-
-        if (!f)
-                return -errno;
-        while (getline(&line, &size, f) >= 0)
-                take_line(b, line);
-        (void)fclose(f);
-        job_line_clear(&b->line);
-        return 0;
-}
-
-/* 0 when the image is there; else it is reported. */
-static int judge(Build *b, int status) {
-        const char *source = b->args->words[0];
-
-        if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && b->uuid)
-                return 0;
-        if (sd_bus_error_is_set(&b->error))
-                return ctl_report(b->ctl, &b->error, -EIO, "Failed to build '%s'", source);
-        if (WIFSIGNALED(status))
-                return ctl_complain(NULL, "Failed to build '%s': vmctl-build was ended by signal %i (%s)",
-                                source, WTERMSIG(status), strsignal(WTERMSIG(status)));
-        return ctl_complain(NULL, "Failed to build '%s': vmctl-build ended with status %i", source,
-                        WEXITSTATUS(status));
-}
-
-static int run_helper(Build *b) {
-        _cleanup_close_pair_ int out[2] = { -EBADF, -EBADF };
-        int r, status;
-        pid_t pid;
-
-        if (pipe2(out, O_CLOEXEC) < 0)
-                return ctl_report(b->ctl, NULL, -errno, "Failed to run vmctl-build");
-        r = spawn(b, out[1], &pid);
-        if (r < 0)
-                return ctl_report(b->ctl, NULL, r, "Failed to run " HELPER);
-        out[1] = safe_close(out[1]);
-        r = read_lines(b, TAKE_FD(out[0]));
-        if (r < 0)
-                (void)kill(pid, SIGKILL);
-        while (waitpid(pid, &status, 0) < 0)
-                if (errno != EINTR)
-                        return ctl_report(b->ctl, NULL, -errno, "Failed to wait for vmctl-build");
-        return r < 0 ? ctl_report(b->ctl, NULL, r, "Failed to read from vmctl-build") : judge(b, status);
+                        fds[n++] = (ChildFd){ b->fds[i], i };
+        r = helper_run(&b->helper, b->argv, fds, n, what ?: "build");
+        if (r != 0)
+                return r;
+        b->uuid = json_get_string(json_get(b->helper.result, "result"), "uuid");
+        return b->uuid ? 0 : ctl_complain(NULL, "Failed to %s: vmctl-build told no UUID", what ?: "build");
 }
 
 static int copy_file(int from, int to) {
@@ -347,7 +271,7 @@ static void print_create(const ImageJob *j, const char *name) {
 static int import(Build *b) {
         bool direct = !args_has(b->args, "bootable");
         ImageJob j = {
-                .wait = { .ctl = b->ctl, .line.quiet = b->line.quiet },
+                .wait = { .ctl = b->ctl, .line.quiet = b->helper.line.quiet },
                 .verb = "build",
                 .done = "Built",
                 .what = b->args->words[0],
@@ -395,7 +319,11 @@ int verb_image_build(Ctl *c, const Args *args) {
                 .extract = !args_has(args, "bootable") && !args_has(args, "kernel"),
                 .kernel.out = OUTPUT_FILE_INIT,
                 .initrd.out = OUTPUT_FILE_INIT,
-                .line.quiet = args_has(args, "quiet") || c->json,
+                .helper = {
+                        .ctl = c,
+                        .name = "vmctl-build",
+                        .line.quiet = args_has(args, "quiet") || c->json,
+                },
         };
         int r;
 

@@ -136,6 +136,15 @@ static const Option ssh_options[] = {
         {},
 };
 
+static const Option cp_options[] = {
+        { "recursive", 'r', NULL, "Copy folders, with all that is in them" },
+        { "preserve", 'p', NULL, "Keep times, too" },
+        { "key", 0, "FILE", "Private key to log in with (default: the VM's own)", "@file" },
+        { "timeout", 0, "TIME", "How long to wait (default: 120 after start, or 30)" },
+        { "quiet", 'q', NULL, "Show no progress" },
+        {},
+};
+
 static const Option ssh_config_options[] = {
         { "install", 0, NULL, "Have ~/.ssh/config include it, always up to date" },
         { "uninstall", 0, NULL, "Take that back" },
@@ -357,6 +366,21 @@ const Verb verbs[] = {
                         .options = { ssh_options },
                         .flags = VERB_RELAY | VERB_COMMAND,
                         .run = verb_ssh,
+        },
+        {
+                        .name = "cp",
+                        .group = TALK,
+                        .arguments = "SOURCE... DESTINATION",
+                        .min_words = 2,
+                        .max_words = ANY_NUMBER,
+                        .words = "@guestfile",
+                        .help = "Copy files to or from a guest",
+                        .details = "NAME:PATH is in the guest, where PATH begins in the user's home unless "
+                                   "it begins with a slash. A '-' in place of a file of this host is "
+                                   "standard input or output. Where DESTINATION is a folder, files are "
+                                   "made in it.",
+                        .options = { cp_options },
+                        .run = verb_cp,
         },
         {
                         .name = "ssh-config",

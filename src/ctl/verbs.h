@@ -21,6 +21,7 @@ int verb_status(Ctl *c, const Args *args);
 int verb_console(Ctl *c, const Args *args);
 int verb_ssh(Ctl *c, const Args *args);
 int verb_ssh_config(Ctl *c, const Args *args);
+int verb_cp(Ctl *c, const Args *args);
 int verb_log(Ctl *c, const Args *args);
 int verb_monitor(Ctl *c, const Args *args);
 int verb_capabilities(Ctl *c, const Args *args);

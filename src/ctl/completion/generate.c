@@ -239,18 +239,21 @@ static void fish_option(const char *begin, const char *end, const Option *o) {
 }
 
 static void fish_words(const char *condition, const Verb *v) {
-        bool limits = streq_ptr(v->words, "@limit"), files = streq_ptr(v->words, "@file");
+        bool limits = streq_ptr(v->words, "@limit"), files = streq_ptr(v->words, "@file"),
+             guest = streq_ptr(v->words, "@guestfile");
 
         if (!v->words)
                 return;
         printf("%s; and __vmctl_has_room %zu' ", condition, limits ? 1 : most_words(v));
-        printf(files || streq(v->words, "@disk") ? "--force-files" : "");
+        printf(files || guest || streq(v->words, "@disk") ? "--force-files" : "");
         printf(files ? "\n" : " --arguments '");
         if (files)
                 return;
         if (streq(v->words, "@verb"))
                 VERB_FOREACH(other, verbs)
                         printf("%s ", other->name);
+        else if (guest)
+                printf("(__vmctl_vms):");
         else
                 printf(streq(v->words, "@vm") || limits ? "(__vmctl_vms)" : "(__vmctl_images)");
         puts("'");
