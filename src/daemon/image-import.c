@@ -12,6 +12,7 @@
 #include "worker.h"
 
 #define FILE_COPY "copy"
+#define FILE_UNPACKED "unpacked"
 #define FILE_CONVERTED "converted" /* from a format that no VM uses */
 
 /* A day: a pipe may be fed by a slow network. Who waits that long can cancel. */
@@ -21,6 +22,8 @@ typedef struct Import {
         ImageStore *store; /* borrowed */
         Job *job;
         ImageRecord record;
+        char *format; /* as stated, or NULL */
+        bool unpacked;
         char *folder; /* ".new-UUID": where the file is made */
         int folder_fd;
         int input; /* owned until the worker runs */
@@ -40,6 +43,7 @@ static Import *import_free(Import *i) {
         safe_close(i->input);
         if (i->folder)
                 image_store_delete(i->store, i->folder);
+        free(i->format);
         free(i->folder);
         free(i);
         return NULL;
@@ -92,38 +96,143 @@ int image_take_facts(const Json *result, ImageRecord *rec) {
         return r < 0 ? r : rec->content_digest ? 0 : -EBADMSG;
 }
 
-static void on_imported(void *userdata, const Json *result, const Error *error) {
-        _cleanup_error_ Error *e = NULL;
-        _cleanup_free_ char *name = NULL;
-        ImageRecord rec = {};
-        Import *i = userdata;
-        const char *file;
-        int r;
-
-        if (error) {
-                import_finish(i, error);
-                return;
-        }
-        file = streq_ptr(json_get_string(result, "file"), "scratch") ? FILE_CONVERTED : FILE_COPY;
-        r = image_take_facts(result, &i->record);
-        if (r >= 0)
-                r = free_and_strdup(&name, i->record.name);
-        if (r >= 0) {
-                rec = i->record;
-                i->record = (ImageRecord){ .name = TAKE_PTR(name) }; /* it is reserved until we end */
-                r = image_commit(i->store, &rec, i->folder_fd, file, NULL, on_committed, i, &i->commit);
-        }
-        i->worker = worker_free(i->worker);
-        if (r < 0) {
-                (void)error_set_errno(&e, r, "The image cannot be put into the store");
-                import_finish(i, e);
-        }
-}
+static void on_imported(void *userdata, const Json *result, const Error *error);
 
 static const WorkerHandlers import_handlers = { .progress = on_progress, .done = on_imported };
 
-int image_import_request(
-                const ImageStore *s, const char *format, const char *digest, char **ret, size_t *ret_len) {
+static int open_file(const Import *i, const char *name, int flags) {
+        int fd = openat(i->folder_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
+
+        return fd < 0 ? -errno : fd;
+}
+
+/* vmctl-image, over a file of the client's (`digest` NULL), or over ours once it is unpacked. */
+static int run_image(Import *i, int input, const char *output, const char *scratch, const char *digest) {
+        _cleanup_close_ int out = open_file(i, output, O_CREAT | O_TRUNC), spare = -EBADF;
+        _cleanup_free_ char *request = NULL;
+        size_t len;
+        int r;
+
+        if (out < 0)
+                return out;
+        if (scratch) {
+                spare = open_file(i, scratch, O_CREAT | O_TRUNC);
+                if (spare < 0)
+                        return spare;
+        }
+        r = image_import_request(
+                        i->store, i->format, digest, digest ? i->record.name : NULL, &request, &len);
+        if (r >= 0) {
+                const WorkerFile files[] = { { "--input", input, digest != NULL }, { "--output", out, true },
+                        { "--scratch", spare, true } };
+                const WorkerSpec spec = { "vmctl-image", "import", files, ELEMENTSOF(files), false,
+                        IMPORT_TIMEOUT };
+
+                r = worker_run(i->store->manager, &spec, request, len, &import_handlers, i, &i->worker);
+        }
+        return r;
+}
+
+static int commit(Import *i, const Json *result, const char *file) {
+        _cleanup_free_ char *name = NULL;
+        ImageRecord rec;
+        int r;
+
+        r = image_take_facts(result, &i->record);
+        if (r >= 0)
+                r = free_and_strdup(&name, i->record.name);
+        if (r < 0)
+                return r;
+        rec = i->record;
+        i->record = (ImageRecord){ .name = TAKE_PTR(name) }; /* it is reserved until we end */
+        return image_commit(i->store, &rec, i->folder_fd, file, NULL, on_committed, i, &i->commit);
+}
+
+static void fail_errno(Import *i, int r) {
+        _cleanup_error_ Error *e = NULL;
+
+        (void)error_set_errno(&e, r, "The image cannot be put into the store");
+        import_finish(i, e);
+}
+
+/* Where the image is now: import says which of its files became it. */
+static const char *file_of(const Import *i, const Json *result) {
+        const char *file = json_get_string(result, "file");
+
+        if (i->unpacked)
+                return streq_ptr(file, "output") ? FILE_CONVERTED : FILE_UNPACKED;
+        return streq_ptr(file, "scratch") ? FILE_CONVERTED : FILE_COPY;
+}
+
+static void on_unpacked(void *userdata, const Json *result, const Error *error) {
+        const char *digest = json_get_string(result, "content-digest");
+        _cleanup_close_ int input = -EBADF;
+        Import *i = userdata;
+        Worker *worker = TAKE_PTR(i->worker);
+        int r;
+
+        if (error)
+                import_finish(i, error);
+        else {
+                i->unpacked = true;
+                input = digest ? open_file(i, FILE_UNPACKED, 0) : -EBADMSG;
+                r = input < 0 ? input : run_image(i, input, FILE_CONVERTED, NULL, digest);
+                if (r < 0)
+                        fail_errno(i, r);
+        }
+        worker_free(worker);
+}
+
+static const WorkerHandlers unpack_handlers = { .progress = on_progress, .done = on_unpacked };
+
+/* What the client gave turned out to be compressed: vmctl-pull takes the copy for a download. */
+static int unpack(Import *i) {
+        _cleanup_close_ int copy = open_file(i, FILE_COPY, 0),
+                            unpacked = open_file(i, FILE_UNPACKED, O_CREAT | O_EXCL);
+        _cleanup_(json_writer_freep) JsonWriter *w = NULL;
+        _cleanup_free_ char *request = NULL;
+        size_t len;
+        int r;
+
+        if (copy < 0 || unpacked < 0)
+                return copy < 0 ? copy : unpacked;
+        r = json_writer_new(0, &w);
+        if (r < 0)
+                return r;
+        json_write_object(w);
+        json_put_string(w, "url", "file:///import");
+        json_put_unsigned(w, "max-size", i->store->manager->config.image_size_max);
+        json_write_end(w);
+        r = json_writer_finish(w, &request, &len);
+        if (r >= 0) {
+                const WorkerFile files[] = { { "--source", copy }, { "--output", unpacked } };
+                const WorkerSpec spec = { "vmctl-pull", NULL, files, ELEMENTSOF(files), false,
+                        IMPORT_TIMEOUT };
+
+                r = worker_run(i->store->manager, &spec, request, len, &unpack_handlers, i, &i->worker);
+        }
+        return r;
+}
+
+/* The worker that has ended lends the result and the error until they were used. */
+static void on_imported(void *userdata, const Json *result, const Error *error) {
+        Import *i = userdata;
+        Worker *worker = TAKE_PTR(i->worker);
+        int r = 0;
+
+        if (!error)
+                r = commit(i, result, file_of(i, result));
+        else if (error_code(error) == ERROR_COMPRESSED && !i->unpacked)
+                r = unpack(i);
+        else
+                import_finish(i, error);
+        if (r < 0)
+                fail_errno(i, r);
+        worker_free(worker);
+}
+
+int image_import_request(const ImageStore *s, const char *format, const char *digest, const char *name,
+                char **ret, size_t *ret_len) {
         _cleanup_(json_writer_freep) JsonWriter *w = NULL;
         int r;
 
@@ -137,6 +246,8 @@ int image_import_request(
         json_put_boolean(w, "in-place", digest != NULL);
         if (digest)
                 json_put_string(w, "content-digest", digest);
+        if (name)
+                json_put_string(w, "name", name);
         json_write_end(w);
         return json_writer_finish(w, ret, ret_len);
 }
@@ -156,35 +267,12 @@ static int make_folder(Import *i) {
         return i->folder_fd < 0 ? i->folder_fd : 0;
 }
 
-/* Opened by the service, so that the worker, who opens nothing, need not own them. */
-static int make_file(const Import *i, const char *name) {
-        int fd = openat(i->folder_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-
-        return fd < 0 ? -errno : fd;
-}
-
-static int import_run(Import *i, const char *format) {
-        _cleanup_close_ int copy = -EBADF, converted = -EBADF;
-        _cleanup_free_ char *request = NULL;
-        size_t len;
+static int import_run(Import *i) {
         int r;
 
         r = make_folder(i);
-        if (r < 0)
-                return r;
-        copy = make_file(i, FILE_COPY);
-        converted = make_file(i, FILE_CONVERTED);
-        if (copy < 0 || converted < 0)
-                return copy < 0 ? copy : converted;
-        r = image_import_request(i->store, format, NULL, &request, &len);
-        if (r >= 0) {
-                const WorkerFile files[] = { { "--input", i->input }, { "--output", copy, true },
-                        { "--scratch", converted, true } };
-                const WorkerSpec spec = { "vmctl-image", "import", files, ELEMENTSOF(files), false,
-                        IMPORT_TIMEOUT };
-
-                r = worker_run(i->store->manager, &spec, request, len, &import_handlers, i, &i->worker);
-        }
+        if (r >= 0)
+                r = run_image(i, i->input, FILE_COPY, FILE_CONVERTED, NULL);
         i->input = safe_close(i->input);
         return r;
 }
@@ -207,11 +295,11 @@ int image_import(ImageStore *s, int fd, const ImageOptions *options, Job **ret, 
         if (r < 0)
                 return r;
         i->record.name = strdup(options->name);
-        if (!i->record.name) {
+        if (!i->record.name || free_and_strdup(&i->format, options->format) < 0) {
                 image_name_release(s, options->name);
                 return error_set_errno(reterr, -ENOMEM, "Cannot import '%s'", options->name);
         }
-        r = i->input < 0 ? -errno : import_run(i, options->format);
+        r = i->input < 0 ? -errno : import_run(i);
         if (r >= 0)
                 r = job_new(s->manager, &spec, &i->job);
         if (r < 0)

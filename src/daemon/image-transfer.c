@@ -203,13 +203,16 @@ static int run_check(Transfer *t) {
                             output = open_file(t, FILE_CONVERTED, O_TRUNC);
         const WorkerFile files[] = { { "--input", input, true }, { "--output", output, true } };
         const WorkerSpec spec = { "vmctl-image", "import", files, ELEMENTSOF(files), false, CHECK_TIMEOUT };
-        _cleanup_free_ char *request = NULL;
+        _cleanup_free_ char *request = NULL, *shown = NULL;
         size_t len;
         int r;
 
         if (input < 0 || output < 0)
                 return MIN(input, output);
-        r = image_import_request(t->store, t->format, t->facts.content_digest, &request, &len);
+        shown = url_without_credentials(t->url);
+        if (!shown)
+                return -ENOMEM;
+        r = image_import_request(t->store, t->format, t->facts.content_digest, shown, &request, &len);
         return r < 0 ? r
                      : worker_run(t->store->manager, &spec, request, len, &check_handlers, t, &t->worker);
 }
@@ -265,6 +268,21 @@ static int take_download(Transfer *t, const Json *result) {
         return r < 0 ? r : t->facts.sha256 && t->facts.content_digest ? 0 : -EBADMSG;
 }
 
+/* Whether it is what they asked for is told before whether it is an image. False: nobody is left. */
+static bool judge_digests(Transfer *t) {
+        for (Pull *p = t->pulls, *next; p; p = next) {
+                _cleanup_error_ Error *e = NULL;
+
+                next = p->next;
+                if (pull_check_digest(p, t->facts.sha256, &e) < 0)
+                        pull_finish(p, NULL, e);
+        }
+        if (t->pulls)
+                return true;
+        transfer_discard(t);
+        return false;
+}
+
 static void on_downloaded(void *userdata, const Json *result, const Error *error) {
         Transfer *t = userdata;
         int r;
@@ -279,6 +297,8 @@ static void on_downloaded(void *userdata, const Json *result, const Error *error
         }
         r = take_download(t, result);
         t->worker = worker_free(t->worker);
+        if (r >= 0 && !judge_digests(t))
+                return;
         if (r >= 0)
                 r = run_check(t);
         if (r < 0)

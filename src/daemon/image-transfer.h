@@ -57,7 +57,7 @@ void pull_finish(Pull *p, Image *image, const Error *error); /* takes it out of 
 char *image_displaced_name(const ImageRecord *rec);
 
 /* vmctl-image's request for an import, and what its result says of the image. `digest`: of what lies in the
- * store already; NULL: it is to be copied there. */
-int image_import_request(
-                const ImageStore *s, const char *format, const char *digest, char **ret, size_t *ret_len);
+ * store already; NULL: it is to be copied there. `name`: what messages call it; NULL: by its path. */
+int image_import_request(const ImageStore *s, const char *format, const char *digest, const char *name,
+                char **ret, size_t *ret_len);
 int image_take_facts(const Json *result, ImageRecord *rec);

@@ -35,6 +35,8 @@ static const struct {
                         "A disk image is a qcow2 or raw file; see it with 'qemu-img info FILE'." },
         [ERROR_FORMAT_REFUSED] = { NAME("FormatRefused"), EPERM,
                         "Make a plain image of it: 'qemu-img convert -O qcow2 FILE NEW'." },
+        [ERROR_COMPRESSED] = { NAME("Compressed"), EINVAL,
+                        "'vmctl image import FILE' unpacks it into the store." },
         [ERROR_IMAGE_MISSING] = { NAME("ImageMissing"), ENOENT,
                         "Put the file back where it was, or destroy the VM and create it anew." },
         [ERROR_IMAGE_CHANGED] = { NAME("ImageChanged"), ESTALE,

@@ -18,6 +18,7 @@ typedef enum ErrorCode {
         ERROR_INVALID_KEY,
         ERROR_INVALID_IMAGE,
         ERROR_FORMAT_REFUSED,
+        ERROR_COMPRESSED,
         ERROR_IMAGE_MISSING,
         ERROR_IMAGE_CHANGED,
         ERROR_IMAGE_IN_USE,

@@ -34,6 +34,8 @@ static const struct {
         { MAGIC(offset, bytes), ERROR_FORMAT_REFUSED, name, IMPORT }
 #define OTHER(offset, bytes, name, advice) \
         { MAGIC(offset, bytes), ERROR_INVALID_IMAGE, name, advice }
+#define PACKED(offset, bytes, name) \
+        { MAGIC(offset, bytes), ERROR_COMPRESSED, name, UNPACK }
 #define ALONE "it is neither taken nor converted"
 #define IMPORT "only qcow2 and raw are taken as they are, 'vmctl image import' converts it"
 #define UNPACK "unpack it first"
@@ -49,10 +51,10 @@ static const struct {
         IMAGE(0, "WithoutFreeSpace", "a Parallels image"),
         IMAGE(0, "WithouFreSpacExt", "a Parallels image"),
         IMAGE(0, "Bochs Virtual HD Image", "a Bochs image"),
-        OTHER(0, "\x1f\x8b", "compressed by gzip", UNPACK),
-        OTHER(0, "\xfd\x37zXZ", "compressed by xz", UNPACK),
-        OTHER(0, "\x28\xb5\x2f\xfd", "compressed by zstd", UNPACK),
-        OTHER(0, "BZh", "compressed by bzip2", UNPACK),
+        PACKED(0, "\x1f\x8b", "compressed by gzip"),
+        PACKED(0, "\xfd\x37zXZ", "compressed by xz"),
+        PACKED(0, "\x28\xb5\x2f\xfd", "compressed by zstd"),
+        PACKED(0, "BZh", "compressed by bzip2"),
         OTHER(0, "\x04\x22\x4d\x18", "compressed by lz4", UNPACK),
         OTHER(0, "PK\3\4", "a zip archive", UNPACK),
         OTHER(0, "7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
@@ -67,6 +69,7 @@ static const struct {
 #undef IMAGE
 #undef CONVERTED
 #undef OTHER
+#undef PACKED
 };
 
 /* What whole disks begin with. */

@@ -3,7 +3,8 @@
  *
  * Request: "format" (what the client calls it, or null), "max-size", "any-content" (a raw disk needs neither
  * partition table nor file system), "in-place" (the input is the service's own file already, and is not
- * copied), "content-digest" (of that file, if it is known).
+ * copied), "content-digest" (of that file, if it is known),
+ * "name" (what messages call it, in place of the file's path).
  * Result: "file" (which of the files is the image now: input, output, scratch), "format", "virtual-size",
  * "size", "allocated", "content-digest", "source-format", and of qcow2 "compat", "cluster-size",
  * "snapshots".

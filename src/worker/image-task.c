@@ -18,6 +18,7 @@
 #include "no-network.h"
 #include "util/fd-util.h"
 
+#define NAME_SHOWN_MAX 256
 #define REQUEST_MAX (64 * KIB)
 
 /* Beyond what any image takes that can be; the file's size is bounded by the request. */
@@ -139,6 +140,7 @@ static const struct {
         { "content-digest", set_string, offsetof(ImageTask, content_digest) },
         { "any-content", set_boolean, offsetof(ImageTask, any_content) },
         { "in-place", set_boolean, offsetof(ImageTask, in_place) },
+        { "name", set_string, offsetof(ImageTask, name) },
 };
 
 static int parse_member(ImageTask *t, const char *key, const Json *value, Error **reterr) {
@@ -170,6 +172,14 @@ static int read_request(ImageTask *t, Error **reterr) {
                 r = parse_member(t, json_key(t->request, i), json_member(t->request, i), reterr);
                 if (r < 0)
                         return r;
+        }
+        if (t->name) {
+                _cleanup_free_ char *shown = string_escape(t->name, strlen(t->name), NAME_SHOWN_MAX);
+
+                free(t->label);
+                t->label = shown ? strf("The image '%s'", shown) : NULL;
+                if (!t->label)
+                        return error_set_errno(reterr, -ENOMEM, "Failed to read the request");
         }
         if (t->max_size == 0 || t->max_size > INT64_MAX)
                 t->max_size = INT64_MAX;

@@ -28,6 +28,7 @@ typedef struct ImageTask {
         uint64_t max_size;         /* bytes of a file that is written */
         const char *compression;   /* lent by the request, as is the next */
         const char *content_digest;
+        const char *name;
         bool any_content;
         bool in_place;
         /* for progress lines */

@@ -3,7 +3,7 @@
  * that bytes from the network are read by a process that has no rights, and can reach nothing but the
  * network and its own files.
  *
- *     vmctl-pull [--uid N --gid N] --output FD [--received FD] [--state FD]
+ *     vmctl-pull [--uid N --gid N] --output FD [--received FD] [--state FD] [--source FD]
  *
  * The files may hold what an earlier worker left when it ended or was killed: with all three, for the same
  * URL and in the same boot, the transfer goes on where that one was. The service keeps them from one attempt
@@ -11,7 +11,8 @@
  * standard input (pull-request.h); progress and the result are lines on standard output.
  *
  * What a file URL names is opened after the worker has become a user without rights, so that only what
- * everybody may read can be had that way; a client hands over other files by importing them. */
+ * everybody may read can be had that way; a client hands over other files by importing them. For these
+ * the service uses --source, a regular file that stands in for the one that the URL names. */
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -50,6 +51,7 @@ static int parse_option(Pull *p, const char *option, const char *value, bool see
                 { "--output", &p->output_fd },
                 { "--received", &p->received_fd },
                 { "--state", &p->state_fd },
+                { "--source", &p->source_fd },
         };
         uint32_t v;
 
@@ -120,7 +122,7 @@ static int open_files(Pull *p, Error **reterr) {
         int r;
 
         for (size_t i = 0; i < ELEMENTSOF(table); i++) {
-                if (!table[i].url->text || table[i].url->scheme != URL_FILE)
+                if (!table[i].url->text || table[i].url->scheme != URL_FILE || *table[i].fd >= 0)
                         continue;
                 r = url_open_file(table[i].url, table[i].fd, reterr);
                 if (r < 0)

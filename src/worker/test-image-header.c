@@ -224,13 +224,13 @@ static void test_foreign(void) {
                 { 0, "vhdxfile", 8, ERROR_FORMAT_REFUSED, "VHDX" },
                 { 0, "conectix", 8, ERROR_FORMAT_REFUSED, "VHD" },
                 { 0, "QED", 4, ERROR_FORMAT_REFUSED, "QED" },
-                { 0, "\x1f\x8b", 2, ERROR_INVALID_IMAGE, "gzip" },
+                { 0, "\x1f\x8b", 2, ERROR_COMPRESSED, "gzip" },
                 { 0,
                                 "\xfd"
                                 "7zXZ",
-                                6, ERROR_INVALID_IMAGE, "xz" },
-                { 0, "\x28\xb5\x2f\xfd", 4, ERROR_INVALID_IMAGE, "zstd" },
-                { 0, "BZh9", 4, ERROR_INVALID_IMAGE, "bzip2" },
+                                6, ERROR_COMPRESSED, "xz" },
+                { 0, "\x28\xb5\x2f\xfd", 4, ERROR_COMPRESSED, "zstd" },
+                { 0, "BZh9", 4, ERROR_COMPRESSED, "bzip2" },
                 { 257, "ustar", 5, ERROR_INVALID_IMAGE, "tar" },
                 { 0,
                                 "\x7f"

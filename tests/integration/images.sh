@@ -179,6 +179,14 @@ qemu-img convert -f qcow2 -O raw "$scratch/own.qcow2" "$scratch/own.raw"
 check "... the image does not" has_content file "$scratch/own.raw"
 check "What comes out of a pipe" "$image_call" import pipe <(cat "$scratch/own.raw") format=raw
 check_output 2 "... is stored once, with what was there" stat --format %h "$(disk_of pipe)"
+zstd --quiet "$scratch/own.raw" "$scratch/own.vmdk"
+check "What is compressed" "$image_call" import packed "$scratch/own.raw.zst" format=raw
+check_output 3 "... is unpacked" stat --format %h "$(disk_of packed)"
+check "... also from a pipe, and converted" "$image_call" import packed2 <(cat "$scratch/own.vmdk.zst")
+check_output "qcow2 vmdk 2097152" "... as the file" eval 'for p in Format SourceFormat VirtualSize; do image_prop packed2 $p; done | xargs'
+head -c 100 "$scratch/own.raw.zst" > "$scratch/broken.zst"
+check_error "failed org.vmctl1.Error.InvalidImage: *" "... not if an end is missing" "$image_call" import broken "$scratch/broken.zst"
+for name in packed packed2; do image_method $name Remove > /dev/null; done
 check "A qcow2" "$image_call" import qcow "$scratch/own.qcow2"
 check_output "qcow2 2097152" "... is told from its header" eval 'for p in Format VirtualSize; do image_prop qcow $p; done | xargs'
 check "A vmdk" "$image_call" import vmdk "$scratch/own.vmdk"
