@@ -8,12 +8,12 @@
 #include "helper.h"
 #include "util/fd-util.h"
 
-static volatile sig_atomic_t running; /* its PID; 0: none */
-static volatile sig_atomic_t canceled;
+static volatile sig_atomic_t running;  /* its PID; 0: none */
+static volatile sig_atomic_t canceled; /* by this signal */
 
 /* Once: a second signal ends us. */
 static void on_cancel(int sig) {
-        canceled = 1;
+        canceled = sig;
         if (running > 0)
                 (void)kill((pid_t)running, SIGTERM);
 }
@@ -81,9 +81,11 @@ static int read_lines(Helper *h, int fd) {
 static int judge(Helper *h, int status, const char *what) {
         if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && h->result)
                 return 0;
-        h->canceled = canceled;
-        if (h->canceled)
-                return ctl_complain(NULL, "Failed to %s: Canceled", what);
+        h->canceled = canceled != 0;
+        if (h->canceled) {
+                ctl_complain(NULL, "Canceled");
+                return 128 + canceled;
+        }
         if (sd_bus_error_is_set(&h->error))
                 return ctl_report(h->ctl, &h->error, -EIO, "Failed to %s", what);
         if (WIFSIGNALED(status))

@@ -21,6 +21,7 @@ typedef struct Helper {
 } Helper;
 
 /* The helper has these descriptors and our standard error; its standard output is read here. Returns 0 with
- * a result, else reports "Failed to <what>: ...". */
+ * a result, else reports "Failed to <what>: ..."; 128 and the
+ * signal that canceled it. */
 int helper_run(Helper *h, char *const *argv, const ChildFd *fds, size_t n_fds, const char *what);
 void helper_done(Helper *h);

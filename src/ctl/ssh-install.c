@@ -108,14 +108,12 @@ static int make_folder(Install *i) {
 }
 
 /* Nothing is asked of the user: it is not his terminal that ssh runs this on. */
-static int write_update_file(const Ctl *c, int fd) {
+static char *update_text(const Ctl *c) {
         const char *bus = c->choice == BUS_USER ? "--user " : c->choice == BUS_SYSTEM ? "--system " : "";
-        _cleanup_free_ char *text = strf("# By 'vmctl ssh-config --install'\n"
-                                         "Match originalhost vm/*,*.vm exec \"vmctl %s--no-ask-password "
-                                         "ssh-config --update\"\n",
-                        bus);
 
-        return text ? write_file_at(fd, UPDATE_FILE, text, strlen(text), 0600, 0) : -ENOMEM;
+        return strf("# By 'vmctl ssh-config --install'\n"
+                    "Match originalhost vm/*,*.vm exec \"vmctl %s--no-ask-password ssh-config --update\"\n",
+                        bus);
 }
 
 /* A file that stays as it is, is not written: editors watch it. */
@@ -127,6 +125,12 @@ static int replace_file(int fd, const char *name, const char *text) {
         if (r >= 0 && streq(old, text))
                 return 0;
         return write_file_at(fd, name, text, strlen(text), 0600, 0);
+}
+
+static int write_update_file(const Ctl *c, int fd) {
+        _cleanup_free_ char *text = update_text(c);
+
+        return text ? replace_file(fd, UPDATE_FILE, text) : -ENOMEM;
 }
 
 /* Reports failure. */
@@ -252,4 +256,17 @@ int ssh_update(Ctl *c) {
         if (r < 0)
                 return ctl_report(c, NULL, r, "Failed to change ssh's configuration");
         return write_hosts(c, fd);
+}
+
+void ssh_refresh(Ctl *c) {
+        _cleanup_free_ char *folder = ssh_user_folder(), *wanted = update_text(c), *there = NULL,
+                            *text = NULL;
+        _cleanup_close_ int fd = -EBADF;
+
+        if (c->host || !folder || !wanted || open_folder(folder, &fd) < 0)
+                return;
+        if (read_file_at(fd, UPDATE_FILE, CONFIG_MAX, &there, NULL) < 0 || !streq(there, wanted))
+                return;
+        if (ssh_config_text(c, NULL, 0, &text) == 0)
+                (void)replace_file(fd, HOSTS_FILE, text);
 }

@@ -182,7 +182,7 @@ static int method_create(sd_bus_message *m, void *userdata, sd_bus_error *reterr
         if (streq(name, "imageless"))
                 return sd_bus_error_set(reterr, "org.vmctl1.Error.NoSuchImage", "There is no such image");
         vm = add_vm(name, "prepared");
-        vm->ssh_port = streq(name, "late") ? 10024 : 0;
+        vm->ssh_port = startswith(name, "late") ? 10024 : 0;
         return sd_bus_reply_method_return(m, "o", vm->path);
 }
 

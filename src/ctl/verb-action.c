@@ -10,6 +10,7 @@
 
 #include "message-json.h"
 #include "remote.h"
+#include "ssh-install.h"
 #include "ssh-wait.h"
 #include "term.h"
 #include "text.h"
@@ -524,6 +525,8 @@ int verb_action(Ctl *c, const Args *args) {
         if (r < 0)
                 return r;
         r = batch_run(&b);
+        if (streq(b.kind->verb, "destroy"))
+                ssh_refresh(c);
         if (streq(b.kind->verb, "start"))
                 batch_print_warnings(&b);
         return wait ? worse(r, batch_wait_for_ssh(&b, ssh_timeout_usec)) : r;

@@ -7,6 +7,7 @@
 #include "job-wait.h"
 #include "message-json.h"
 #include "spec-args.h"
+#include "ssh-install.h"
 #include "ssh-wait.h"
 #include "term.h"
 #include "text.h"
@@ -194,6 +195,8 @@ int verb_create(Ctl *c, const Args *args) {
         if (r != 0)
                 return r;
         r = url ? call_create_from(c, args, name, url) : call_create(c, args, name);
+        if (r == 0)
+                ssh_refresh(c);
         if (r != 0 || !args_has(args, "wait"))
                 return r;
         return ssh_wait_for_vm(c, name, now_monotonic() + timeout_usec);
