@@ -52,6 +52,8 @@ static int read_config(Install *i) {
         _cleanup_free_ char *path = strf("%s/config", i->ssh_folder);
         _cleanup_close_ int fd = -EBADF;
         struct stat st;
+        size_t len;
+        int r;
 
         if (!path)
                 return -ENOMEM;
@@ -67,7 +69,10 @@ static int read_config(Install *i) {
         if (!S_ISREG(st.st_mode))
                 return -EINVAL;
         i->config_mode = st.st_mode & 07777;
-        return read_all(fd, CONFIG_MAX, &i->old, NULL);
+        r = read_all(fd, CONFIG_MAX, &i->old, &len);
+        if (r < 0)
+                return r;
+        return strlen(i->old) == len ? 0 : -EINVAL; /* no text */
 }
 
 static int install_init(Install *i) {

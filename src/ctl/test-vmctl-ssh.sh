@@ -6,8 +6,8 @@
 # 'vmctl ssh-config' with the real ssh, scp, sftp and rsync, and 'vmctl cp': where a guest's sshd would be there is one
 # of this host.
 
-# What eval gets is expanded by it.
-# shellcheck disable=SC2016
+# What eval gets is expanded by it, and so used there.
+# shellcheck disable=SC2016,SC2034
 
 # shellcheck source=src/ctl/test-vmctl-lib.sh
 . "$(dirname "$0")/test-vmctl-lib.sh" "$@"
@@ -129,6 +129,11 @@ check "many at once leave a whole file" eval \
         'for i in {1..8}; do s ssh -G web.vm > /dev/null & pids+=($!); done; wait "${pids[@]}" &&
         s ssh -G web.vm | grep -q "^port $port"'
 check "uninstalling leaves what was there" eval 'v ssh-config --uninstall && cmp "$config" "$scratch/before" && [ -L "$config" ]'
+
+printf 'Port 1\0\n' > "$scratch/binary"
+cp "$scratch/binary" "$config"
+check_output "*Failed to change*" "what is no text stays as it is" eval 'v_errors 1 ssh-config --install &&
+        cmp "$config" "$scratch/binary"'
 
 #
 # cp

@@ -18,7 +18,7 @@ typedef struct Copy {
         CopyEnd *to;
         bool recursive, quiet;
         SshTarget target; /* the VM that was last asked for */
-        uint64_t deadline;
+        uint64_t timeout_usec;
         bool canceled;
 } Copy;
 
@@ -73,7 +73,6 @@ static int check_ends(const Copy *p) {
 
 /* Asks for the VM and waits for its sshd, unless that was done for the source before. */
 static int reach(Copy *p, const char *name) {
-        uint64_t timeout;
         int r;
 
         if (p->target.name && streq(p->target.name, name))
@@ -81,11 +80,10 @@ static int reach(Copy *p, const char *name) {
         ssh_target_done(&p->target);
         r = ssh_target_find(p->ctl, name, &p->target);
         if (r == 0)
-                r = ssh_target_timeout(&p->target, args_get(p->args, "timeout"), &timeout);
-        if (r != 0)
-                return r;
-        p->deadline = now_monotonic() + timeout;
-        r = ssh_wait(p->ctl, name, p->target.path, p->target.port, p->deadline);
+                r = ssh_target_timeout(&p->target, args_get(p->args, "timeout"), &p->timeout_usec);
+        if (r == 0)
+                r = ssh_wait(p->ctl, name, p->target.path, p->target.port,
+                                now_monotonic() + p->timeout_usec);
         if (r != 0)
                 ssh_target_done(&p->target);
         return r;
@@ -102,17 +100,16 @@ static void tell_skipped(const Helper *h, const char *text) {
                                 n, text);
 }
 
-/* To or from `local`. */
+/* Fills in what holds for all. */
 static int run(Copy *p, const CopyEnd *from, CopyRequest *q) {
         _cleanup_free_ char *what = strf("copy '%s'", from->text);
-        uint64_t now = now_monotonic();
         Helper h = { .ctl = p->ctl, .name = "vmctl-ssh", .can_cancel = true, .line.quiet = p->quiet };
         int r;
 
         q->key = args_get(p->args, "key");
         q->recursive = p->recursive;
         q->preserve = args_has(p->args, "preserve");
-        q->wait_usec = p->deadline - MIN(now, p->deadline);
+        q->wait_usec = p->timeout_usec;
         r = copy_session_run(&h, &p->target, q, what ?: "copy");
         if (r == 0)
                 tell_skipped(&h, from->text);
