@@ -9,9 +9,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/epoll.h>
-#include <time.h>
 
 #include "qmp-internal.h"
+#include "util/clock.h"
 #include "util/fd-util.h"
 #include "util/log.h"
 #include "util/string-util.h"
@@ -21,14 +21,6 @@
 
 /* Deadlines are seconds: nobody notices this, and the event loop may join wake-ups. */
 #define TIMER_ACCURACY_USEC (10 * USEC_PER_MSEC)
-
-static uint64_t now_usec(void) {
-        struct timespec ts;
-
-        /* Not the event loop's time, which is that of its last wake-up. */
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        return (uint64_t)ts.tv_sec * USEC_PER_SEC + (uint64_t)ts.tv_nsec / NSEC_PER_USEC;
-}
 
 static uint64_t usec_add(uint64_t a, uint64_t b) {
         uint64_t sum;

@@ -5,11 +5,11 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "qemu-img.h"
 #include "util/child.h"
+#include "util/clock.h"
 #include "util/fd-util.h"
 #include "util/string-util.h"
 
@@ -178,18 +178,11 @@ static void take_output(QemuImg *q, const char *buf, size_t len, QemuImgPercent 
         }
 }
 
-static int64_t now_msec(void) {
-        struct timespec ts;
-
-        (void)clock_gettime(CLOCK_MONOTONIC, &ts);
-        return ts.tv_sec * INT64_C(1000) + ts.tv_nsec / 1000000;
-}
-
 /* 1 when there is something to read. */
-static int wait_output(QemuImg *q, int64_t deadline) {
+static int wait_output(QemuImg *q, uint64_t deadline) {
         struct pollfd p = { .fd = q->output, .events = POLLIN };
-        int64_t left = MAX(deadline - now_msec(), INT64_C(0));
-        int r = poll(&p, 1, deadline == 0 ? -1 : (int)MIN(left, (int64_t)INT32_MAX));
+        uint64_t now = now_usec(), left = deadline > now ? (deadline - now) / USEC_PER_MSEC : 0;
+        int r = poll(&p, 1, deadline == 0 ? -1 : (int)MIN(left, (uint64_t)INT32_MAX));
 
         return r < 0 ? -errno : r;
 }
@@ -197,7 +190,7 @@ static int wait_output(QemuImg *q, int64_t deadline) {
 /* To the end whatever the length, since qemu-img would wait in a full pipe. */
 static int read_output(QemuImg *q, unsigned seconds_max, QemuImgPercent on_percent, void *userdata,
                 Error **reterr) {
-        int64_t deadline = seconds_max == 0 ? 0 : now_msec() + seconds_max * INT64_C(1000);
+        uint64_t deadline = seconds_max == 0 ? 0 : now_usec() + seconds_max * USEC_PER_SEC;
         char buf[4096];
 
         for (;;) {
