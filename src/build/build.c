@@ -30,7 +30,7 @@
 #include "source.h"
 #include "util/fd-util.h"
 #include "util/string-util.h"
-#include "json/json.h"
+#include "worker/reply.h"
 
 #define BOOT_FILE_SIZE_MAX (512 * MIB)
 
@@ -284,8 +284,6 @@ static void put_node(JsonWriter *w, const char *key, const Node *n) {
 }
 
 static void write_result(JsonWriter *w, const Build *b) {
-        json_write_key(w, "result");
-        json_write_object(w);
         json_put_unsigned(w, "size", b->size);
         json_put_unsigned(w, "files", tree_n_nodes(b->tree));
         put_node(w, "kernel", b->boot_files.kernel);
@@ -294,36 +292,20 @@ static void write_result(JsonWriter *w, const Build *b) {
         json_put_string(w, "uuid", b->uuids.root);
         if (b->options.bootable)
                 json_put_string(w, "partition-uuid", b->uuids.root_partition);
-        json_write_end(w);
 }
 
-static int reply(const Build *b, const Error *error) {
-        _cleanup_(json_writer_freep) JsonWriter *w = NULL;
-        _cleanup_free_ char *text = NULL, *message = NULL;
-        size_t len;
-        int r;
+/* The message may name files, whose names are any bytes. */
+static int fail(int r, const Error *error, Error **reterr) {
+        _cleanup_free_ char *shown = NULL;
 
-        r = json_writer_new(0, &w);
-        if (r < 0)
-                return r;
-        json_write_object(w);
-        if (error) {
-                json_put_string(w, "error", error_code_name(error_code(error)));
-                /* It may name files, whose names are any bytes. */
-                message = string_escape(error_message(error), strlen(error_message(error)), SIZE_MAX);
-                json_put_string(w, "message", message);
-        } else {
-                write_result(w, b);
-        }
-        json_write_end(w);
-        r = json_writer_finish(w, &text, &len);
-        if (r < 0)
-                return r;
-        text[len] = '\n'; /* in place of the NUL */
-        return write_all(STDOUT_FILENO, text, len + 1);
+        if (error)
+                shown = string_escape(error_message(error), strlen(error_message(error)), SIZE_MAX);
+        if (shown)
+                (void)error_set(reterr, error_code(error), "%s", shown);
+        return r;
 }
 
-static int build(Build *b, Error **reterr) {
+static int build(void *userdata, JsonWriter *w, Error **reterr) {
         static int (*const steps[])(Build *, Error **) = {
                 parse_options,
                 check_outputs,
@@ -340,26 +322,24 @@ static int build(Build *b, Error **reterr) {
                 finish_files,
                 install_boot_loader,
         };
+        _cleanup_error_ Error *error = NULL;
+        Build *b = userdata;
 
         for (size_t i = 0; i < ELEMENTSOF(steps); i++) {
-                int r = steps[i](b, reterr);
+                int r = steps[i](b, &error);
 
                 if (r < 0)
-                        return r;
+                        return fail(r, error, reterr);
         }
+        write_result(w, b);
         return 0;
 }
 
 int main(int argc, char *argv[]) {
         _cleanup_(build_done) Build b = { .argc = argc, .argv = argv };
-        _cleanup_error_ Error *error = NULL;
-        bool failed;
 
         /* Tars have their names in UTF-8, which libarchive turns into the locale's. */
         (void)setlocale(LC_CTYPE, "C.UTF-8");
         (void)signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is an error like others */
-        failed = build(&b, &error) < 0;
-        if (failed && !error)
-                (void)error_set(&error, ERROR_NO_MEMORY, "Out of memory");
-        return reply(&b, error) < 0 || failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return reply_run(build, NULL, &b);
 }

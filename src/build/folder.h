@@ -4,7 +4,7 @@
  * is left out, its mount point an empty folder. */
 
 #include "ext4.h"
-#include "progress.h"
+#include "worker/progress.h"
 
 typedef enum FolderFlags {
         FOLDER_ROOT_OWNED = 1 << 0, /* all files become root's */

@@ -4,7 +4,7 @@
  * Containerfile, which is built first. */
 
 #include "ext4.h"
-#include "progress.h"
+#include "worker/progress.h"
 
 typedef struct SourceOptions {
         const char *path;          /* "-": standard input */

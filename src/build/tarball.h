@@ -5,7 +5,7 @@
  * compressions that are read in process: no other program is ever run for an archive. */
 
 #include "ext4.h"
-#include "progress.h"
+#include "worker/progress.h"
 
 #define SHA256_HEX 64
 

@@ -237,7 +237,7 @@ static void on_prepared(void *userdata, int status, const char *output, size_t l
                 log_at(LOG_ERR, vm_name(c->vm), NULL, "vmctl-prepare ended with status %i and no answer",
                                 status);
         if (r >= 0)
-                r = status == 0 ? take_reply(c, reply) : -EPROTO;
+                r = status == 0 ? take_reply(c, json_get(reply, "result")) : -EPROTO;
         if (r >= 0)
                 r = take_back_files(c);
         if (r >= 0)

@@ -12,7 +12,7 @@
 typedef struct Fetch {
         char *text;
         size_t len, max;
-        PullReport *report;
+        Progress *progress;
 } Fetch;
 
 static int on_response(void *userdata, const HttpResponse *response, Error **reterr) {
@@ -39,7 +39,7 @@ static int on_data(void *userdata, const void *data, size_t len, Error **reterr)
 static void on_progress(void *userdata) {
         Fetch *f = userdata;
 
-        pull_report(f->report, "connecting", 0, 0);
+        progress_tell(f->progress, "connecting", 0, 0);
 }
 
 static int fetch_file(Fetch *f, int fd, Error **reterr) {
@@ -79,16 +79,16 @@ static int fetch_http(Fetch *f, const PullRequest *q, const Url *url, Error **re
         return r;
 }
 
-int fetch(const PullRequest *request, const Url *url, int source_fd, size_t max, PullReport *report,
+int fetch(const PullRequest *request, const Url *url, int source_fd, size_t max, Progress *progress,
                 char **ret, size_t *ret_len, Error **reterr) {
         _cleanup_free_ char *text = malloc(max);
-        Fetch f = { .text = text, .max = max, .report = report };
+        Fetch f = { .text = text, .max = max, .progress = progress };
         _cleanup_error_ Error *e = NULL;
         int r;
 
         if (!text)
                 return error_set_errno(reterr, -ENOMEM, "Failed to prepare the transfer");
-        pull_report(report, "connecting", 0, 0);
+        progress_tell(progress, "connecting", 0, 0);
         r = source_fd >= 0 ? fetch_file(&f, source_fd, &e) : fetch_http(&f, request, url, &e);
         if (r < 0) {
                 (void)error_set(reterr, error_code(e), "Failed to download '%s': %s", url->shown,

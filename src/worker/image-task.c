@@ -16,7 +16,9 @@
 
 #include "image-task.h"
 #include "no-network.h"
-#include "util/fd-util.h"
+#include "reply.h"
+#include "request-keys.h"
+#include "worker-options.h"
 
 #define NAME_SHOWN_MAX 256
 #define REQUEST_MAX (64 * KIB)
@@ -52,45 +54,25 @@ static void image_task_done(ImageTask *t) {
         json_free(t->request);
 }
 
-static int parse_option(ImageTask *t, const char *option, const char *value, bool seen[2]) {
-        const char *name = startswith(option, "--");
-        ImageFile file = image_file_from_string(name);
-        uint32_t v;
-
-        if (!name || parse_u32(value, &v) < 0)
-                return -EINVAL;
-        if (streq(name, "uid")) {
-                t->identity.uid = v;
-                seen[0] = true;
-        } else if (streq(name, "gid")) {
-                t->identity.gid = v;
-                seen[1] = true;
-        } else if ((int)file < 0 || t->fds[file] >= 0 || v <= STDERR_FILENO || v > INT32_MAX) {
-                return -EINVAL;
-        } else {
-                t->fds[file] = (int)v;
-        }
-        return 0;
-}
-
-static int parse_options(ImageTask *t, int argc, char *argv[], const Verb **ret, Error **reterr) {
-        bool seen[2] = {};
+static int parse_options(ImageTask *t, const Verb **ret, Error **reterr) {
+        const WorkerOption table[] = {
+                { "--input", t->fds + IMAGE_FILE_INPUT, 1 },
+                { "--output", t->fds + IMAGE_FILE_OUTPUT, 1 },
+                { "--scratch", t->fds + IMAGE_FILE_SCRATCH, 1 },
+        };
+        int r;
 
         *ret = NULL;
-        for (size_t i = 0; argc > 1 && i < ELEMENTSOF(verb_table); i++)
-                if (streq(verb_table[i].name, argv[1]))
+        for (size_t i = 0; t->argc > 1 && i < ELEMENTSOF(verb_table); i++)
+                if (streq(verb_table[i].name, t->argv[1]))
                         *ret = verb_table + i;
         if (!*ret)
                 return error_set(reterr, ERROR_FAILED, "vmctl-image was called without a verb");
-        for (int i = 2; i < argc; i += 2)
-                if (i + 1 == argc || parse_option(t, argv[i], argv[i + 1], seen) < 0)
-                        return error_set(reterr, ERROR_FAILED, "vmctl-image was called with a wrong '%s'",
-                                        argv[i]);
-        if (seen[0] != seen[1])
-                return error_set(reterr, ERROR_FAILED, "vmctl-image needs both of --uid and --gid");
+        r = worker_parse_options(t->argc, t->argv, 2, table, ELEMENTSOF(table), &t->identity, reterr);
+        if (r < 0)
+                return r;
         if (t->fds[IMAGE_FILE_INPUT] < 0 || ((*ret)->output && t->fds[IMAGE_FILE_OUTPUT] < 0))
                 return error_set(reterr, ERROR_FAILED, "vmctl-image needs files");
-        t->identity.set = seen[0];
         return 0;
 }
 
@@ -105,54 +87,24 @@ static int drop_privileges(ImageTask *t, Error **reterr) {
         return r < 0 ? r : no_network(reterr);
 }
 
-static int set_string(const Json *v, void *field) {
-        *(const char **)field = json_string(v);
-        return json_string(v) || json_is_null(v) ? 0 : -EINVAL;
-}
-
-static int set_boolean(const Json *v, void *field) {
-        int b = json_boolean(v);
-
-        *(bool *)field = b > 0;
-        return b < 0 ? b : 0;
-}
-
-static int set_size(const Json *v, void *field) {
-        return json_unsigned(v, field);
-}
-
-static int set_format(const Json *v, void *field) {
+static int set_format(const Json *v, void *field, Error **reterr) {
         ImageFormat f = image_format_from_string(json_string(v));
 
         *(ImageFormat *)field = f;
         return (int)f >= 0 || json_is_null(v) ? 0 : -EINVAL;
 }
 
-static const struct {
-        const char *key;
-        int (*set)(const Json *v, void *field);
-        size_t offset;
-} key_table[] = {
+static const RequestKey keys[] = {
         { "format", set_format, offsetof(ImageTask, format) },
         { "source-format", set_format, offsetof(ImageTask, source_format) },
-        { "max-size", set_size, offsetof(ImageTask, max_size) },
-        { "compression", set_string, offsetof(ImageTask, compression) },
-        { "content-digest", set_string, offsetof(ImageTask, content_digest) },
-        { "any-content", set_boolean, offsetof(ImageTask, any_content) },
-        { "in-place", set_boolean, offsetof(ImageTask, in_place) },
-        { "name", set_string, offsetof(ImageTask, name) },
+        { "max-size", request_set_unsigned, offsetof(ImageTask, max_size) },
+        { "compression", request_set_string, offsetof(ImageTask, compression) },
+        { "content-digest", request_set_string, offsetof(ImageTask, content_digest) },
+        { "any-content", request_set_boolean, offsetof(ImageTask, any_content) },
+        { "in-place", request_set_boolean, offsetof(ImageTask, in_place) },
+        { "name", request_set_string, offsetof(ImageTask, name) },
+        {},
 };
-
-static int parse_member(ImageTask *t, const char *key, const Json *value, Error **reterr) {
-        for (size_t i = 0; i < ELEMENTSOF(key_table); i++) {
-                if (!streq(key_table[i].key, key))
-                        continue;
-                if (key_table[i].set(value, (char *)t + key_table[i].offset) < 0)
-                        return error_set(reterr, ERROR_INVALID_SPEC, "'%s' has no valid value", key);
-                return 0;
-        }
-        return error_set(reterr, ERROR_UNKNOWN_OPTION, "There is no option '%s'", key);
-}
 
 static int read_request(ImageTask *t, Error **reterr) {
         const JsonLimits json_limits = { .max_size = REQUEST_MAX, .max_depth = 2, .max_values = 64 };
@@ -160,19 +112,11 @@ static int read_request(ImageTask *t, Error **reterr) {
         size_t len;
         int r;
 
-        r = read_all(STDIN_FILENO, REQUEST_MAX, &text, &len);
-        if (r < 0)
-                return error_set_errno(reterr, r, "Failed to read the request");
-        r = json_parse(text, len, &json_limits, &t->request, reterr);
+        r = worker_read_request(REQUEST_MAX, &text, &len, reterr);
+        if (r >= 0)
+                r = request_read(text, len, &json_limits, keys, t, &t->request, reterr);
         if (r < 0)
                 return r;
-        if (json_type(t->request) != JSON_OBJECT)
-                return error_set(reterr, ERROR_INVALID_SPEC, "The request is no JSON object");
-        for (size_t i = 0; i < json_length(t->request); i++) {
-                r = parse_member(t, json_key(t->request, i), json_member(t->request, i), reterr);
-                if (r < 0)
-                        return r;
-        }
         if (t->name) {
                 _cleanup_free_ char *shown = string_escape(t->name, strlen(t->name), NAME_SHOWN_MAX);
 
@@ -238,48 +182,30 @@ int image_task_sync(const ImageTask *t, ImageFile file, Error **reterr) {
         return 0;
 }
 
-static int run(ImageTask *t, int argc, char *argv[], Error **reterr) {
-        _cleanup_(json_writer_freep) JsonWriter *w = NULL;
+static int run(void *userdata, JsonWriter *w, Error **reterr) {
+        ImageTask *t = userdata;
         const Verb *verb;
         int r;
 
-        r = parse_options(t, argc, argv, &verb, reterr);
-        if (r < 0)
-                return r;
-        r = drop_privileges(t, reterr);
-        if (r < 0)
-                return r;
-        r = read_request(t, reterr);
-        if (r < 0)
-                return r;
-        r = json_writer_new(0, &w);
-        if (r < 0)
-                return error_set_errno(reterr, r, "Failed to answer");
-        json_write_object(w);
-        json_write_key(w, "result");
-        json_write_object(w);
-        r = verb->run(t, w, reterr);
-        if (r < 0)
-                return r;
-        json_write_end(w);
-        json_write_end(w);
-        r = reply_result(w);
-        return r < 0 ? error_set_errno(reterr, r, "Failed to answer") : 0;
+        r = parse_options(t, &verb, reterr);
+        if (r >= 0)
+                r = drop_privileges(t, reterr);
+        if (r >= 0)
+                r = read_request(t, reterr);
+        return r < 0 ? r : verb->run(t, w, reterr);
 }
 
 int main(int argc, char *argv[]) {
         _cleanup_(image_task_done) ImageTask t = {
+                .argc = argc,
+                .argv = argv,
                 .fds = { -EBADF, -EBADF, -EBADF },
                 .format = _IMAGE_FORMAT_INVALID,
                 .source_format = _IMAGE_FORMAT_INVALID,
         };
-        _cleanup_error_ Error *error = NULL;
 
         /* A reader that went away, or the bound of a file's size, is an error like others. */
         (void)signal(SIGPIPE, SIG_IGN);
         (void)signal(SIGXFSZ, SIG_IGN);
-        if (run(&t, argc, argv, &error) >= 0)
-                return EXIT_SUCCESS;
-        (void)reply_error(error);
-        return EXIT_FAILURE;
+        return reply_run(run, NULL, &t);
 }

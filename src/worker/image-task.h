@@ -5,7 +5,8 @@
 #include "confine.h"
 #include "file-copy.h"
 #include "image.h"
-#include "reply.h"
+#include "progress.h"
+#include "json/json.h"
 
 typedef enum ImageFile {
         IMAGE_FILE_INPUT,
@@ -18,6 +19,8 @@ typedef enum ImageFile {
 DECLARE_STRING_TABLE(image_file, ImageFile);
 
 typedef struct ImageTask {
+        int argc;
+        char **argv;
         Identity identity;
         int fds[_IMAGE_FILE_MAX]; /* inherited; borrowed */
         char *label;              /* of the input, in messages */

@@ -8,8 +8,8 @@
  *                   [--overlay FD] [--seed FD] [--private-key FD] [--public-key FD] [--vars FD]
  *
  * The first four inputs were opened by the client and can be anything. Outputs are empty files. The request
- * is a JSON object on standard input (request.h), the reply one on standard output: what was found out about
- * the inputs, or "error" and "message", with exit status 1. */
+ * is a JSON object on standard input (request.h), the reply one on standard output: "result", which is what
+ * was found out about the inputs, or "error" and "message", with exit status 1. */
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,14 +17,15 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "confine.h"
 #include "image.h"
 #include "key-pair.h"
 #include "overlay.h"
+#include "reply.h"
 #include "request.h"
 #include "seed.h"
 #include "ssh-key.h"
 #include "util/fd-util.h"
+#include "worker-options.h"
 
 #define FIRMWARE_VARS_MAX (16 * MIB) /* OVMF's have 0.5 MiB at most */
 
@@ -46,20 +47,6 @@ typedef enum FileRole {
         _FILE_ROLE_MAX,
         _FILE_ROLE_INVALID = -EINVAL,
 } FileRole;
-
-static const char *const option_table[] = {
-        [FILE_IMAGE] = "--image",
-        [FILE_KERNEL] = "--kernel",
-        [FILE_INITRD] = "--initrd",
-        [FILE_USER_DATA] = "--user-data",
-        [FILE_VARS_TEMPLATE] = "--firmware-vars-template",
-        [FILE_OVERLAY] = "--overlay",
-        [FILE_SEED] = "--seed",
-        [FILE_PRIVATE_KEY] = "--private-key",
-        [FILE_PUBLIC_KEY] = "--public-key",
-        [FILE_VARS] = "--vars",
-};
-_Static_assert(ELEMENTSOF(option_table) == _FILE_ROLE_MAX, "a file has no option");
 
 typedef struct Preparation {
         int argc;
@@ -92,46 +79,22 @@ static bool has(const Preparation *p, FileRole role) {
         return p->fds[role] >= 0;
 }
 
-static FileRole role_from_option(const char *option) {
-        for (int i = 0; i < _FILE_ROLE_MAX; i++)
-                if (streq(option_table[i], option))
-                        return (FileRole)i;
-        return _FILE_ROLE_INVALID;
-}
-
-static int parse_option(Preparation *p, const char *option, const char *value, bool seen[2]) {
-        FileRole role = role_from_option(option);
-        uint32_t v;
-        int r;
-
-        r = parse_u32(value, &v);
-        if (r < 0)
-                return r;
-        if (streq(option, "--uid")) {
-                p->identity.uid = v;
-                seen[0] = true;
-        } else if (streq(option, "--gid")) {
-                p->identity.gid = v;
-                seen[1] = true;
-        } else if ((int)role < 0 || has(p, role) || v <= STDERR_FILENO || v > INT32_MAX) {
-                return -EINVAL;
-        } else {
-                p->fds[role] = (int)v;
-        }
-        return 0;
-}
-
 static int parse_options(Preparation *p, Error **reterr) {
-        bool seen[2] = {};
+        const WorkerOption table[] = {
+                { "--image", p->fds + FILE_IMAGE, 1 },
+                { "--kernel", p->fds + FILE_KERNEL, 1 },
+                { "--initrd", p->fds + FILE_INITRD, 1 },
+                { "--user-data", p->fds + FILE_USER_DATA, 1 },
+                { "--firmware-vars-template", p->fds + FILE_VARS_TEMPLATE, 1 },
+                { "--overlay", p->fds + FILE_OVERLAY, 1 },
+                { "--seed", p->fds + FILE_SEED, 1 },
+                { "--private-key", p->fds + FILE_PRIVATE_KEY, 1 },
+                { "--public-key", p->fds + FILE_PUBLIC_KEY, 1 },
+                { "--vars", p->fds + FILE_VARS, 1 },
+        };
 
-        for (int i = 1; i < p->argc; i += 2)
-                if (i + 1 == p->argc || parse_option(p, p->argv[i], p->argv[i + 1], seen) < 0)
-                        return error_set(reterr, ERROR_FAILED, "vmctl-prepare was called with a wrong '%s'",
-                                        p->argv[i]);
-        if (seen[0] != seen[1])
-                return error_set(reterr, ERROR_FAILED, "vmctl-prepare needs both of --uid and --gid");
-        p->identity.set = seen[0];
-        return 0;
+        _Static_assert(ELEMENTSOF(table) == _FILE_ROLE_MAX, "a file has no option");
+        return worker_parse_options(p->argc, p->argv, 1, table, ELEMENTSOF(table), &p->identity, reterr);
 }
 
 /* With the rights of the service, so nothing here looks into a file. */
@@ -175,10 +138,8 @@ static int read_request(Preparation *p, Error **reterr) {
         size_t len;
         int r;
 
-        r = read_all(STDIN_FILENO, REQUEST_SIZE_MAX, &text, &len);
-        if (r < 0)
-                return error_set_errno(reterr, r, "Failed to read the request");
-        return request_parse(text, len, &p->request, reterr);
+        r = worker_read_request(REQUEST_SIZE_MAX, &text, &len, reterr);
+        return r < 0 ? r : request_parse(text, len, &p->request, reterr);
 }
 
 /* What goes together, so that nothing is left out in silence. */
@@ -413,28 +374,7 @@ static void write_result(JsonWriter *w, const Preparation *p) {
                 json_put_string(w, "public-key", p->keys[0]);
 }
 
-static int reply(const Preparation *p, const Error *error) {
-        _cleanup_(json_writer_freep) JsonWriter *w = NULL;
-        _cleanup_free_ char *text = NULL;
-        size_t len;
-        int r;
-
-        r = json_writer_new(0, &w);
-        if (r < 0)
-                return r;
-        json_write_object(w);
-        if (error) {
-                json_put_string(w, "error", error_code_name(error_code(error)));
-                json_put_string(w, "message", error_message(error));
-        } else {
-                write_result(w, p);
-        }
-        json_write_end(w);
-        r = json_writer_finish(w, &text, &len);
-        return r < 0 ? r : write_all(STDOUT_FILENO, text, len);
-}
-
-static int prepare(Preparation *p, Error **reterr) {
+static int prepare(void *userdata, JsonWriter *w, Error **reterr) {
         /* qemu-img takes longest, so it starts first, and the rest happens beside it. */
         static int (*const steps[])(Preparation *, Error **) = {
                 parse_options,
@@ -451,6 +391,7 @@ static int prepare(Preparation *p, Error **reterr) {
                 finish_overlay,
                 sync_outputs,
         };
+        Preparation *p = userdata;
 
         for (size_t i = 0; i < ELEMENTSOF(steps); i++) {
                 int r = steps[i](p, reterr);
@@ -458,6 +399,7 @@ static int prepare(Preparation *p, Error **reterr) {
                 if (r < 0)
                         return r;
         }
+        write_result(w, p);
         return 0;
 }
 
@@ -469,13 +411,8 @@ int main(int argc, char *argv[]) {
                 .kernel = FILE_IDENTITY_NULL,
                 .initrd = FILE_IDENTITY_NULL,
         };
-        _cleanup_error_ Error *error = NULL;
-        bool failed;
 
         for (size_t i = 0; i < ELEMENTSOF(p.fds); i++)
                 p.fds[i] = -EBADF;
-        failed = prepare(&p, &error) < 0;
-        if (failed && !error)
-                (void)error_set(&error, ERROR_NO_MEMORY, "Out of memory");
-        return reply(&p, error) < 0 || failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return reply_run(prepare, NULL, &p);
 }

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 
 #include "provision-request.h"
+#include "request-keys.h"
 
 #define USER_MAX 256
 #define MODE_MAX 07777
@@ -24,35 +25,7 @@ static const char *const copy_place_table[] = {
 };
 DEFINE_STRING_TABLE(copy_place, CopyPlace, _COPY_PLACE_MAX);
 
-typedef struct Key {
-        const char *name;
-        int (*set)(const Json *v, void *field);
-        size_t offset;
-} Key;
-
-static int set_string(const Json *v, void *field) {
-        const char *s = json_string(v);
-
-        if (!s && !json_is_null(v))
-                return -EINVAL;
-        *(const char **)field = s;
-        return 0;
-}
-
-static int set_boolean(const Json *v, void *field) {
-        int b = json_boolean(v);
-
-        if (b < 0)
-                return b;
-        *(bool *)field = b;
-        return 0;
-}
-
-static int set_unsigned(const Json *v, void *field) {
-        return json_unsigned(v, field);
-}
-
-static int set_host(const Json *v, void *field) {
+static int set_host(const Json *v, void *field, Error **reterr) {
         const char *s = json_string(v);
         struct in6_addr address;
 
@@ -62,7 +35,7 @@ static int set_host(const Json *v, void *field) {
         return 0;
 }
 
-static int set_port(const Json *v, void *field) {
+static int set_port(const Json *v, void *field, Error **reterr) {
         uint64_t port;
 
         if (json_unsigned(v, &port) < 0 || port == 0 || port > UINT16_MAX)
@@ -71,7 +44,7 @@ static int set_port(const Json *v, void *field) {
         return 0;
 }
 
-static int set_user(const Json *v, void *field) {
+static int set_user(const Json *v, void *field, Error **reterr) {
         const char *s = json_string(v);
 
         if (isempty(s) || strlen(s) > USER_MAX)
@@ -80,7 +53,7 @@ static int set_user(const Json *v, void *field) {
         return 0;
 }
 
-static int set_kind(const Json *v, void *field) {
+static int set_kind(const Json *v, void *field, Error **reterr) {
         StepKind kind = step_kind_from_string(json_string(v));
 
         if ((int)kind < 0)
@@ -89,7 +62,7 @@ static int set_kind(const Json *v, void *field) {
         return 0;
 }
 
-static int set_inline(const Json *v, void *field) {
+static int set_inline(const Json *v, void *field, Error **reterr) {
         const char *s = json_string(v);
 
         if (isempty(s) || strlen(s) > PROVISION_INLINE_MAX)
@@ -100,7 +73,7 @@ static int set_inline(const Json *v, void *field) {
 
 /* A newline in it would only ever be a mistake, and no login shell agrees with the next on how to quote it.
  */
-static int set_path(const Json *v, void *field) {
+static int set_path(const Json *v, void *field, Error **reterr) {
         const char *s = json_string(v);
 
         if (isempty(s) || strlen(s) > PROVISION_PATH_MAX || strpbrk(s, "\r\n"))
@@ -109,21 +82,21 @@ static int set_path(const Json *v, void *field) {
         return 0;
 }
 
-static int set_absolute_path(const Json *v, void *field) {
+static int set_absolute_path(const Json *v, void *field, Error **reterr) {
         const char *s = json_string(v);
 
-        return s && *s == '/' ? set_path(v, field) : -EINVAL;
+        return s && *s == '/' ? set_path(v, field, reterr) : -EINVAL;
 }
 
-static int set_file_name(const Json *v, void *field) {
+static int set_file_name(const Json *v, void *field, Error **reterr) {
         const char *s = json_string(v);
 
         if (!s || strchr(s, '/') || streq(s, ".") || streq(s, ".."))
                 return -EINVAL;
-        return set_path(v, field);
+        return set_path(v, field, reterr);
 }
 
-static int set_mode(const Json *v, void *field) {
+static int set_mode(const Json *v, void *field, Error **reterr) {
         const char *s = json_string(v);
         unsigned long mode;
         char *end;
@@ -148,7 +121,7 @@ static bool env_name_is_valid(const char *s) {
         return true;
 }
 
-static int set_env(const Json *v, void *field) {
+static int set_env(const Json *v, void *field, Error **reterr) {
         size_t size = 0;
 
         if (json_type(v) != JSON_OBJECT)
@@ -166,7 +139,7 @@ static int set_env(const Json *v, void *field) {
         return 0;
 }
 
-static int set_direction(const Json *v, void *field) {
+static int set_direction(const Json *v, void *field, Error **reterr) {
         const char *s = json_string(v);
 
         if (!streq_ptr(s, "from") && !streq_ptr(s, "to"))
@@ -175,7 +148,7 @@ static int set_direction(const Json *v, void *field) {
         return 0;
 }
 
-static int set_place(const Json *v, void *field) {
+static int set_place(const Json *v, void *field, Error **reterr) {
         CopyPlace place = copy_place_from_string(json_string(v));
 
         if ((int)place < 0)
@@ -184,97 +157,79 @@ static int set_place(const Json *v, void *field) {
         return 0;
 }
 
-static int set_later(const Json *v, void *field) {
+static int set_later(const Json *v, void *field, Error **reterr) {
         return 0;
 }
 
 #define FIELD(type, field) offsetof(type, field)
 
-static const Key request_keys[] = {
+static const RequestKey request_keys[] = {
         { "host", set_host, FIELD(ProvisionRequest, host) },
         { "port", set_port, FIELD(ProvisionRequest, port) },
         { "user", set_user, FIELD(ProvisionRequest, user) },
-        { "wait-usec", set_unsigned, FIELD(ProvisionRequest, wait_usec) },
-        { "auth-retry-usec", set_unsigned, FIELD(ProvisionRequest, auth_retry_usec) },
-        { "cloud-init", set_boolean, FIELD(ProvisionRequest, cloud_init) },
+        { "wait-usec", request_set_unsigned, FIELD(ProvisionRequest, wait_usec) },
+        { "auth-retry-usec", request_set_unsigned, FIELD(ProvisionRequest, auth_retry_usec) },
+        { "cloud-init", request_set_boolean, FIELD(ProvisionRequest, cloud_init) },
         { "steps", set_later, 0 },
         { "copy", set_later, 0 },
         {},
 };
 
-static const Key shell_keys[] = {
+static const RequestKey shell_keys[] = {
         { "kind", set_kind, FIELD(ProvisionStep, kind) },
         { "inline", set_inline, FIELD(ProvisionStep, text) },
         { "env", set_env, FIELD(ProvisionStep, env) },
-        { "timeout-usec", set_unsigned, FIELD(ProvisionStep, timeout_usec) },
+        { "timeout-usec", request_set_unsigned, FIELD(ProvisionStep, timeout_usec) },
         {},
 };
 
-static const Key script_keys[] = {
+static const RequestKey script_keys[] = {
         { "kind", set_kind, FIELD(ProvisionStep, kind) },
-        { "file", set_unsigned, FIELD(ProvisionStep, file) },
-        { "name", set_string, FIELD(ProvisionStep, name) },
+        { "file", request_set_unsigned, FIELD(ProvisionStep, file) },
+        { "name", request_set_string, FIELD(ProvisionStep, name) },
         { "env", set_env, FIELD(ProvisionStep, env) },
-        { "timeout-usec", set_unsigned, FIELD(ProvisionStep, timeout_usec) },
+        { "timeout-usec", request_set_unsigned, FIELD(ProvisionStep, timeout_usec) },
         {},
 };
 
-static const Key file_keys[] = {
+static const RequestKey file_keys[] = {
         { "kind", set_kind, FIELD(ProvisionStep, kind) },
-        { "file", set_unsigned, FIELD(ProvisionStep, file) },
+        { "file", request_set_unsigned, FIELD(ProvisionStep, file) },
         { "destination", set_absolute_path, FIELD(ProvisionStep, destination) },
         { "mode", set_mode, FIELD(ProvisionStep, mode) },
-        { "parents", set_boolean, FIELD(ProvisionStep, parents) },
-        { "sudo", set_boolean, FIELD(ProvisionStep, sudo) },
-        { "timeout-usec", set_unsigned, FIELD(ProvisionStep, timeout_usec) },
+        { "parents", request_set_boolean, FIELD(ProvisionStep, parents) },
+        { "sudo", request_set_boolean, FIELD(ProvisionStep, sudo) },
+        { "timeout-usec", request_set_unsigned, FIELD(ProvisionStep, timeout_usec) },
         {},
 };
 
-static const Key directory_keys[] = {
+static const RequestKey directory_keys[] = {
         { "kind", set_kind, FIELD(ProvisionStep, kind) },
-        { "file", set_unsigned, FIELD(ProvisionStep, file) },
+        { "file", request_set_unsigned, FIELD(ProvisionStep, file) },
         { "destination", set_absolute_path, FIELD(ProvisionStep, destination) },
-        { "sudo", set_boolean, FIELD(ProvisionStep, sudo) },
-        { "timeout-usec", set_unsigned, FIELD(ProvisionStep, timeout_usec) },
+        { "sudo", request_set_boolean, FIELD(ProvisionStep, sudo) },
+        { "timeout-usec", request_set_unsigned, FIELD(ProvisionStep, timeout_usec) },
         {},
 };
 
-static const Key copy_keys[] = {
+static const RequestKey copy_keys[] = {
         { "direction", set_direction, FIELD(ProvisionCopy, from) },
-        { "file", set_unsigned, FIELD(ProvisionCopy, file) },
+        { "file", request_set_unsigned, FIELD(ProvisionCopy, file) },
         { "path", set_path, FIELD(ProvisionCopy, path) },
         { "name", set_file_name, FIELD(ProvisionCopy, name) },
-        { "preserve", set_boolean, FIELD(ProvisionCopy, preserve) },
+        { "preserve", request_set_boolean, FIELD(ProvisionCopy, preserve) },
         { "place", set_place, FIELD(ProvisionCopy, place) },
-        { "recursive", set_boolean, FIELD(ProvisionCopy, recursive) },
+        { "recursive", request_set_boolean, FIELD(ProvisionCopy, recursive) },
         {},
 };
 
-static const Key *const step_keys[] = {
+static const RequestKey *const step_keys[] = {
         [STEP_SHELL] = shell_keys,
         [STEP_SCRIPT] = script_keys,
         [STEP_FILE] = file_keys,
         [STEP_DIRECTORY] = directory_keys,
 };
 _Static_assert(ELEMENTSOF(step_keys) == _STEP_KIND_MAX, "a kind of step has no keys");
-
-static int parse_object(const Json *object, const Key *keys, const char *where, void *ret, Error **reterr) {
-        if (json_type(object) != JSON_OBJECT)
-                return error_set(reterr, ERROR_INVALID_SPEC, "%s is no JSON object", where);
-        for (size_t i = 0; i < json_length(object); i++) {
-                const char *name = json_key(object, i);
-                const Key *key = keys;
-
-                while (key->name && !streq(key->name, name))
-                        key++;
-                if (!key->name)
-                        return error_set(reterr, ERROR_UNKNOWN_OPTION, "%s has no option '%s'", where, name);
-                if (key->set(json_member(object, i), (char *)ret + key->offset) < 0)
-                        return error_set(reterr, ERROR_INVALID_SPEC, "'%s' has no valid value in %s", name,
-                                        where);
-        }
-        return 0;
-}
 
 static int check_file(const Json *object, uint64_t file, size_t n_files, const char *where, Error **reterr) {
         if (json_is_null(json_get(object, "file")))
@@ -293,7 +248,7 @@ static int parse_step(
         if ((int)kind < 0)
                 return error_set(reterr, ERROR_INVALID_SPEC, "'kind' has no valid value in %s", where);
         *ret = (ProvisionStep){ .mode = PROVISION_MODE_UNSET };
-        r = parse_object(object, step_keys[kind], where, ret, reterr);
+        r = request_read_object(object, step_keys[kind], where, ret, reterr);
         if (r < 0)
                 return r;
         if (kind == STEP_SHELL && !ret->text)
@@ -331,7 +286,7 @@ static int parse_copy(ProvisionRequest *q, const Json *object, size_t n_files, E
 
         if (json_is_null(object))
                 return 0;
-        r = parse_object(object, copy_keys, "'copy'", &q->copy, reterr);
+        r = request_read_object(object, copy_keys, "'copy'", &q->copy, reterr);
         if (r < 0)
                 return r;
         if (json_is_null(json_get(object, "direction")) || !q->copy.path || !q->copy.name)
@@ -352,9 +307,7 @@ int provision_request_parse(
                 .cloud_init = true,
                 .copy.recursive = true,
         };
-        r = json_parse(text, len, &limits, &ret->root, reterr);
-        if (r >= 0)
-                r = parse_object(ret->root, request_keys, "the request", ret, reterr);
+        r = request_read(text, len, &limits, request_keys, ret, &ret->root, reterr);
         if (r >= 0 && !ret->user)
                 r = error_set(reterr, ERROR_INVALID_SPEC, "'user' is missing");
         if (r >= 0)

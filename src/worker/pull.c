@@ -17,11 +17,12 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "confine.h"
 #include "fetch.h"
 #include "lockdown.h"
+#include "reply.h"
 #include "transfer.h"
 #include "util/fd-util.h"
+#include "worker-options.h"
 
 typedef struct Pull {
         int argc;
@@ -31,7 +32,7 @@ typedef struct Pull {
         int source_fd, checksums_fd;          /* owned: file URLs' files */
         PullRequest request;
         bool digest_is_trusted; /* it came from the caller, or not over plain http */
-        PullReport report;
+        Progress progress;
         Transfer transfer;
         PipelineResult result;
 } Pull;
@@ -43,48 +44,19 @@ static void pull_done(Pull *p) {
         safe_close(p->checksums_fd);
 }
 
-static int parse_option(Pull *p, const char *option, const char *value, bool seen[2]) {
-        const struct {
-                const char *option;
-                int *fd;
-        } table[] = {
-                { "--output", &p->output_fd },
-                { "--received", &p->received_fd },
-                { "--state", &p->state_fd },
-                { "--source", &p->source_fd },
-        };
-        uint32_t v;
-
-        if (parse_u32(value, &v) < 0)
-                return -EINVAL;
-        if (streq(option, "--uid") || streq(option, "--gid")) {
-                bool is_uid = streq(option, "--uid");
-
-                *(is_uid ? &p->identity.uid : &p->identity.gid) = v;
-                seen[is_uid] = true;
-                return 0;
-        }
-        for (size_t i = 0; i < ELEMENTSOF(table); i++)
-                if (streq(table[i].option, option) && *table[i].fd < 0 && v > STDERR_FILENO &&
-                                v <= INT32_MAX) {
-                        *table[i].fd = (int)v;
-                        return 0;
-                }
-        return -EINVAL;
-}
-
 static int parse_options(Pull *p, Error **reterr) {
-        bool seen[2] = {};
+        const WorkerOption table[] = {
+                { "--output", &p->output_fd, 1 },
+                { "--received", &p->received_fd, 1 },
+                { "--state", &p->state_fd, 1 },
+                { "--source", &p->source_fd, 1 },
+        };
+        int r;
 
-        for (int i = 1; i < p->argc; i += 2)
-                if (i + 1 == p->argc || parse_option(p, p->argv[i], p->argv[i + 1], seen) < 0)
-                        return error_set(reterr, ERROR_FAILED, "vmctl-pull was called with a wrong '%s'",
-                                        p->argv[i]);
-        if (seen[0] != seen[1] || p->output_fd < 0)
-                return error_set(reterr, ERROR_FAILED,
-                                "vmctl-pull needs --output, and both of --uid and --gid or neither");
-        p->identity.set = seen[0];
-        return 0;
+        r = worker_parse_options(p->argc, p->argv, 1, table, ELEMENTSOF(table), &p->identity, reterr);
+        if (r < 0)
+                return r;
+        return p->output_fd < 0 ? error_set(reterr, ERROR_FAILED, "vmctl-pull needs --output") : 0;
 }
 
 static int drop_privileges(Pull *p, Error **reterr) {
@@ -103,10 +75,9 @@ static int read_request(Pull *p, Error **reterr) {
         size_t len;
         int r;
 
-        r = read_all(STDIN_FILENO, PULL_REQUEST_SIZE_MAX, &text, &len);
-        if (r < 0)
-                return error_set_errno(reterr, r, "Failed to read the request");
-        r = pull_request_parse(text, len, &p->request, reterr);
+        r = worker_read_request(PULL_REQUEST_SIZE_MAX, &text, &len, reterr);
+        if (r >= 0)
+                r = pull_request_parse(text, len, &p->request, reterr);
         return r < 0 ? r : confine_file_size(pipeline_received_max(p->request.max_size), reterr);
 }
 
@@ -147,7 +118,7 @@ static int get_checksums(Pull *p, Error **reterr) {
                         (q->checksums.text && q->checksums.scheme != URL_HTTP);
         if (!q->checksums.text)
                 return 0;
-        r = fetch(q, &q->checksums, p->checksums_fd, CHECKSUMS_SIZE_MAX, &p->report, &text, &len, reterr);
+        r = fetch(q, &q->checksums, p->checksums_fd, CHECKSUMS_SIZE_MAX, &p->progress, &text, &len, reterr);
         if (r < 0)
                 return r;
         r = checksums_find(text, len, q->url.name, &found, reterr);
@@ -188,7 +159,7 @@ static int receive_once(Pull *p, Error **reterr) {
         r = transfer_run(t, reterr);
         if (r < 0 || t->not_modified)
                 return r;
-        pull_report(&p->report, "verifying", t->offset, t->offset);
+        progress_tell(&p->progress, "verifying", t->offset, t->offset);
         r = transfer_finish(t, &p->result, reterr);
         return r < 0 ? r : verify(p, reterr);
 }
@@ -208,7 +179,7 @@ static int receive(Pull *p, Error **reterr) {
                 },
                 .state_fd = p->state_fd,
                 .source_fd = p->source_fd,
-                .report = &p->report,
+                .progress = &p->progress,
                 .verified = p->digest_is_trusted,
         };
         r = receive_once(p, reterr);
@@ -232,49 +203,23 @@ static int sync_output(Pull *p, Error **reterr) {
 static void write_result(JsonWriter *w, const Pull *p) {
         const PullState *s = &p->transfer.state;
 
-        json_write_key(w, "result");
-        json_write_object(w);
         if (p->transfer.not_modified) {
                 json_put_boolean(w, "not-modified", true);
-        } else {
-                json_put_string(w, "sha256", p->result.received.sha256);
-                if (!isempty(p->result.received.sha512))
-                        json_put_string(w, "sha512", p->result.received.sha512);
-                json_put_string(w, "content-digest", p->result.content_digest);
-                json_put_unsigned(w, "size", p->result.size);
-                json_put_unsigned(w, "received", p->transfer.offset);
-                json_put_string(w, "compression", compression_to_string(p->result.compression));
-                json_put_string(w, "etag", s->etag);
-                json_put_string(w, "last-modified", s->last_modified);
-                json_put_string(w, "url", s->effective);
+                return;
         }
-        json_write_end(w);
+        json_put_string(w, "sha256", p->result.received.sha256);
+        if (!isempty(p->result.received.sha512))
+                json_put_string(w, "sha512", p->result.received.sha512);
+        json_put_string(w, "content-digest", p->result.content_digest);
+        json_put_unsigned(w, "size", p->result.size);
+        json_put_unsigned(w, "received", p->transfer.offset);
+        json_put_string(w, "compression", compression_to_string(p->result.compression));
+        json_put_string(w, "etag", s->etag);
+        json_put_string(w, "last-modified", s->last_modified);
+        json_put_string(w, "url", s->effective);
 }
 
-static int reply(const Pull *p, const Error *error) {
-        _cleanup_(json_writer_freep) JsonWriter *w = NULL;
-        _cleanup_free_ char *text = NULL;
-        size_t len;
-        int r;
-
-        r = json_writer_new(0, &w);
-        if (r < 0)
-                return r;
-        json_write_object(w);
-        if (error) {
-                json_put_string(w, "error", error_code_name(error_code(error)));
-                json_put_string(w, "message", error_message(error));
-        } else {
-                write_result(w, p);
-        }
-        json_write_end(w);
-        r = json_writer_finish(w, &text, &len);
-        if (r >= 0)
-                r = write_all(STDOUT_FILENO, text, len);
-        return r < 0 ? r : write_all(STDOUT_FILENO, "\n", 1);
-}
-
-static int pull(Pull *p, Error **reterr) {
+static int pull(void *userdata, JsonWriter *w, Error **reterr) {
         static int (*const steps[])(Pull *, Error **) = {
                 parse_options,
                 drop_privileges,
@@ -285,6 +230,7 @@ static int pull(Pull *p, Error **reterr) {
                 receive,
                 sync_output,
         };
+        Pull *p = userdata;
 
         for (size_t i = 0; i < ELEMENTSOF(steps); i++) {
                 int r = steps[i](p, reterr);
@@ -292,6 +238,7 @@ static int pull(Pull *p, Error **reterr) {
                 if (r < 0)
                         return r;
         }
+        write_result(w, p);
         return 0;
 }
 
@@ -305,11 +252,6 @@ int main(int argc, char *argv[]) {
                 .source_fd = -EBADF,
                 .checksums_fd = -EBADF,
         };
-        _cleanup_error_ Error *error = NULL;
-        bool failed;
 
-        failed = pull(&p, &error) < 0;
-        if (failed && !error)
-                (void)error_set(&error, ERROR_NO_MEMORY, "Out of memory");
-        return reply(&p, failed ? error : NULL) < 0 || failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return reply_run(pull, NULL, &p);
 }

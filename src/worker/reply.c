@@ -1,70 +1,73 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include <time.h>
 #include <unistd.h>
 
 #include "reply.h"
 #include "util/fd-util.h"
-#include "util/string-util.h"
 
-#define PAUSE_MSEC 250
+static JsonWriter *begin(void) {
+        JsonWriter *w;
 
-static int64_t now_msec(void) {
-        struct timespec ts;
-
-        (void)clock_gettime(CLOCK_MONOTONIC, &ts);
-        return ts.tv_sec * INT64_C(1000) + ts.tv_nsec / 1000000;
+        if (json_writer_new(0, &w) < 0)
+                return NULL;
+        json_write_object(w);
+        return w;
 }
 
-/* One write(), so that a line is whole or not there when the worker is killed. */
-static int write_line(JsonWriter *w) {
-        _cleanup_free_ char *text = NULL, *line = NULL;
+JsonWriter *reply_begin(const char *phase) {
+        JsonWriter *w = begin();
+
+        if (w)
+                json_put_string(w, "phase", phase);
+        return w;
+}
+
+int reply_end(JsonWriter *w) {
+        _cleanup_free_ char *text = NULL;
         size_t len;
         int r;
 
+        json_write_end(w);
         r = json_writer_finish(w, &text, &len);
+        json_writer_free(w);
         if (r < 0)
                 return r;
-        line = strf("%s\n", text);
-        return line ? write_all(STDOUT_FILENO, line, len + 1) : -ENOMEM;
+        text[len] = '\n'; /* in place of the NUL */
+        return write_all(STDOUT_FILENO, text, len + 1);
 }
 
-void progress_tell(Progress *p, const char *phase, uint64_t done, uint64_t total) {
-        _cleanup_(json_writer_freep) JsonWriter *w = NULL;
-        bool changed = !p->phase || !streq(p->phase, phase);
-        int64_t now = now_msec();
-
-        if (!changed && now - p->told < PAUSE_MSEC)
-                return;
-        if (changed)
-                p->begun = now;
-        p->phase = phase;
-        p->told = now;
-        if (json_writer_new(0, &w) < 0)
-                return;
-        json_write_object(w);
-        json_put_string(w, "phase", phase);
-        json_put_unsigned(w, "done", done);
-        json_put_unsigned(w, "total", total);
-        json_put_unsigned(w, "speed",
-                        now > p->begun ? (uint64_t)((double)done * 1000 / (double)(now - p->begun)) : 0);
-        json_write_end(w);
-        (void)write_line(w);
-}
-
-int reply_result(JsonWriter *w) {
-        return write_line(w);
-}
-
-int reply_error(const Error *error) {
-        _cleanup_(json_writer_freep) JsonWriter *w = NULL;
+static int reply_result(reply_work_t work, void *userdata, Error **reterr) {
+        _cleanup_(json_writer_freep) JsonWriter *w = begin();
         int r;
 
-        r = json_writer_new(0, &w);
+        if (!w)
+                return -ENOMEM;
+        json_write_key(w, "result");
+        json_write_object(w);
+        r = work(userdata, w, reterr);
         if (r < 0)
                 return r;
-        json_write_object(w);
+        json_write_end(w);
+        r = reply_end(TAKE_PTR(w));
+        return r < 0 ? error_set_errno(reterr, r, "Failed to answer") : 0;
+}
+
+static void reply_error(const Error *error, reply_describe_t describe, const void *userdata) {
+        JsonWriter *w = begin();
+
+        if (!w)
+                return;
         json_put_string(w, "error", error_code_name(error ? error_code(error) : ERROR_NO_MEMORY));
         json_put_string(w, "message", error ? error_message(error) : "Out of memory");
-        json_write_end(w);
-        return write_line(w);
+        if (describe)
+                describe(userdata, w);
+        (void)reply_end(w);
+}
+
+int reply_run(reply_work_t work, reply_describe_t describe, void *userdata) {
+        _cleanup_error_ Error *error = NULL;
+
+        if (reply_result(work, userdata, &error) >= 0)
+                return EXIT_SUCCESS;
+        reply_error(error, describe, userdata);
+        return EXIT_FAILURE;
 }

@@ -1,20 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-/* What a worker says to the service: JSON lines on standard output. Any number of progress lines, then one
- * with the result or with the error. */
+/* What a worker says to whoever started it: lines on standard output, each of one JSON object. Any number
+ * with a "phase", then one with the result or with the error. */
 
+#include "util/error.h"
 #include "json/json.h"
 
-typedef struct Progress {
-        const char *phase; /* borrowed; NULL: none yet */
-        int64_t begun;     /* the phase; both in ms of the monotonic clock */
-        int64_t told;
-} Progress;
+/* An object that has this phase, for more members. NULL when memory is short: who cannot tell of a phase
+ * goes on, and tells of the failure at the end. */
+JsonWriter *reply_begin(const char *phase);
 
-/* A line at each change of phase, else at most four in a second. Bytes; total is 0 where it is unknown. That
- * nobody reads it is found out by whoever writes the result. */
-void progress_tell(Progress *p, const char *phase, uint64_t done, uint64_t total);
+/* Closes the object and writes it in one piece, so that a line is whole or not there when the worker is
+ * killed. Frees the writer. */
+int reply_end(JsonWriter *w);
 
-/* The last line. `w` holds the object that is the result; it is finished here. */
-int reply_result(JsonWriter *w);
-int reply_error(const Error *error); /* NULL: memory was short */
+/* Works, writes the members of the result. */
+typedef int (*reply_work_t)(void *userdata, JsonWriter *w, Error **reterr);
+
+/* Writes further members of an error. */
+typedef void (*reply_describe_t)(const void *userdata, JsonWriter *w);
+
+/* Works, and writes the last line: {"result": {...}}, or "error", "message" and what describe() adds, which
+ * may be NULL. Returns the exit status. */
+int reply_run(reply_work_t work, reply_describe_t describe, void *userdata);

@@ -1,35 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <ctype.h>
 
+#include "request-keys.h"
 #include "request.h"
 
 #define DEFAULT_USER "vm"
 #define HOSTNAME_MAX 64 /* Linux' own */
 #define USER_NAME_MAX 32
 
-static int set_string(const Json *v, void *field) {
-        const char *s = json_string(v);
-
-        if (!s && !json_is_null(v))
-                return -EINVAL;
-        *(const char **)field = s;
-        return 0;
-}
-
-static int set_boolean(const Json *v, void *field) {
-        int b = json_boolean(v);
-
-        if (b < 0)
-                return b;
-        *(bool *)field = b;
-        return 0;
-}
-
-static int set_size(const Json *v, void *field) {
-        return json_unsigned(v, field);
-}
-
-static int set_format(const Json *v, void *field) {
+static int set_format(const Json *v, void *field, Error **reterr) {
         ImageFormat f = image_format_from_string(json_string(v));
 
         if (((int)f < 0 && !json_is_null(v)) || image_format_is_foreign(f))
@@ -38,38 +17,24 @@ static int set_format(const Json *v, void *field) {
         return 0;
 }
 
-static int set_hostname(const Json *v, void *field) {
+static int set_hostname(const Json *v, void *field, Error **reterr) {
         const char *s = json_string(v);
 
         return s ? free_and_strdup(field, s) : json_is_null(v) ? 0 : -EINVAL;
 }
 
-static const struct {
-        const char *key;
-        int (*set)(const Json *v, void *field);
-        size_t offset;
-} key_table[] = {
-        { "name", set_string, offsetof(Request, name) },
-        { "instance-id", set_string, offsetof(Request, instance_id) },
+static const RequestKey keys[] = {
+        { "name", request_set_string, offsetof(Request, name) },
+        { "instance-id", request_set_string, offsetof(Request, instance_id) },
         { "hostname", set_hostname, offsetof(Request, hostname) },
-        { "user", set_string, offsetof(Request, user) },
-        { "ssh-key", set_string, offsetof(Request, ssh_key) },
-        { "generate-key", set_boolean, offsetof(Request, generate_key) },
-        { "cloud-init", set_boolean, offsetof(Request, cloud_init) },
+        { "user", request_set_string, offsetof(Request, user) },
+        { "ssh-key", request_set_string, offsetof(Request, ssh_key) },
+        { "generate-key", request_set_boolean, offsetof(Request, generate_key) },
+        { "cloud-init", request_set_boolean, offsetof(Request, cloud_init) },
         { "image-format", set_format, offsetof(Request, image_format) },
-        { "disk-size", set_size, offsetof(Request, disk_size) },
+        { "disk-size", request_set_unsigned, offsetof(Request, disk_size) },
+        {},
 };
-
-static int parse_member(const char *key, const Json *value, Request *ret, Error **reterr) {
-        for (size_t i = 0; i < ELEMENTSOF(key_table); i++) {
-                if (!streq(key_table[i].key, key))
-                        continue;
-                if (key_table[i].set(value, (char *)ret + key_table[i].offset) < 0)
-                        return error_set(reterr, ERROR_INVALID_SPEC, "'%s' has no valid value", key);
-                return 0;
-        }
-        return error_set(reterr, ERROR_UNKNOWN_OPTION, "There is no option '%s'", key);
-}
 
 /* Labels of letters, digits and inner dashes, with dots between (RFC 1123). */
 static bool hostname_is_valid(const char *s) {
@@ -159,17 +124,8 @@ int request_parse(const char *text, size_t len, Request *ret, Error **reterr) {
         int r;
 
         *ret = (Request){ .image_format = _IMAGE_FORMAT_INVALID };
-        r = json_parse(text, len, &limits, &ret->root, reterr);
-        if (r < 0)
-                return r;
-        if (json_type(ret->root) != JSON_OBJECT)
-                return error_set(reterr, ERROR_INVALID_SPEC, "The request is no JSON object");
-        for (size_t i = 0; i < json_length(ret->root); i++) {
-                r = parse_member(json_key(ret->root, i), json_member(ret->root, i), ret, reterr);
-                if (r < 0)
-                        return r;
-        }
-        return complete(ret, reterr);
+        r = request_read(text, len, &limits, keys, ret, &ret->root, reterr);
+        return r < 0 ? r : complete(ret, reterr);
 }
 
 void request_done(Request *r) {

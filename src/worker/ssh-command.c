@@ -109,7 +109,7 @@ static void begin_end(Run *run, int reason) {
                 return;
         run->end = reason;
         s->closing = true;
-        s->deadline = ssh_later(ssh_now(), CLOSE_USEC);
+        s->deadline = ssh_later(now_usec(), CLOSE_USEC);
         ssh_session_was_busy(s);
         run->output->fd = -EBADF;
         run->input_left = 0;
@@ -183,8 +183,8 @@ static ssize_t give_feed(Run *run) {
                         run->channel, 0, run->feed + run->feed_at, run->feed_len - run->feed_at);
         if (n > 0) {
                 run->feed_at += (size_t)n;
-                if (run->command->meter)
-                        ssh_meter_add(run->command->meter, (uint64_t)n);
+                if (run->command->progress)
+                        progress_add(run->command->progress, (uint64_t)n);
         }
         return n;
 }

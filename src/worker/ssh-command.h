@@ -2,16 +2,16 @@
 #pragma once
 /* Running a command in the guest. */
 
+#include "progress.h"
 #include "ssh-output.h"
-#include "ssh-report.h"
 #include "ssh-session.h"
 
 typedef struct SshCommand {
-        const char *line;  /* for the user's login shell, whichever that is */
-        const char *input; /* sent first; may be NULL */
-        int input_fd;      /* sent then, to its end; -EBADF: nothing, and standard input stays open */
-        uint64_t deadline; /* USEC_INFINITY: none */
-        SshMeter *meter;   /* for input_fd; or NULL */
+        const char *line;   /* for the user's login shell, whichever that is */
+        const char *input;  /* sent first; may be NULL */
+        int input_fd;       /* sent then, to its end; -EBADF: nothing, and standard input stays open */
+        uint64_t deadline;  /* USEC_INFINITY: none */
+        Progress *progress; /* for input_fd; or NULL */
 } SshCommand;
 
 typedef struct SshExit {

@@ -50,7 +50,7 @@ static void greeter_done(Greeter *g) {
 
 static void retry_soon(Greeter *g, const char *why) {
         g->why = why;
-        g->next = ssh_now() + g->retry_usec;
+        g->next = now_usec() + g->retry_usec;
         g->retry_usec = MIN(g->retry_usec * 2, RETRY_MAX_USEC);
 }
 
@@ -68,7 +68,7 @@ static int attempt_begin(Greeter *g) {
         /* or a single byte would wake us again and again */
         if (setsockopt(p->fd, SOL_SOCKET, SO_RCVLOWAT, &enough, sizeof(enough)) < 0)
                 return -errno;
-        g->next = ssh_now() + SILENT_USEC;
+        g->next = now_usec() + SILENT_USEC;
         if (!g->why)
                 g->why = "it is silent";
         if (connect(p->fd, &g->address->any, len) < 0 && errno != EINPROGRESS) {
@@ -95,7 +95,7 @@ static bool attempt_look(Greeter *g, struct pollfd *p) {
 }
 
 static int until(uint64_t deadline) {
-        uint64_t now = ssh_now();
+        uint64_t now = now_usec();
 
         return deadline > now ? (int)MIN((deadline - now + 999) / USEC_PER_MSEC, UINT64_C(60000)) : 0;
 }
@@ -103,7 +103,7 @@ static int until(uint64_t deadline) {
 static int greeter_turn(Greeter *g, uint64_t deadline, int *ret_fd) {
         int r;
 
-        if (ssh_now() >= g->next) {
+        if (now_usec() >= g->next) {
                 r = attempt_begin(g);
                 if (r < 0)
                         return r;
@@ -117,7 +117,7 @@ static int greeter_turn(Greeter *g, uint64_t deadline, int *ret_fd) {
                         *ret_fd = TAKE_FD(g->polled[i].fd);
                         return 1;
                 }
-        return ssh_now() >= deadline ? -ETIMEDOUT : 0;
+        return now_usec() >= deadline ? -ETIMEDOUT : 0;
 }
 
 int ssh_greet(const SshAddress *address, int cancel_fd, uint64_t deadline, int *ret_fd,

@@ -12,7 +12,7 @@ static int wait_writable(SshOutput *o) {
                 { .fd = o->fd, .events = POLLOUT },
                 { .fd = o->cancel_fd, .events = POLLIN },
         };
-        uint64_t now = ssh_now();
+        uint64_t now = now_usec();
         int timeout = -1;
 
         if (now >= o->deadline)

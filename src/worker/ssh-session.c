@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include "ssh-session.h"
 #include "util/fd-util.h"
@@ -26,20 +25,13 @@ static const char *const host_key_algorithms[] = {
         "ecdsa-sha2-nistp521",
 };
 
-uint64_t ssh_now(void) {
-        struct timespec t;
-
-        (void)clock_gettime(CLOCK_MONOTONIC, &t);
-        return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / NSEC_PER_USEC;
-}
-
 uint64_t ssh_later(uint64_t from, uint64_t after) {
         return after > USEC_INFINITY - from ? USEC_INFINITY : from + after;
 }
 
 /* Rounded up, so that it is over afterwards. */
 static int milliseconds_until(uint64_t when) {
-        uint64_t now = ssh_now(), left = when > now ? when - now : 0;
+        uint64_t now = now_usec(), left = when > now ? when - now : 0;
 
         return (int)MIN((left + 999) / USEC_PER_MSEC, UINT64_C(3600000));
 }
@@ -51,7 +43,7 @@ static bool is_readable(int fd) {
 }
 
 int ssh_pause(int cancel_fd, uint64_t until) {
-        while (ssh_now() < until) {
+        while (now_usec() < until) {
                 struct pollfd p = { .fd = cancel_fd, .events = POLLIN };
                 int n = poll(&p, 1, milliseconds_until(until));
 
@@ -64,11 +56,11 @@ int ssh_pause(int cancel_fd, uint64_t until) {
 }
 
 void ssh_session_was_busy(SshSession *s) {
-        s->heard = ssh_now();
+        s->heard = now_usec();
 }
 
 static int check_end(SshSession *s) {
-        uint64_t now = ssh_now();
+        uint64_t now = now_usec();
 
         if (!s->closing && is_readable(s->cancel_fd))
                 return -ECANCELED;
@@ -86,7 +78,7 @@ static uint64_t next_keepalive(SshSession *s) {
         if (s->authenticated &&
                         !(libssh2_session_block_directions(s->session) & LIBSSH2_SESSION_BLOCK_OUTBOUND))
                 (void)libssh2_keepalive_send(s->session, &seconds);
-        return ssh_now() + (uint64_t)MAX(seconds, 1) * USEC_PER_SEC;
+        return now_usec() + (uint64_t)MAX(seconds, 1) * USEC_PER_SEC;
 }
 
 int ssh_session_wait(SshSession *s) {
@@ -122,7 +114,7 @@ static LIBSSH2_RECV_FUNC(receive) {
         if (n < 0)
                 return errno == EINTR ? -EAGAIN : -errno;
         if (n > 0)
-                s->heard = ssh_now();
+                s->heard = now_usec();
         if (!s->authenticated)
                 s->unauthenticated += (size_t)n;
         return n;
@@ -321,7 +313,7 @@ int ssh_session_new(int fd, int cancel_fd, uint64_t deadline, const SshPeer *pee
         s->cancel_fd = cancel_fd;
         s->extra_fd = -EBADF;
         s->deadline = deadline;
-        s->heard = ssh_now();
+        s->heard = now_usec();
         r = agree_on_keys(s, peer, reterr);
         if (r < 0)
                 return r;
@@ -359,7 +351,7 @@ SshSession *ssh_session_free(SshSession *s) {
                 if (s->authenticated && (s->closing = true))
                         (void)libssh2_session_disconnect(s->session, "Done");
                 s->deadline = USEC_INFINITY;
-                s->heard = ssh_now();
+                s->heard = now_usec();
                 s->closing = true;
                 (void)shutdown(s->fd, SHUT_RDWR);
                 for (int i = 0; i < 100 && libssh2_session_free(s->session) == LIBSSH2_ERROR_EAGAIN; i++)

@@ -8,6 +8,7 @@
 
 #include <libssh2.h>
 
+#include "util/clock.h"
 #include "util/error.h"
 
 typedef struct SshSession {
@@ -32,8 +33,6 @@ typedef struct SshPeer {
         size_t private_key_len;
         char *const *host_keys; /* accepted, as "type base64"; NULL: any */
 } SshPeer;
-
-uint64_t ssh_now(void);
 
 /* `after` from `from` on, without overflow. */
 uint64_t ssh_later(uint64_t from, uint64_t after);

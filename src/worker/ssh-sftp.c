@@ -62,7 +62,7 @@ int ssh_sftp_init(SshSftp *f, SshSession *s, Error **reterr) {
         int wait;
 
         *f = (SshSftp){ .session = s };
-        s->deadline = MIN(deadline, ssh_later(ssh_now(), INIT_USEC));
+        s->deadline = MIN(deadline, ssh_later(now_usec(), INIT_USEC));
         f->sftp = ssh_call_object(s, &wait, libssh2_sftp_init(s->session));
         s->deadline = deadline;
         if (f->sftp) {
@@ -285,7 +285,7 @@ static int fail_read(SshSftp *f, int r, Error **reterr) {
         return error_set_errno(reterr, r, "Failed to read the file that is to be sent");
 }
 
-static int send_data(SshSftp *f, LIBSSH2_SFTP_HANDLE *handle, int fd, const char *path, SshMeter *meter,
+static int send_data(SshSftp *f, LIBSSH2_SFTP_HANDLE *handle, int fd, const char *path, Progress *progress,
                 Error **reterr) {
         _cleanup_free_ char *buffer = malloc(WRITE_WINDOW);
         Window w = { .buffer = buffer };
@@ -308,7 +308,7 @@ static int send_data(SshSftp *f, LIBSSH2_SFTP_HANDLE *handle, int fd, const char
                         return fail_write(f, wait, path, reterr);
                 if (n > 0) {
                         window_take(&w, (size_t)n);
-                        ssh_meter_add(meter, (uint64_t)n);
+                        progress_add(progress, (uint64_t)n);
                 }
         }
 }
@@ -319,14 +319,14 @@ void ssh_sftp_tidy(SshSftp *f, LIBSSH2_SFTP_HANDLE *handle, const char *path) {
         bool closing = s->closing;
 
         s->closing = true;
-        s->deadline = ssh_later(ssh_now(), TIDY_USEC);
+        s->deadline = ssh_later(now_usec(), TIDY_USEC);
         ssh_sftp_close(f, handle);
         (void)ssh_sftp_unlink(f, path, NULL);
         s->closing = closing;
         s->deadline = deadline;
 }
 
-int ssh_sftp_put(SshSftp *f, int fd, const char *path, mode_t mode, SshMeter *meter, Error **reterr) {
+int ssh_sftp_put(SshSftp *f, int fd, const char *path, mode_t mode, Progress *progress, Error **reterr) {
         /* the mode in the request to create it is subject to the guest's umask */
         LIBSSH2_SFTP_ATTRIBUTES a = { .flags = LIBSSH2_SFTP_ATTR_PERMISSIONS, .permissions = mode };
         LIBSSH2_SFTP_HANDLE *handle;
@@ -336,7 +336,7 @@ int ssh_sftp_put(SshSftp *f, int fd, const char *path, mode_t mode, SshMeter *me
                         LIBSSH2_SFTP_OPENFILE, &handle, reterr);
         if (r < 0)
                 return r;
-        r = send_data(f, handle, fd, path, meter, reterr);
+        r = send_data(f, handle, fd, path, progress, reterr);
         f->session->extra_fd = -EBADF;
         if (r >= 0 && ssh_call(f->session, &wait, libssh2_sftp_fstat_ex(handle, &a, 1)) < 0)
                 r = fail(f, wait, reterr, "set the mode of", path);
@@ -369,7 +369,7 @@ static int write_out(SshSession *s, int fd, const char *data, size_t len) {
 }
 
 static int receive_data(SshSftp *f, LIBSSH2_SFTP_HANDLE *handle, const char *path, uint64_t max, int fd,
-                SshMeter *meter, Error **reterr) {
+                Progress *progress, Error **reterr) {
         _cleanup_free_ char *buffer = malloc(READ_SIZE);
         uint64_t left = max;
 
@@ -391,12 +391,12 @@ static int receive_data(SshSftp *f, LIBSSH2_SFTP_HANDLE *handle, const char *pat
                 if (r < 0)
                         return error_set_errno(reterr, r, "Failed to write what the guest sends");
                 left -= (uint64_t)n;
-                ssh_meter_add(meter, (uint64_t)n);
+                progress_add(progress, (uint64_t)n);
         }
         return 0;
 }
 
-int ssh_sftp_get(SshSftp *f, const char *path, int fd, SshMeter *meter, Error **reterr) {
+int ssh_sftp_get(SshSftp *f, const char *path, int fd, Progress *progress, Error **reterr) {
         LIBSSH2_SFTP_ATTRIBUTES a = {};
         LIBSSH2_SFTP_HANDLE *handle;
         uint64_t max = UNSIZED_MAX;
@@ -410,7 +410,7 @@ int ssh_sftp_get(SshSftp *f, const char *path, int fd, SshMeter *meter, Error **
         if (r >= 0 && (a.flags & LIBSSH2_SFTP_ATTR_SIZE) && a.filesize > 0)
                 max = a.filesize;
         if (r >= 0)
-                r = receive_data(f, handle, path, max, fd, meter, reterr);
+                r = receive_data(f, handle, path, max, fd, progress, reterr);
         ssh_sftp_close(f, handle);
         return r;
 }
@@ -426,7 +426,7 @@ static int move_by_command(SshSftp *f, const char *from, const char *to, Error *
 
         if (!script)
                 return error_set_errno(reterr, -ENOMEM, "Failed to move a file");
-        r = ssh_command_ask(f->session, script, MIN(deadline, ssh_later(ssh_now(), MOVE_USEC)), &output,
+        r = ssh_command_ask(f->session, script, MIN(deadline, ssh_later(now_usec(), MOVE_USEC)), &output,
                         &ended, reterr);
         f->session->deadline = deadline;
         if (r >= 0 && (ended.status != 0 || *ended.signal)) {

@@ -8,7 +8,7 @@
 #include <libssh2_sftp.h>
 #include <sys/stat.h>
 
-#include "ssh-report.h"
+#include "progress.h"
 #include "ssh-session.h"
 
 typedef struct SshSftp {
@@ -21,10 +21,10 @@ void ssh_sftp_done(SshSftp *f);
 #define _cleanup_ssh_sftp_ _cleanup_(ssh_sftp_done)
 
 /* Makes a new file from all that fd has. Nothing is left of it on failure. */
-int ssh_sftp_put(SshSftp *f, int fd, const char *path, mode_t mode, SshMeter *meter, Error **reterr);
+int ssh_sftp_put(SshSftp *f, int fd, const char *path, mode_t mode, Progress *progress, Error **reterr);
 
 /* Appends the file to fd, a file or stream. Of a file that states its size no more than that is read. */
-int ssh_sftp_get(SshSftp *f, const char *path, int fd, SshMeter *meter, Error **reterr);
+int ssh_sftp_get(SshSftp *f, const char *path, int fd, Progress *progress, Error **reterr);
 
 /* -ENOENT, without an error set, if there is none. */
 int ssh_sftp_stat(SshSftp *f, const char *path, bool follow, LIBSSH2_SFTP_ATTRIBUTES *ret, Error **reterr);

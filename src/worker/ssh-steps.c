@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "ssh-report.h"
 #include "ssh-sftp.h"
 #include "ssh-steps.h"
 
@@ -15,7 +16,7 @@ typedef struct Step {
         size_t number; /* from 1 */
         uint64_t deadline;
         SshOutput output;
-        SshMeter meter;
+        Progress progress;
 } Step;
 
 static int step_fd(const Step *s) {
@@ -76,7 +77,7 @@ static int rewind_source(Step *s, struct stat *ret, Error **reterr) {
                 return error_set(reterr, ERROR_INVALID_SPEC, "What is to be sent is no regular file");
         if (lseek(fd, 0, SEEK_SET) < 0)
                 return error_set_errno(reterr, -errno, "Failed to read the file that is to be sent");
-        s->meter = (SshMeter){ .phase = "uploading", .total = (uint64_t)ret->st_size };
+        progress_begin(&s->progress, "uploading", (uint64_t)ret->st_size);
         return 0;
 }
 
@@ -88,7 +89,7 @@ static int upload_script(Step *s, SshSftp *f, const char *path, Error **reterr) 
         if (r < 0)
                 return r;
         r = rewind_source(s, &st, reterr);
-        return r < 0 ? r : ssh_sftp_put(f, step_fd(s), path, 0700, &s->meter, reterr);
+        return r < 0 ? r : ssh_sftp_put(f, step_fd(s), path, 0700, &s->progress, reterr);
 }
 
 /* The name is unknown to others in the guest until the file is there. */
@@ -119,7 +120,7 @@ static int ask(Step *s, const char *script, Error **reterr) {
         SshExit ended;
         int r;
 
-        r = ssh_command_ask(s->steps->session, script, MIN(s->deadline, ssh_later(ssh_now(), HELPER_USEC)),
+        r = ssh_command_ask(s->steps->session, script, MIN(s->deadline, ssh_later(now_usec(), HELPER_USEC)),
                         &s->output, &ended, reterr);
         s->steps->session->deadline = s->deadline;
         return r < 0 ? r : judge(s, &ended, reterr);
@@ -175,7 +176,7 @@ static int put_directly(Step *s, SshSftp *f, mode_t mode, Error **reterr) {
 
         if (!temporary)
                 return error_set_errno(reterr, -ENOMEM, "Failed to name a file");
-        r = ssh_sftp_put(f, step_fd(s), temporary, mode, &s->meter, reterr);
+        r = ssh_sftp_put(f, step_fd(s), temporary, mode, &s->progress, reterr);
         if (r < 0)
                 return r;
         r = ssh_sftp_replace(f, temporary, s->spec->destination, reterr);
@@ -209,7 +210,7 @@ static int put_by_sudo(Step *s, SshSftp *f, mode_t mode, Error **reterr) {
                 return error_set_errno(reterr, -ENOMEM, "Failed to name a file");
         r = rewind_source(s, &st, reterr);
         if (r >= 0)
-                r = ssh_sftp_put(f, step_fd(s), temporary, 0600, &s->meter, reterr);
+                r = ssh_sftp_put(f, step_fd(s), temporary, 0600, &s->progress, reterr);
         if (r < 0)
                 return r;
         r = ask(s, script, reterr);
@@ -250,13 +251,13 @@ static int unpack_directory(Step *s, Error **reterr) {
         _cleanup_free_ char *script = ssh_quote(s->spec->sudo ? by_sudo : by_user),
                             *destination = ssh_quote(s->spec->destination), *again = ssh_quote(UNPACK),
                             *line = NULL;
-        SshCommand command = { .input_fd = step_fd(s), .deadline = s->deadline, .meter = &s->meter };
+        SshCommand command = { .input_fd = step_fd(s), .deadline = s->deadline, .progress = &s->progress };
 
         if (script && destination && again)
                 line = strf("exec /bin/sh -c %s sh %s %s", script, destination, again);
         if (!line)
                 return error_set_errno(reterr, -ENOMEM, "Failed to send a folder");
-        s->meter = (SshMeter){ .phase = "uploading" };
+        progress_begin(&s->progress, "uploading", 0);
         (void)lseek(command.input_fd, 0, SEEK_SET); /* a pipe has no beginning */
         command.line = line;
         return run_command(s, &command, reterr);
@@ -318,7 +319,7 @@ static int log_end(const Step *s, int r, uint64_t usec) {
 
 static int run_step(SshSteps *steps, size_t i, Error **reterr) {
         const ProvisionStep *spec = steps->request->steps + i;
-        uint64_t begin = ssh_now();
+        uint64_t begin = now_usec();
         Step s = {
                 .steps = steps,
                 .spec = spec,
@@ -339,14 +340,14 @@ static int run_step(SshSteps *steps, size_t i, Error **reterr) {
                 return error_set_errno(reterr, r, "The log cannot be written");
         steps->session->deadline = s.deadline;
         r = kind_table[spec->kind].run(&s, &error);
-        steps->bytes += s.meter.done;
+        steps->bytes += s.progress.done;
         s.output.fd = s.output.fd < 0 && r < 0 ? -EBADF : steps->output_fd;
         s.output.deadline = s.deadline;
         if (r >= 0)
                 r = ssh_output_end(&s.output);
-        (void)log_end(&s, r, ssh_now() - begin);
+        (void)log_end(&s, r, now_usec() - begin);
         if (r >= 0) {
-                ssh_report_step_done(s.number, ssh_now() - begin);
+                ssh_report_step_done(s.number, now_usec() - begin);
                 return 0;
         }
         steps->failed = s.number;

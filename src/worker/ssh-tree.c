@@ -42,7 +42,7 @@ static int send_file(SshTree *t, int fd, const struct stat *st, const char *path
 
         if (!temporary)
                 return error_set_errno(reterr, -ENOMEM, "Failed to name a file");
-        r = ssh_sftp_put(t->sftp, fd, temporary, mode, &t->meter, reterr);
+        r = ssh_sftp_put(t->sftp, fd, temporary, mode, &t->progress, reterr);
         if (r < 0)
                 return r;
         if (t->copy->preserve && S_ISREG(st->st_mode))
@@ -145,8 +145,7 @@ int ssh_tree_send(SshTree *t, Error **reterr) {
 
         if (fstat(t->fd, &st) < 0)
                 return error_set_errno(reterr, -errno, "Failed to look at what is to be sent");
-        t->meter = (SshMeter){ .phase = "uploading",
-                .total = S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0 };
+        progress_begin(&t->progress, "uploading", S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0);
         r = ssh_sftp_stat(t->sftp, t->copy->path, true, &a, reterr);
         if (r < 0 && r != -ENOENT)
                 return r;
@@ -197,7 +196,7 @@ static int fetch_to(SshTree *t, int dir_fd, const char *temporary, int fd, const
         int r;
 
         (void)umask(mask);
-        r = ssh_sftp_get(t->sftp, path, fd, &t->meter, reterr);
+        r = ssh_sftp_get(t->sftp, path, fd, &t->progress, reterr);
         if (r < 0)
                 return r;
         if (fchmod(fd, mode & ~mask) < 0 ||
@@ -337,17 +336,15 @@ int ssh_tree_fetch(SshTree *t, Error **reterr) {
                 return error_set(reterr, ERROR_FAILED, "There is no '%s' in the guest", t->copy->path);
         if (r < 0)
                 return r;
-        t->meter = (SshMeter){
-                .phase = "downloading",
-                .total = ssh_sftp_is(&a, S_IFREG) && (a.flags & LIBSSH2_SFTP_ATTR_SIZE) ? a.filesize : 0,
-        };
         if (ssh_sftp_is(&a, S_IFDIR) && !t->copy->recursive)
                 return error_set(reterr, ERROR_FAILED, "'%s' is a folder in the guest", t->copy->path);
+        progress_begin(&t->progress, "downloading",
+                        ssh_sftp_is(&a, S_IFREG) && (a.flags & LIBSSH2_SFTP_ATTR_SIZE) ? a.filesize : 0);
         if (S_ISDIR(st.st_mode))
                 return fetch_entry(t, t->fd, t->copy->name, t->copy->path, &a, 0, reterr);
         if (ssh_sftp_is(&a, S_IFDIR))
                 return error_set(reterr, ERROR_FAILED, "'%s' is a folder in the guest, which is no stream",
                                 t->copy->path);
         t->files++;
-        return ssh_sftp_get(t->sftp, t->copy->path, t->fd, &t->meter, reterr);
+        return ssh_sftp_get(t->sftp, t->copy->path, t->fd, &t->progress, reterr);
 }

@@ -16,12 +16,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "confine.h"
+#include "reply.h"
 #include "ssh-credentials.h"
 #include "ssh-greeting.h"
+#include "ssh-report.h"
 #include "ssh-steps.h"
 #include "ssh-tree.h"
 #include "util/fd-util.h"
+#include "worker-options.h"
 
 #define FILES_MAX 256
 
@@ -40,6 +42,8 @@ static const ConfineLimits limits = {
 };
 
 typedef struct Worker {
+        int argc;
+        char **argv;
         Identity identity;
         int private_key_fd, known_host_fd, socket_fd, output_fd, log_fd; /* inherited */
         ProvisionLog log;
@@ -71,53 +75,23 @@ static void worker_done(Worker *w) {
         safe_close(w->cancel_fd);
 }
 
-static int parse_option(Worker *w, const char *option, const char *value, bool seen[2]) {
-        const struct {
-                const char *name;
-                int *fd;
-        } table[] = {
-                { "--private-key", &w->private_key_fd },
-                { "--known-host", &w->known_host_fd },
-                { "--socket", &w->socket_fd },
-                { "--output", &w->output_fd },
-                { "--log", &w->log_fd },
-                { "--file", w->n_files < FILES_MAX ? w->files + w->n_files : NULL },
+static int parse_options(Worker *w, Error **reterr) {
+        const WorkerOption table[] = {
+                { "--private-key", &w->private_key_fd, 1 },
+                { "--known-host", &w->known_host_fd, 1 },
+                { "--socket", &w->socket_fd, 1 },
+                { "--output", &w->output_fd, 1 },
+                { "--log", &w->log_fd, 1 },
+                { "--file", w->files, FILES_MAX },
         };
-        uint32_t v;
+        int r;
 
-        if (parse_u32(value, &v) < 0)
-                return -EINVAL;
-        if (streq(option, "--uid") || streq(option, "--gid")) {
-                bool uid = streq(option, "--uid");
-
-                *(uid ? &w->identity.uid : &w->identity.gid) = v;
-                seen[uid] = true;
-                return 0;
-        }
-        for (size_t i = 0; i < ELEMENTSOF(table); i++)
-                if (streq(table[i].name, option)) {
-                        if (!table[i].fd || *table[i].fd >= 0 || v <= STDERR_FILENO || v > INT32_MAX)
-                                return -EINVAL;
-                        *table[i].fd = (int)v;
-                        w->n_files += streq(option, "--file");
-                        return 0;
-                }
-        return -EINVAL;
-}
-
-static int parse_options(Worker *w, int argc, char *argv[], Error **reterr) {
-        bool seen[2] = {};
-
-        for (int i = 1; i < argc; i += 2)
-                if (i + 1 == argc || parse_option(w, argv[i], argv[i + 1], seen) < 0)
-                        return error_set(reterr, ERROR_FAILED, "vmctl-ssh was called with a wrong '%s'",
-                                        argv[i]);
-        if (seen[0] != seen[1])
-                return error_set(reterr, ERROR_FAILED, "vmctl-ssh needs both of --uid and --gid");
-        if (w->private_key_fd < 0)
-                return error_set(reterr, ERROR_FAILED, "vmctl-ssh needs --private-key");
-        w->identity.set = seen[0];
-        return 0;
+        r = worker_parse_options(w->argc, w->argv, 1, table, ELEMENTSOF(table), &w->identity, reterr);
+        if (r < 0)
+                return r;
+        while (w->n_files < FILES_MAX && w->files[w->n_files] >= 0)
+                w->n_files++;
+        return w->private_key_fd < 0 ? error_set(reterr, ERROR_FAILED, "vmctl-ssh needs --private-key") : 0;
 }
 
 static int catch_cancel(Worker *w, Error **reterr) {
@@ -138,10 +112,9 @@ static int read_request(Worker *w, Error **reterr) {
         size_t len;
         int r;
 
-        r = read_all(STDIN_FILENO, PROVISION_REQUEST_SIZE_MAX, &text, &len);
-        if (r < 0)
-                return error_set_errno(reterr, r, "Failed to read the request");
-        r = provision_request_parse(text, len, w->n_files, &w->request, reterr);
+        r = worker_read_request(PROVISION_REQUEST_SIZE_MAX, &text, &len, reterr);
+        if (r >= 0)
+                r = provision_request_parse(text, len, w->n_files, &w->request, reterr);
         if (r < 0)
                 return r;
         if (w->socket_fd < 0 && w->request.port == 0)
@@ -171,10 +144,10 @@ static int read_keys(Worker *w, Error **reterr) {
         return r;
 }
 
-static int setup(Worker *w, int argc, char *argv[], Error **reterr) {
+static int setup(Worker *w, Error **reterr) {
         int r;
 
-        r = parse_options(w, argc, argv, reterr);
+        r = parse_options(w, reterr);
         if (r >= 0)
                 r = confine(&w->identity, &limits, reterr);
         if (r >= 0)
@@ -237,8 +210,8 @@ static int authenticate(Worker *w, Error **reterr) {
         if (r != -EKEYREJECTED)
                 return r;
         if (w->refused_until == 0)
-                w->refused_until = ssh_later(ssh_now(), w->request.auth_retry_usec);
-        return ssh_now() < w->refused_until ? -EAGAIN : r;
+                w->refused_until = ssh_later(now_usec(), w->request.auth_retry_usec);
+        return now_usec() < w->refused_until ? -EAGAIN : r;
 }
 
 /* Its own exit status 2 means that it is done, with errors from which it recovered. */
@@ -282,7 +255,7 @@ static int attempt(Worker *w, Error **reterr) {
         r = connect_guest(w, &fd, reterr);
         if (r < 0)
                 return r;
-        limit = MIN(w->deadline, ssh_later(ssh_now(), ATTEMPT_USEC));
+        limit = MIN(w->deadline, ssh_later(now_usec(), ATTEMPT_USEC));
         enter_stage(w, "authenticating");
         r = ssh_session_new(fd, w->cancel_fd, limit, &w->peer, &w->session, reterr);
         if (r >= 0)
@@ -297,7 +270,7 @@ static int reach(Worker *w, Error **reterr) {
         uint64_t pause = RETRY_MIN_USEC;
         bool once = w->socket_fd >= 0;
 
-        w->deadline = ssh_later(ssh_now(), w->request.wait_usec);
+        w->deadline = ssh_later(now_usec(), w->request.wait_usec);
         for (;;) {
                 _cleanup_error_ Error *error = NULL;
                 int r = attempt(w, &error);
@@ -311,10 +284,10 @@ static int reach(Worker *w, Error **reterr) {
                         return fail_canceled(w, reterr);
                 if (r != -EAGAIN || once)
                         return error_set(reterr, error_code(error), "%s", error_message(error));
-                r = ssh_pause(w->cancel_fd, MIN(w->deadline, ssh_later(ssh_now(), pause)));
+                r = ssh_pause(w->cancel_fd, MIN(w->deadline, ssh_later(now_usec(), pause)));
                 if (r < 0)
                         return fail_canceled(w, reterr);
-                if (ssh_now() >= w->deadline)
+                if (now_usec() >= w->deadline)
                         return fail_stage(w, error_message(error), reterr);
                 pause = MIN(pause * 2, RETRY_MAX_USEC);
         }
@@ -345,22 +318,29 @@ static int work(Worker *w, Error **reterr) {
         return ssh_steps_run(&w->steps, reterr);
 }
 
-static void write_result(JsonWriter *j, const Worker *w) {
-        json_write_key(j, "result");
-        json_write_object(j);
+static int run(void *userdata, JsonWriter *j, Error **reterr) {
+        Worker *w = userdata;
+        int r;
+
+        r = setup(w, reterr);
+        if (r >= 0)
+                r = reach(w, reterr);
+        if (r >= 0)
+                r = work(w, reterr);
+        if (r < 0)
+                return r;
         json_put_string(j, "host-key", w->session->host_key);
         json_put_string(j, "cloud-init", *w->cloud_init ? w->cloud_init : NULL);
         json_put_unsigned(j, "files", w->tree.files);
-        json_put_unsigned(j, "bytes", w->steps.bytes + w->tree.meter.done);
+        json_put_unsigned(j, "bytes", w->steps.bytes + w->tree.progress.done);
         json_put_unsigned(j, "skipped", w->tree.skipped);
-        json_write_end(j);
+        return 0;
 }
 
-static void write_error(JsonWriter *j, const Worker *w, const Error *error) {
+static void describe_error(const void *userdata, JsonWriter *j) {
+        const Worker *w = userdata;
         const char *signal = w->steps.exit.signal;
 
-        json_put_string(j, "error", error_code_name(error_code(error)));
-        json_put_string(j, "message", error_message(error));
         if (w->steps.failed > 0)
                 json_put_unsigned(j, "step", w->steps.failed);
         if (*signal && utf8_is_valid(signal, strlen(signal)))
@@ -371,24 +351,10 @@ static void write_error(JsonWriter *j, const Worker *w, const Error *error) {
         }
 }
 
-static int reply(const Worker *w, const Error *error) {
-        JsonWriter *j;
-        int r;
-
-        r = json_writer_new(0, &j);
-        if (r < 0)
-                return r;
-        json_write_object(j);
-        if (error)
-                write_error(j, w, error);
-        else
-                write_result(j, w);
-        json_write_end(j);
-        return ssh_report_line(j);
-}
-
 int main(int argc, char *argv[]) {
         _cleanup_(worker_done) Worker w = {
+                .argc = argc,
+                .argv = argv,
                 .private_key_fd = -EBADF,
                 .known_host_fd = -EBADF,
                 .socket_fd = -EBADF,
@@ -397,17 +363,8 @@ int main(int argc, char *argv[]) {
                 .cancel_fd = -EBADF,
                 .stage = "",
         };
-        _cleanup_error_ Error *error = NULL;
-        int r;
 
         for (size_t i = 0; i < FILES_MAX; i++)
                 w.files[i] = -EBADF;
-        r = setup(&w, argc, argv, &error);
-        if (r >= 0)
-                r = reach(&w, &error);
-        if (r >= 0)
-                r = work(&w, &error);
-        if (r < 0 && !error)
-                (void)error_set(&error, ERROR_NO_MEMORY, "Out of memory");
-        return reply(&w, r < 0 ? error : NULL) < 0 || r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+        return reply_run(run, describe_error, &w);
 }

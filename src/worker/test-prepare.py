@@ -122,8 +122,8 @@ class Case(unittest.TestCase):
 
     def expect(self, outputs=(), request={}, files={}, **kwargs):
         reply = self.run_prepare(outputs, request, files, **kwargs)
-        self.assertNotIn("error", reply, reply)
-        return reply
+        self.assertEqual(set(reply), {"result"}, reply)
+        return reply["result"]
 
     def expect_error(self, name, words, outputs=("overlay",), request={}, files={}, **kwargs):
         reply = self.run_prepare(outputs, request, files, **kwargs)

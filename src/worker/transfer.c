@@ -23,10 +23,10 @@ void transfer_done(Transfer *t) {
 static void tell(void *userdata) {
         Transfer *t = userdata;
 
-        if (!pull_report_is_due(t->report))
+        if (!progress_is_due(t->progress))
                 return;
         pipeline_keep(t->pipeline); /* so that a kill costs less than what was told */
-        pull_report(t->report, t->report->phase ?: "connecting", t->offset, t->state.length);
+        progress_tell(t->progress, t->progress->phase ?: "connecting", t->offset, t->state.length);
 }
 
 /* The state goes first, so that it never tells of bytes that are something else's. */
@@ -111,7 +111,7 @@ static int on_response(void *userdata, const HttpResponse *a, Error **reterr) {
                         r = set_state(t, a, reterr);
         }
         if (r >= 0)
-                pull_report(t->report, "downloading", t->offset, t->state.length);
+                progress_tell(t->progress, "downloading", t->offset, t->state.length);
         return r;
 }
 
@@ -152,7 +152,7 @@ static int request_once(
                 .userdata = t,
         };
 
-        pull_report(t->report, "connecting", t->offset, t->state.length);
+        progress_tell(t->progress, "connecting", t->offset, t->state.length);
         return http_get(h, &request, ret, reterr);
 }
 
@@ -264,7 +264,7 @@ static int read_source(Transfer *t, Error **reterr) {
 
         if (!buffer)
                 return error_set_errno(reterr, -ENOMEM, "Failed to read the file");
-        pull_report(t->report, "downloading", 0, t->state.length);
+        progress_tell(t->progress, "downloading", 0, t->state.length);
         while (r >= 0 && t->offset < t->state.length) {
                 ssize_t n = pread(t->source_fd, buffer,
                                 (size_t)MIN((uint64_t)READ_SIZE, t->state.length - t->offset),

@@ -3,7 +3,7 @@
 /* Getting all bytes of a URL into a pipeline, over as many requests as it takes. */
 
 #include "pipeline.h"
-#include "pull-report.h"
+#include "progress.h"
 #include "pull-request.h"
 #include "pull-state.h"
 
@@ -12,7 +12,7 @@ typedef struct Transfer {
         PipelineConfig config;
         int state_fd;  /* -EBADF: none */
         int source_fd; /* a file URL's file; -EBADF: none */
-        PullReport *report;
+        Progress *progress;
         bool verified; /* a digest is known, so that it matters less who sends the bytes */
 
         Pipeline *pipeline;
