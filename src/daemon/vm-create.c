@@ -16,6 +16,7 @@
 #include "util/fd-util.h"
 #include "util/log.h"
 #include "vm.h"
+#include "worker.h"
 
 /* It takes 15 ms, but a client's file may lie on a slow file system. Below D-Bus's usual 25 s, so that the
  * client gets our answer. */
@@ -45,6 +46,7 @@ struct VmCreate {
         int outputs[_OUTPUT_MAX]; /* owned */
         int folder_fd;
         char *folder; /* ".new-NAME", while it must be removed if we fail */
+        Worker *worker;
         Task *task;
         char *text; /* of vm.json */
         size_t len;
@@ -67,6 +69,7 @@ VmCreate *vm_create_free(VmCreate *c) {
         if (!c)
                 return NULL;
         host_forget(c->vm->manager->host, c);
+        worker_free(c->worker);
         task_free(c->task);
         for (int i = 0; i < _VM_FILE_MAX; i++)
                 safe_close(c->files[i]);
@@ -211,33 +214,15 @@ static int take_reply(VmCreate *c, const Json *reply) {
         return r;
 }
 
-static void on_prepared(void *userdata, int status, const char *output, size_t len) {
-        _cleanup_json_ Json *reply = NULL;
-        _cleanup_error_ Error *e = NULL;
-        const char *name, *message;
+static void on_prepared(void *userdata, const Json *result, const Error *error) {
         VmCreate *c = userdata;
         int r;
 
-        c->task = task_free(c->task);
-        if (status == -ETIMEDOUT) {
-                (void)error_set(&e, ERROR_TIMEOUT,
-                                "The files given for VM '%s' could not be read within 20 s", vm_name(c->vm));
-                fail(c, e);
+        if (error) {
+                fail(c, error);
                 return;
         }
-        r = json_parse(output, len, NULL, &reply, NULL);
-        name = json_get_string(reply, "error");
-        message = json_get_string(reply, "message");
-        if (name && message) {
-                (void)error_set(&e, error_code_from_name(name), "%s", message);
-                fail(c, e);
-                return;
-        }
-        if (r < 0 || status != 0)
-                log_at(LOG_ERR, vm_name(c->vm), NULL, "vmctl-prepare ended with status %i and no answer",
-                                status);
-        if (r >= 0)
-                r = status == 0 ? take_reply(c, json_get(reply, "result")) : -EPROTO;
+        r = take_reply(c, result);
         if (r >= 0)
                 r = take_back_files(c);
         if (r >= 0)
@@ -277,8 +262,6 @@ static int make_outputs(VmCreate *c) {
                 c->outputs[i] = openat(c->folder_fd, output_table[i].file,
                                 O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
                 if (c->outputs[i] < 0)
-                        return -errno;
-                if (m->config.uid_count > 0 && fchown(c->outputs[i], rec->uid, (gid_t)-1) < 0)
                         return -errno;
         }
         return 0;
@@ -328,71 +311,32 @@ static int format_request(VmCreate *c, char **ret, size_t *ret_len) {
         return json_writer_finish(w, ret, ret_len);
 }
 
-#define MAX_FILES 12
-
-typedef struct Arguments {
-        char **argv;
-        ChildFd fds[MAX_FILES];
-        size_t n;
-} Arguments;
-
-static int add_file(Arguments *a, const char *name, int fd) {
-        int target = 3 + (int)a->n;
-        int r;
-
-        if (fd < 0)
-                return 0;
-        a->fds[a->n++] = (ChildFd){ fd, target };
-        r = strv_extend(&a->argv, name);
-        return r < 0 ? r : strv_extendf(&a->argv, "%i", target);
-}
-
-static int make_arguments(VmCreate *c, int vars_template, Arguments *a) {
-        static const char *const inputs[] = {
-                [VM_FILE_IMAGE] = "--image",
-                [VM_FILE_KERNEL] = "--kernel",
-                [VM_FILE_INITRD] = "--initrd",
-                [VM_FILE_USER_DATA] = "--user-data",
-        };
-        Manager *m = c->vm->manager;
-        int r;
-
-        r = strv_extend(&a->argv, VMCTL_HELPER_DIR "/vmctl-prepare");
-        if (r >= 0 && m->config.uid_count > 0) {
-                r = strv_extend(&a->argv, "--uid");
-                if (r >= 0)
-                        r = strv_extendf(&a->argv, "%u", (unsigned)c->vm->record.uid);
-                if (r >= 0)
-                        r = strv_extend(&a->argv, "--gid");
-                if (r >= 0)
-                        r = strv_extendf(&a->argv, "%u", (unsigned)c->vm->record.uid);
-        }
-        for (int i = 0; r >= 0 && i < _VM_FILE_MAX; i++)
-                r = add_file(a, inputs[i], c->files[i]);
-        for (int i = 0; r >= 0 && i < _OUTPUT_MAX; i++)
-                r = add_file(a, output_table[i].option, c->outputs[i]);
-        return r < 0 ? r : add_file(a, "--firmware-vars-template", vars_template);
-}
-
 static int run_prepare(VmCreate *c, int vars_template) {
+        static const WorkerHandlers handlers = { .done = on_prepared };
+        WorkerFile files[_VM_FILE_MAX + _OUTPUT_MAX + 1] = {
+                [VM_FILE_IMAGE] = { "--image", c->files[VM_FILE_IMAGE] },
+                [VM_FILE_KERNEL] = { "--kernel", c->files[VM_FILE_KERNEL] },
+                [VM_FILE_INITRD] = { "--initrd", c->files[VM_FILE_INITRD] },
+                [VM_FILE_USER_DATA] = { "--user-data", c->files[VM_FILE_USER_DATA] },
+                [_VM_FILE_MAX] = { "--firmware-vars-template", vars_template },
+        };
+        const WorkerSpec spec = {
+                .program = "vmctl-prepare",
+                .uid = c->vm->record.uid,
+                .files = files,
+                .n_files = ELEMENTSOF(files),
+                .timeout_usec = PREPARE_TIMEOUT,
+                .late = "The files given for the VM could not be read within 20 s",
+        };
         _cleanup_free_ char *request = NULL;
-        Arguments a = {};
         size_t len;
         int r;
 
+        for (int i = 0; i < _OUTPUT_MAX; i++)
+                files[_VM_FILE_MAX + 1 + i] = (WorkerFile){ output_table[i].option, c->outputs[i],
+                        .give = true };
         r = format_request(c, &request, &len);
-        if (r >= 0)
-                r = make_arguments(c, vars_template, &a);
-        if (r >= 0) {
-                const ChildSpec spec = {
-                        .argv = a.argv, .fds = a.fds, .n_fds = a.n, .flags = CHILD_NEW_SESSION
-                };
-
-                r = task_run(c->vm->manager->event, &spec, request, len, PREPARE_TIMEOUT, on_prepared, c,
-                                &c->task);
-        }
-        strv_free(a.argv);
-        return r;
+        return r < 0 ? r : worker_run(c->vm->manager, &spec, request, len, &handlers, c, &c->worker);
 }
 
 static void prepare(VmCreate *c) {

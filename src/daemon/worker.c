@@ -9,10 +9,11 @@
 struct Worker {
         Manager *manager; /* borrowed */
         Task *task;
-        const char *program; /* static */
+        const char *program; /* static, as is the next */
+        const char *late;
         const WorkerHandlers *handlers;
         void *userdata;
-        uid_t uid;  /* held while it runs; 0: ours */
+        uid_t uid;  /* held while it runs; 0: none is */
         Json *last; /* the last line that was no progress */
 };
 
@@ -63,7 +64,8 @@ static int judge(Worker *w, int status, const Json **ret, Error **reterr) {
         const char *name = json_get_string(w->last, "error"), *message = json_get_string(w->last, "message");
 
         if (status == -ETIMEDOUT)
-                return error_set(reterr, ERROR_TIMEOUT, "%s took too long", w->program);
+                return w->late ? error_set(reterr, ERROR_TIMEOUT, "%s", w->late)
+                               : error_set(reterr, ERROR_TIMEOUT, "%s took too long", w->program);
         if (name && message)
                 return error_set(reterr, error_code_from_name(name), "%s", message);
         if (status == 0 && json_type(result) == JSON_OBJECT) {
@@ -87,33 +89,44 @@ static void on_done(void *userdata, int status, const char *output, size_t len) 
         w->handlers->done(w->userdata, result, e);
 }
 
-static int pick_uid(Worker *w, char ***argv) {
-        int r;
+static int hold_uid(Worker *w, uid_t *ret) {
+        int r = manager_pick_uid(w->manager, ret, NULL);
 
+        if (r < 0)
+                return r;
+        manager_hold_uid(w->manager, *ret, true);
+        w->uid = *ret;
+        return 0;
+}
+
+/* *ret is 0 where it stays ours. */
+static int choose_uid(Worker *w, const WorkerSpec *spec, uid_t *ret, char ***argv) {
+        int r = 0;
+
+        *ret = 0;
         if (w->manager->config.uid_count == 0)
                 return 0;
-        r = manager_pick_uid(w->manager, &w->uid, NULL);
-        if (r < 0) {
-                w->uid = 0;
-                return r;
+        if (spec->uid != 0)
+                *ret = spec->uid;
+        else
+                r = hold_uid(w, ret);
+        for (int i = 0; r >= 0 && i < 2; i++) {
+                r = strv_extend(argv, i == 0 ? "--uid" : "--gid");
+                if (r >= 0)
+                        r = strv_extendf(argv, "%u", (unsigned)*ret);
         }
-        manager_hold_uid(w->manager, w->uid, true);
-        r = strv_extend(argv, "--uid");
-        if (r >= 0)
-                r = strv_extendf(argv, "%u", (unsigned)w->uid);
-        if (r >= 0)
-                r = strv_extend(argv, "--gid");
-        return r < 0 ? r : strv_extendf(argv, "%u", (unsigned)w->uid);
+        return r;
 }
 
 static int make_arguments(Worker *w, const WorkerSpec *spec, char ***argv, ChildFd *fds, size_t *n) {
+        uid_t uid;
         int r;
 
         r = strv_extendf(argv, "%s/%s", VMCTL_HELPER_DIR, spec->program);
         if (r >= 0 && spec->verb)
                 r = strv_extend(argv, spec->verb);
         if (r >= 0)
-                r = pick_uid(w, argv);
+                r = choose_uid(w, spec, &uid, argv);
         for (size_t i = 0; r >= 0 && i < spec->n_files; i++) {
                 if (spec->files[i].fd < 0)
                         continue;
@@ -121,8 +134,8 @@ static int make_arguments(Worker *w, const WorkerSpec *spec, char ***argv, Child
                 r = strv_extend(argv, spec->files[i].option);
                 if (r >= 0)
                         r = strv_extendf(argv, "%i", fds[*n].target);
-                if (r >= 0 && w->uid != 0 && spec->files[i].give &&
-                                fchown(spec->files[i].fd, w->uid, (gid_t)-1) < 0)
+                if (r >= 0 && uid != 0 && spec->files[i].give &&
+                                fchown(spec->files[i].fd, uid, (gid_t)-1) < 0)
                         r = -errno;
                 (*n)++;
         }
@@ -153,7 +166,13 @@ int worker_run(Manager *m, const WorkerSpec *spec, const char *request, size_t l
         assert(spec->n_files <= WORKER_FILES_MAX);
         if (!w)
                 return -ENOMEM;
-        *w = (Worker){ .manager = m, .program = spec->program, .handlers = handlers, .userdata = userdata };
+        *w = (Worker){
+                .manager = m,
+                .program = spec->program,
+                .late = spec->late,
+                .handlers = handlers,
+                .userdata = userdata,
+        };
         r = make_arguments(w, spec, &argv, fds, &child.n_fds);
         if (r >= 0 && spec->network)
                 r = make_environment(&envp);

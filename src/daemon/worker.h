@@ -2,7 +2,7 @@
 #pragma once
 /* One of the unprivileged programs that touch untrusted bytes, at work: it is given descriptors and a
  * request (one JSON object), tells how far it is in lines of JSON, and at last a result or an error. On a
- * system's service each runs under a user ID that is nobody else's for as long. It dies with us. */
+ * system's service it runs under another user ID than ours. It dies with us. */
 
 #include "manager.h"
 #include "json/json.h"
@@ -22,8 +22,10 @@ typedef struct WorkerSpec {
         const char *verb;        /* its first argument, or NULL */
         const WorkerFile *files; /* up to WORKER_FILES_MAX */
         size_t n_files;
+        uid_t uid;    /* 0: one that is nobody else's for as long; of no account in a user's own service */
         bool network; /* hand on what the environment says of proxies */
         uint64_t timeout_usec;
+        const char *late; /* static: what the error says when the time is over, or NULL */
 } WorkerSpec;
 
 typedef struct WorkerHandlers {
