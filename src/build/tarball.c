@@ -145,8 +145,7 @@ static int reader_check_hash(Reader *r, Error **reterr) {
                         return reader_error(r, reterr);
         if (EVP_DigestFinal_ex(r->hash, digest, NULL) != 1)
                 return error_set_errno(reterr, -ENOMEM, "Failed to compute a digest");
-        for (size_t i = 0; i < SHA256_HEX / 2; i++)
-                snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+        hex_encode(digest, SHA256_HEX / 2, hex);
         return streq(hex, r->source->digest)
                         ? 0
                         : error_set(reterr, ERROR_DIGEST_MISMATCH, "A layer has the digest %s instead of %s",

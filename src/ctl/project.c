@@ -95,14 +95,25 @@ int project_parse(Project *p, bool check_files) {
         return 0;
 }
 
-int project_load(const char *path, Project *ret) {
+int project_read(const char *path, Project *ret) {
         _cleanup_project_ Project p = { 0 };
         int r;
 
         r = project_open(path, &p);
+        if (r >= 0)
+                r = project_parse(&p, true);
         if (r < 0)
                 return r;
-        r = project_parse(&p, true);
+        *ret = p;
+        p = (Project){ 0 };
+        return 0;
+}
+
+int project_load(const char *path, Project *ret) {
+        _cleanup_project_ Project p = { 0 };
+        int r;
+
+        r = project_read(path, &p);
         if (r < 0)
                 return r;
         kdl_diagnostics_write(p.d, stderr);

@@ -51,30 +51,18 @@ static int print_json(const Project *p) {
         return 0;
 }
 
-static int validate_json(const char *path) {
-        _cleanup_project_ Project p = { 0 };
-        int r;
-
-        r = project_open(path, &p);
-        if (r < 0)
-                return r;
-        r = project_parse(&p, true);
-        if (r < 0)
-                return r;
-        r = print_json(&p);
-        return r < 0 ? r : p.file ? 0 : EXIT_FAILURE;
-}
-
 int verb_validate(Ctl *c, const Args *args) {
         const char *path = args_get(args, "file");
         _cleanup_project_ Project p = { 0 };
         int r;
 
-        if (c->json)
-                return validate_json(path);
-        r = project_load(path, &p);
+        r = c->json ? project_read(path, &p) : project_load(path, &p);
         if (r < 0)
                 return r;
+        if (c->json) {
+                r = print_json(&p);
+                return r < 0 ? r : p.file ? 0 : EXIT_FAILURE;
+        }
         if (term_is_tty(stderr))
                 (void)fprintf(stderr, "%s is right: %zu VM%s.\n", p.path, p.file->n_vms,
                                 p.file->n_vms == 1 ? "" : "s");

@@ -13,8 +13,8 @@ int bus_reply_error(sd_bus_message *call, const Error *e);
 /* A waiter_t that answers a call without values. userdata: a reference to the call, which it drops. */
 void bus_reply_done(void *userdata, int r, const Error *error);
 
-/* An option of a method: 's' is stored as a borrowed const char *, 'b' as a bool, 't' as a uint64_t, 'h' as
- * a borrowed descriptor. */
+/* An option of a method: 's' is stored as a borrowed const char *, 'b' as a bool, 'u' as a uint32_t, 't' as
+ * a uint64_t, 'h' as a borrowed descriptor. */
 typedef struct BusOption {
         const char *name;
         char type;

@@ -50,12 +50,6 @@ static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***re
         return 1;
 }
 
-static int reply_job(sd_bus_message *m, const Job *job) {
-        _cleanup_free_ char *path = job_bus_path(job->id);
-
-        return path ? sd_bus_reply_method_return(m, "o", path) : -ENOMEM;
-}
-
 /* What root brings is for all of the host; what others bring is theirs. */
 static bool shared_by_default(const BusFace *face) {
         return face->manager->config.system && access_caller_uid(face->access) == 0;
@@ -94,7 +88,7 @@ int image_bus_pull(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                 r = image_pull(face->manager->images, &o, &job, &e);
         if (r < 0)
                 return e ? bus_reply_error(m, e) : r;
-        return reply_job(m, job);
+        return job_bus_reply(m, job->id);
 }
 
 int image_bus_import(sd_bus_message *m, void *userdata, sd_bus_error *error) {
@@ -113,7 +107,7 @@ int image_bus_import(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                 r = image_import(face->manager->images, fd, &o, &job, &e);
         if (r < 0)
                 return e ? bus_reply_error(m, e) : r;
-        return reply_job(m, job);
+        return job_bus_reply(m, job->id);
 }
 
 typedef struct Inspection {
@@ -355,7 +349,7 @@ static int method_export(sd_bus_message *m, void *userdata, sd_bus_error *error)
                 r = image_export(image, fd, format, compression, image->record.owner, &job, &e);
         if (r < 0)
                 return e ? bus_reply_error(m, e) : r;
-        return reply_job(m, job);
+        return job_bus_reply(m, job->id);
 }
 
 static int get_shared(sd_bus *bus, const char *path, const char *interface, const char *property,

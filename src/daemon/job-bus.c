@@ -12,6 +12,12 @@ char *job_bus_path(uint32_t id) {
         return strf(BUS_PATH_JOB "/%" PRIu32, id);
 }
 
+int job_bus_reply(sd_bus_message *call, uint32_t id) {
+        _cleanup_free_ char *path = job_bus_path(id);
+
+        return path ? sd_bus_reply_method_return(call, "o", path) : -ENOMEM;
+}
+
 char *job_bus_target_path(const Job *job) {
         switch (job->target) {
         case JOB_TARGET_VM:

@@ -5,8 +5,9 @@
 #include "manager-bus.h"
 
 int job_bus_add(BusFace *face);
-char *job_bus_path(uint32_t id);           /* the caller frees it; NULL: out of memory */
-char *job_bus_target_path(const Job *job); /* ditto */
+char *job_bus_path(uint32_t id);                      /* the caller frees it; NULL: out of memory */
+char *job_bus_target_path(const Job *job);            /* ditto */
+int job_bus_reply(sd_bus_message *call, uint32_t id); /* what a method handler is to return */
 void job_bus_new(Manager *m, Job *job);
 void job_bus_changed(Manager *m, Job *job);
 void job_bus_finished(Manager *m, Job *job);

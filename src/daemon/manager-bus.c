@@ -67,7 +67,6 @@ static int method_create(sd_bus_message *m, void *userdata, sd_bus_error *error)
 static int method_create_from_url(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         int files[_VM_FILE_MAX] = { -EBADF, -EBADF, -EBADF, -EBADF }, r;
         const BusFace *face = userdata;
-        _cleanup_free_ char *path = NULL;
         _cleanup_error_ Error *e = NULL;
         PullOptions o = {};
         VmRecord rec = {};
@@ -91,8 +90,7 @@ static int method_create_from_url(sd_bus_message *m, void *userdata, sd_bus_erro
                 vm_record_done(&rec);
         if (r < 0)
                 return e ? bus_reply_error(m, e) : r;
-        path = job_bus_path(job->id);
-        return path ? sd_bus_reply_method_return(m, "o", path) : -ENOMEM;
+        return job_bus_reply(m, job->id);
 }
 
 static int reply_vm(sd_bus_message *m, const Vm *vm) {
@@ -299,7 +297,6 @@ static int method_get_capabilities(sd_bus_message *m, void *userdata, sd_bus_err
 
 static int method_get_job(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const BusFace *face = userdata;
-        _cleanup_free_ char *path = NULL;
         _cleanup_error_ Error *e = NULL;
         uint32_t id;
         Job *job;
@@ -313,8 +310,7 @@ static int method_get_job(sd_bus_message *m, void *userdata, sd_bus_error *error
                 (void)error_set(&e, ERROR_NO_SUCH_JOB, "There is no job %u", id);
                 return bus_reply_error(m, e);
         }
-        path = job_bus_path(id);
-        return path ? sd_bus_reply_method_return(m, "o", path) : -ENOMEM;
+        return job_bus_reply(m, id);
 }
 
 static int method_list_jobs(sd_bus_message *m, void *userdata, sd_bus_error *error) {

@@ -214,31 +214,17 @@ static int run(sd_bus_message *m, Vm *vm, operation_t operation) {
         return bus_reply_error(m, e);
 }
 
-static int refuse_options(sd_bus_message *m, Error **reterr) {
-        const char *key;
-        int r;
-
-        r = sd_bus_message_enter_container(m, 'a', "{sv}");
-        if (r >= 0)
-                r = sd_bus_message_enter_container(m, 'e', "sv");
-        if (r <= 0)
-                return r;
-        r = sd_bus_message_read(m, "s", &key);
-        return r < 0 ? r : error_set(reterr, ERROR_UNKNOWN_OPTION, "There is no option '%s'", key);
-}
-
 static int method_start(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         _cleanup_error_ Error *e = NULL;
         int r;
 
-        r = refuse_options(m, &e);
+        r = bus_read_options(m, NULL, 0, &e);
         if (r < 0)
                 return e ? bus_reply_error(m, e) : r;
         return run(m, userdata, vm_start);
 }
 
 static int method_stop(sd_bus_message *m, void *userdata, sd_bus_error *error) {
-        _cleanup_free_ char *path = NULL;
         _cleanup_error_ Error *e = NULL;
         uint64_t timeout;
         uint32_t id;
@@ -250,8 +236,7 @@ static int method_stop(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         r = vm_stop(userdata, timeout, &id, &e);
         if (r < 0)
                 return bus_reply_error(m, e);
-        path = job_bus_path(id);
-        return path ? sd_bus_reply_method_return(m, "o", path) : -ENOMEM;
+        return job_bus_reply(m, id);
 }
 
 static int method_kill(sd_bus_message *m, void *userdata, sd_bus_error *error) {
@@ -277,40 +262,15 @@ static int method_open_console(sd_bus_message *m, void *userdata, sd_bus_error *
         return fd < 0 ? bus_reply_error(m, e) : sd_bus_reply_method_return(m, "h", fd);
 }
 
-static int read_log_options(sd_bus_message *m, uint32_t *ret_tail, bool *ret_follow, Error **reterr) {
-        int follow = false, r;
-
-        *ret_tail = LOG_REQUEST_ALL;
-        r = sd_bus_message_enter_container(m, 'a', "{sv}");
-        while (r >= 0 && (r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
-                const char *key;
-
-                r = sd_bus_message_read(m, "s", &key);
-                if (r < 0)
-                        return r;
-                if (streq(key, "tail"))
-                        r = sd_bus_message_read(m, "v", "u", ret_tail);
-                else if (streq(key, "follow"))
-                        r = sd_bus_message_read(m, "v", "b", &follow);
-                else
-                        return error_set(reterr, ERROR_UNKNOWN_OPTION, "There is no option '%s'", key);
-                if (r < 0)
-                        return error_set(reterr, ERROR_INVALID_SPEC,
-                                        "Option '%s' has a value of the wrong type", key);
-                r = sd_bus_message_exit_container(m);
-        }
-        *ret_follow = follow;
-        return r < 0 ? r : sd_bus_message_exit_container(m);
-}
-
 static int method_open_console_log(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         _cleanup_error_ Error *e = NULL;
         _cleanup_close_ int fd = -EBADF;
-        uint32_t tail;
-        bool follow;
+        uint32_t tail = LOG_REQUEST_ALL;
+        bool follow = false;
+        const BusOption options[] = { { "tail", 'u', &tail }, { "follow", 'b', &follow } };
         int r;
 
-        r = read_log_options(m, &tail, &follow, &e);
+        r = bus_read_options(m, options, ELEMENTSOF(options), &e);
         if (r < 0)
                 return e ? bus_reply_error(m, e) : r;
         fd = console_open_log(userdata, tail, follow, &e);

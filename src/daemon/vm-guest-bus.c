@@ -10,12 +10,6 @@
 #define FINGERPRINT_MAX 128      /* twice what SHA-256 needs in hexadecimal */
 #define STEP_TEXT_MAX (96 * KIB) /* as vmctl-ssh has it */
 
-static int reply_job(sd_bus_message *m, const Job *job) {
-        _cleanup_free_ char *path = job_bus_path(job->id);
-
-        return path ? sd_bus_reply_method_return(m, "o", path) : -ENOMEM;
-}
-
 static int check_wait(GuestOptions *o, Error **reterr) {
         if (o->wait_usec == 0)
                 o->wait_usec = GUEST_WAIT_DEFAULT;
@@ -50,7 +44,7 @@ int vm_guest_bus_wait(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                 r = check_stage(stage, &o, &e);
         if (r >= 0)
                 r = vm_guest_wait(userdata, &o, &job, &e);
-        return r >= 0 ? reply_job(m, job) : e ? bus_reply_error(m, e) : r;
+        return r >= 0 ? job_bus_reply(m, job->id) : e ? bus_reply_error(m, e) : r;
 }
 
 static int wrong_type(const char *key, Error **reterr) {
@@ -234,7 +228,7 @@ int vm_guest_bus_provision(sd_bus_message *m, void *userdata, sd_bus_error *erro
         if (r >= 0)
                 r = vm_guest_provision(userdata, &o, &job, &e);
         provision_steps_free(o.steps, o.n_steps);
-        return r >= 0 ? reply_job(m, job) : e ? bus_reply_error(m, e) : r;
+        return r >= 0 ? job_bus_reply(m, job->id) : e ? bus_reply_error(m, e) : r;
 }
 
 int vm_guest_bus_open_log(sd_bus_message *m, void *userdata, sd_bus_error *error) {
