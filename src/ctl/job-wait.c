@@ -20,19 +20,19 @@ static void take_number(const Json *properties, const char *key, uint64_t *value
         (void)json_get_unsigned(properties, key, value);
 }
 
-static int take_properties(JobWait *w, const Json *properties) {
+int job_take_properties(const Json *properties, JobLine *line, sd_bus_error *error) {
         const char *phase = json_get_string(properties, "Phase"),
                    *name = json_get_string(properties, "ErrorName");
         int r = 0;
 
         if (phase)
-                r = free_and_strdup(&w->line.phase, phase);
-        take_number(properties, "Done", &w->line.done);
-        take_number(properties, "Total", &w->line.total);
-        take_number(properties, "Speed", &w->line.speed);
+                r = free_and_strdup(&line->phase, phase);
+        take_number(properties, "Done", &line->done);
+        take_number(properties, "Total", &line->total);
+        take_number(properties, "Speed", &line->speed);
         if (!isempty(name)) {
-                sd_bus_error_free(&w->error);
-                (void)sd_bus_error_set(&w->error, name, json_get_string(properties, "ErrorMessage"));
+                sd_bus_error_free(error);
+                (void)sd_bus_error_set(error, name, json_get_string(properties, "ErrorMessage"));
         }
         return r;
 }
@@ -44,7 +44,7 @@ static int on_properties(sd_bus_message *m, void *userdata, sd_bus_error *reterr
         if (w->result || !ctl_from_service(w->ctl, m) || !streq_ptr(sd_bus_message_get_path(m), w->path) ||
                         sd_bus_message_skip(m, "s") < 0 || message_to_json(m, &changed) < 0)
                 return 0;
-        if (take_properties(w, changed) < 0)
+        if (job_take_properties(changed, &w->line, &w->error) < 0)
                 return -ENOMEM;
         if (w->sig == 0)
                 job_line_show(&w->line);
@@ -109,7 +109,7 @@ static int on_all_properties(sd_bus_message *m, void *userdata, sd_bus_error *re
         w->lost |= !w->result && sd_bus_message_is_method_error(m, NULL);
         if (w->result || w->lost || message_to_json(m, &properties) < 0)
                 return 0;
-        if (take_properties(w, properties) < 0)
+        if (job_take_properties(properties, &w->line, &w->error) < 0)
                 return -ENOMEM;
         if (w->sig == 0)
                 job_line_show(&w->line);
@@ -183,23 +183,21 @@ static int wait_with_signals(JobWait *w) {
         return r;
 }
 
-/* As an error that the user is told; those that the job told of itself come first. */
-static int judge(JobWait *w) {
-        if (streq_ptr(w->result, "done"))
+int job_judge(const char *result, sd_bus_error *error) {
+        if (streq_ptr(result, "done"))
                 return 0;
-        if (w->lost) {
-                sd_bus_error_free(&w->error);
-                return sd_bus_error_set(&w->error, error_code_name(ERROR_FAILED),
+        if (!result) {
+                sd_bus_error_free(error);
+                return sd_bus_error_set(error, error_code_name(ERROR_FAILED),
                                 "vmctld ended meanwhile; 'journalctl -u vmctld' may tell why");
         }
-        if (sd_bus_error_is_set(&w->error))
-                return -sd_bus_error_get_errno(&w->error);
-        if (streq(w->result, "timeout"))
-                return sd_bus_error_set(&w->error, error_code_name(ERROR_TIMEOUT), "It took too long");
-        if (streq(w->result, "canceled"))
-                return sd_bus_error_set(&w->error, error_code_name(ERROR_CANCELED), "It was canceled");
-        return sd_bus_error_setf(
-                        &w->error, error_code_name(ERROR_FAILED), "The job ended as '%s'", w->result);
+        if (sd_bus_error_is_set(error))
+                return -sd_bus_error_get_errno(error);
+        if (streq(result, "timeout"))
+                return sd_bus_error_set(error, error_code_name(ERROR_TIMEOUT), "It took too long");
+        if (streq(result, "canceled"))
+                return sd_bus_error_set(error, error_code_name(ERROR_CANCELED), "It was canceled");
+        return sd_bus_error_setf(error, error_code_name(ERROR_FAILED), "The job ended as '%s'", result);
 }
 
 int job_wait_run(JobWait *w, sd_bus_message *m, uint64_t call_timeout_usec) {
@@ -218,7 +216,7 @@ int job_wait_run(JobWait *w, sd_bus_message *m, uint64_t call_timeout_usec) {
         if (r >= 0)
                 r = wait_with_signals(w);
         (void)ctl_follow_service(w->ctl, NULL, NULL);
-        return r < 0 ? r : judge(w);
+        return r < 0 ? r : job_judge(w->result, &w->error);
 }
 
 void job_wait_done(JobWait *w) {

@@ -30,3 +30,10 @@ int job_wait_report(JobWait *w, int r, const char *kept, const char *format, ...
 
 /* Its outcome as members of a JSON object: Result, Job, and ErrorName and ErrorMessage of what failed. */
 void job_wait_write(const JobWait *w, int r, JsonWriter *json);
+
+/* Takes from a job's properties, or those that have changed, how far it is and why it failed. -ENOMEM. */
+int job_take_properties(const Json *properties, JobLine *line, sd_bus_error *error);
+
+/* The end of a job as an error that the user is told; one that it told of itself comes first. `result` NULL:
+ * the service was lost before. 0 when it is done, else a negative errno with `error` set. */
+int job_judge(const char *result, sd_bus_error *error);

@@ -95,13 +95,13 @@ int project_parse(Project *p, bool check_files) {
         return 0;
 }
 
-int project_read(const char *path, Project *ret) {
+int project_read(const char *path, bool check_files, Project *ret) {
         _cleanup_project_ Project p = { 0 };
         int r;
 
         r = project_open(path, &p);
         if (r >= 0)
-                r = project_parse(&p, true);
+                r = project_parse(&p, check_files);
         if (r < 0)
                 return r;
         *ret = p;
@@ -109,11 +109,11 @@ int project_read(const char *path, Project *ret) {
         return 0;
 }
 
-int project_load(const char *path, Project *ret) {
+int project_load(const char *path, bool check_files, Project *ret) {
         _cleanup_project_ Project p = { 0 };
         int r;
 
-        r = project_read(path, &p);
+        r = project_read(path, check_files, &p);
         if (r < 0)
                 return r;
         kdl_diagnostics_write(p.d, stderr);

@@ -23,9 +23,9 @@ int project_open(const char *path, Project *ret);
  * they name on this host must be there. 0 also when they are wrong; reports other failures. */
 int project_parse(Project *p, bool check_files);
 
-/* Both, with what it names on this host. */
-int project_read(const char *path, Project *ret);
+/* Both; check_files: also what it names on this host. */
+int project_read(const char *path, bool check_files, Project *ret);
 
 /* And all errors and warnings on stderr: for verbs that need a right file. -EBADMSG when it is wrong.
  */
-int project_load(const char *path, Project *ret);
+int project_load(const char *path, bool check_files, Project *ret);

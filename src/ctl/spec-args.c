@@ -57,7 +57,7 @@ static int append_file(sd_bus_message *m, const Option *o, const char *path, Err
         return append_failed(sd_bus_message_append(m, "{sv}", o->key, "h", fd), reterr);
 }
 
-static int append_text(sd_bus_message *m, const Option *o, const char *path, Error **reterr) {
+int spec_read_text(const char *path, const char *what, char **ret, Error **reterr) {
         _cleanup_close_ int fd = -EBADF;
         _cleanup_free_ char *text = NULL;
         size_t len;
@@ -68,12 +68,21 @@ static int append_text(sd_bus_message *m, const Option *o, const char *path, Err
                 return r;
         r = read_all(fd, TEXT_FILE_MAX, &text, &len);
         if (r == -EFBIG)
-                return error_set(reterr, ERROR_INVALID_KEY, "'%s' is too large for '%s'", path, o->name);
+                return error_set(reterr, ERROR_INVALID_KEY, "'%s' is too large for '%s'", path, what);
         if (r < 0)
                 return error_set_errno(reterr, r, "Cannot read '%s'", path);
         if (memchr(text, '\0', len) || !utf8_is_valid(text, len))
                 return error_set(reterr, ERROR_INVALID_KEY, "'%s' is not a text file", path);
-        return append_failed(sd_bus_message_append(m, "{sv}", o->key, "s", text), reterr);
+        *ret = TAKE_PTR(text);
+        return 0;
+}
+
+static int append_text(sd_bus_message *m, const Option *o, const char *path, Error **reterr) {
+        _cleanup_free_ char *text = NULL;
+        int r;
+
+        r = spec_read_text(path, o->name, &text, reterr);
+        return r < 0 ? r : append_failed(sd_bus_message_append(m, "{sv}", o->key, "s", text), reterr);
 }
 
 ImageKind spec_image_kind(const char *text) {

@@ -56,7 +56,7 @@ int verb_validate(Ctl *c, const Args *args) {
         _cleanup_project_ Project p = { 0 };
         int r;
 
-        r = c->json ? project_read(path, &p) : project_load(path, &p);
+        r = c->json ? project_read(path, true, &p) : project_load(path, true, &p);
         if (r < 0)
                 return r;
         if (c->json) {

@@ -3,6 +3,7 @@
 
 #define DEFINE "Define VMs"
 #define RUN "Run VMs"
+#define PROJECT "VMs of a project"
 #define LOOK "Look at VMs"
 #define TALK "Talk to guests"
 #define IMAGES "Manage images"
@@ -90,6 +91,46 @@ static const Option create_options[] = {
 
 static const Option file_options[] = {
         FILE_OPTION,
+        {},
+};
+
+/* Of up, down, reload and provision. */
+static const Option project_options[] = {
+        FILE_OPTION,
+        { "name", 0, "NAME", "Only this VM; repeatable, as are the words" },
+        {},
+};
+
+#define PROVISION_OPTIONS                                                                                  \
+        { "no-provision", 0, NULL, "Run no steps" },                                                       \
+                        { "wait", 0, NULL, "Wait until it is ready, also with no steps to run" },          \
+                        { "timeout", 0, "TIME", "How long a guest may take to get ready (default: 120)" }, \
+        {                                                                                                  \
+                "plan", 0, NULL, "Show what would be done, and change nothing"                             \
+        }
+
+static const Option up_options[] = {
+        { "provision", 0, "WHEN", "auto (default), changed, always or never", "auto changed always never" },
+        PROVISION_OPTIONS,
+        {},
+};
+
+static const Option reload_options[] = {
+        PROVISION_OPTIONS,
+        {},
+};
+
+static const Option down_options[] = {
+        { "destroy", 0, NULL, "Remove them with all that belongs to them" },
+        { "timeout", 0, "TIME", "What a guest gets to shut down (default: 30)" },
+        { "plan", 0, NULL, "Show what would be done, and change nothing" },
+        {},
+};
+
+static const Option provision_options[] = {
+        { "changed", 0, NULL, "Only steps that have changed or have never run" },
+        { "timeout", 0, "TIME", "How long a guest may take to get ready (default: 120)" },
+        { "plan", 0, NULL, "Show what would be done, and change nothing" },
         {},
 };
 
@@ -213,8 +254,55 @@ const Verb verbs[] = {
                         .run = verb_action,
         },
         {
+                        .name = "up",
+                        .group = PROJECT,
+                        .arguments = "[NAME...]",
+                        .max_words = ANY_NUMBER,
+                        .help = "Bring up the VMs of a VMFile",
+                        .details = "Creates what is missing, starts what is stopped, sets the limits of "
+                                   "what "
+                                   "runs, and says what a restart or a new VM is needed for. A VM that was "
+                                   "started is provisioned; one that runs is not, unless that was cut off "
+                                   "before. VMs come up side by side, each after those that it depends on.",
+                        .options = { project_options, up_options },
+                        .run = verb_up,
+        },
+        {
+                        .name = "down",
+                        .group = PROJECT,
+                        .arguments = "[NAME...]",
+                        .max_words = ANY_NUMBER,
+                        .help = "Shut down the VMs of a VMFile, or destroy them",
+                        .details = "Those that need others go first.",
+                        .options = { project_options, down_options },
+                        .run = verb_down,
+        },
+        {
+                        .name = "reload",
+                        .group = PROJECT,
+                        .arguments = "[NAME...]",
+                        .max_words = ANY_NUMBER,
+                        .help = "Destroy the VMs of a VMFile and make them anew",
+                        .details = "Nothing is destroyed before the VMFile was found right and its images "
+                                   "are "
+                                   "there. What is on the old disks is lost.",
+                        .options = { project_options, reload_options },
+                        .run = verb_reload,
+        },
+        {
+                        .name = "provision",
+                        .group = PROJECT,
+                        .arguments = "[NAME...]",
+                        .max_words = ANY_NUMBER,
+                        .help = "Run the steps of a VMFile in VMs that run",
+                        .details = "One after the other, up to the first that fails. 'vmctl log NAME "
+                                   "--provision' shows what they printed.",
+                        .options = { project_options, provision_options },
+                        .run = verb_provision,
+        },
+        {
                         .name = "init",
-                        .group = DEFINE,
+                        .group = PROJECT,
                         .arguments = "[NAME]",
                         .max_words = 1,
                         .help = "Write a VMFile.kdl to start from",
@@ -225,7 +313,7 @@ const Verb verbs[] = {
         },
         {
                         .name = "validate",
-                        .group = DEFINE,
+                        .group = PROJECT,
                         .help = "Check a VMFile without touching anything",
                         .details = "Files of this host that it names must be there. Exits with status 1 if "
                                    "something is wrong.",
@@ -234,7 +322,7 @@ const Verb verbs[] = {
         },
         {
                         .name = "fmt",
-                        .group = DEFINE,
+                        .group = PROJECT,
                         .help = "Format a VMFile",
                         .details = "Comments stay, and so does the way numbers and strings are written. KDL "
                                    "1 "

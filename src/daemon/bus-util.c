@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "bus-util.h"
+#include "spec/spec-message.h"
 
 int bus_reply_error(sd_bus_message *call, const Error *e) {
         return sd_bus_reply_method_errorf(call, error_code_name(error_code(e)), "%s", error_message(e));
@@ -243,33 +244,13 @@ int bus_read_spec(sd_bus_message *m, SpecFlags allowed, VmSpec *s, int *files, E
         return r < 0 ? r : sd_bus_message_exit_container(m);
 }
 
-static int append_key(sd_bus_message *m, const SpecKey *k, const VmSpec *s) {
-        const void *field = spec_key_field(k, s);
-
-        switch (k->type) {
-        case SPEC_BOOLEAN:
-                return sd_bus_message_append(m, "{sv}", k->name, "b", *(const bool *)field);
-        case SPEC_UNSIGNED:
-                return sd_bus_message_append(m, "{sv}", k->name, "u", *(const uint32_t *)field);
-        case SPEC_SIZE:
-                return sd_bus_message_append(m, "{sv}", k->name, "t", *(const uint64_t *)field);
-        case SPEC_STRING:
-                return sd_bus_message_append(m, "{sv}", k->name, "s", *(char *const *)field ?: "");
-        case SPEC_ENUM:
-                return sd_bus_message_append(m, "{sv}", k->name, "s", k->names[*(const int *)field]);
-        case SPEC_FILE:
-                break;
-        }
-        return 0;
-}
-
 int bus_append_spec(sd_bus_message *m, const VmRecord *rec, const char *image_name) {
         int r;
 
         r = sd_bus_message_open_container(m, 'a', "{sv}");
         for (size_t i = 0; r >= 0 && i < vm_spec_n_keys; i++)
                 if (!(vm_spec_keys[i].flags & SPEC_NOT_STORED))
-                        r = append_key(m, &vm_spec_keys[i], &rec->spec);
+                        r = spec_message_append(m, &vm_spec_keys[i], &rec->spec);
         for (int i = 0; r >= 0 && i < _VM_FILE_MAX; i++)
                 if (rec->files[i].path)
                         r = sd_bus_message_append(m, "{sv}", vm_file_to_string(i), "s", rec->files[i].path);

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <fcntl.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "provision-log.h"
+#include "term.h"
+#include "util/fd-util.h"
+
+/* A line that is longer is shown in parts. */
+#define LINE_MAX_SHOWN (16 * KIB)
+
+int provision_log_open(Ctl *c, const char *vm_path, ProvisionLog *ret, sd_bus_error *reterr) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        int r, fd;
+
+        r = sd_bus_message_new_method_call(c->bus, &m, CTL_SERVICE, vm_path, CTL_VM, "OpenProvisionLog");
+        if (r < 0)
+                return r;
+        fd = ctl_call_fd(c, m, reterr);
+        if (fd < 0)
+                return sd_bus_error_has_name(reterr, error_code_name(ERROR_INVALID_STATE)) ? -ENOENT : fd;
+        *ret = (ProvisionLog){ .fd = fd, .notices = -EBADF };
+        return 0;
+}
+
+void provision_log_done(ProvisionLog *l) {
+        l->fd = safe_close(l->fd);
+        l->notices = safe_close(l->notices);
+}
+
+off_t provision_log_size(const ProvisionLog *l) {
+        struct stat st;
+
+        return l->fd >= 0 && fstat(l->fd, &st) >= 0 ? st.st_size : 0;
+}
+
+int provision_log_watch(ProvisionLog *l) {
+        _cleanup_close_ int notices = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+        _cleanup_free_ char *path = strf("/proc/self/fd/%i", l->fd);
+
+        if (!path)
+                return -ENOMEM;
+        /* Its number of links changes when it is removed. */
+        if (notices < 0 || inotify_add_watch(notices, path, IN_MODIFY | IN_ATTRIB) < 0)
+                return -errno;
+        l->notices = TAKE_FD(notices);
+        return 0;
+}
+
+bool provision_log_take_notices(ProvisionLog *l) {
+        char buffer[4096];
+        struct stat st;
+
+        while (read(l->notices, buffer, sizeof(buffer)) > 0)
+                ;
+        return fstat(l->fd, &st) >= 0 && st.st_nlink > 0;
+}
+
+static void skip_hole(ProvisionLog *l) {
+        off_t data = lseek(l->fd, l->at, SEEK_DATA);
+
+        /* A file system without holes knows of none; behind the last data there is nothing to read. */
+        if (data > l->at) {
+                l->at = data;
+                l->jumped = true;
+        }
+}
+
+static ssize_t read_piece(const ProvisionLog *l, char *data, size_t size) {
+        ssize_t n;
+
+        do
+                n = pread(l->fd, data, size, l->at);
+        while (n < 0 && errno == EINTR);
+        return n < 0 ? -errno : n;
+}
+
+int provision_log_read(ProvisionLog *l, char *data, size_t size, size_t *ret_len) {
+        size_t len = 0, zeros = 0;
+        ssize_t n;
+
+        skip_hole(l);
+        do {
+                n = read_piece(l, data, size);
+                if (n < 0)
+                        return (int)n;
+                len = (size_t)n;
+                l->at += n;
+                /* Holes begin and end at blocks: what was cut off within one is NULs. */
+                for (zeros = 0; l->jumped && zeros < len && data[zeros] == '\0';)
+                        zeros++;
+        } while (len > 0 && zeros == len);
+        if (len > 0)
+                l->jumped = false;
+        memmove(data, data + zeros, len - zeros);
+        *ret_len = len - zeros;
+        return 0;
+}
+
+static void write_line(LogLines *l, FILE *stream, const char *line, size_t len) {
+        if (l->name)
+                (void)fprintf(stream, "%s%s |%s ", term_style(stream, STYLE_DIM), l->name,
+                                term_normal(stream));
+        if (l->raw)
+                (void)fwrite(line, 1, len, stream);
+        else {
+                sanitize_write(&l->sanitizer, stream, line, len);
+                sanitize_end(&l->sanitizer, stream);
+        }
+}
+
+static void keep_rest(LogLines *l, FILE *stream, const char *data, size_t len) {
+        char *longer;
+
+        while (l->n_rest + len > LINE_MAX_SHOWN) {
+                log_lines_end(l, stream);
+                if (len <= LINE_MAX_SHOWN)
+                        break;
+                write_line(l, stream, data, LINE_MAX_SHOWN);
+                (void)fputc('\n', stream);
+                data += LINE_MAX_SHOWN;
+                len -= LINE_MAX_SHOWN;
+        }
+        longer = len > 0 ? realloc(l->rest, l->n_rest + len) : NULL;
+        if (!longer)
+                return;
+        l->rest = longer;
+        memcpy(l->rest + l->n_rest, data, len);
+        l->n_rest += len;
+}
+
+void log_lines_write(LogLines *l, FILE *stream, const char *data, size_t len) {
+        while (len > 0) {
+                const char *end = memchr(data, '\n', len);
+                size_t n = end ? (size_t)(end - data) + 1 : len;
+
+                if (!end) {
+                        keep_rest(l, stream, data, n);
+                        return;
+                }
+                if (l->n_rest > 0) {
+                        keep_rest(l, stream, data, n - 1);
+                        log_lines_end(l, stream);
+                } else
+                        write_line(l, stream, data, n);
+                data += n;
+                len -= n;
+        }
+}
+
+void log_lines_end(LogLines *l, FILE *stream) {
+        if (l->n_rest > 0) {
+                write_line(l, stream, l->rest, l->n_rest);
+                (void)fputc('\n', stream);
+        }
+        free(TAKE_PTR(l->rest));
+        l->n_rest = 0;
+}
