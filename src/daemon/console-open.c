@@ -46,15 +46,14 @@ int console_open(Vm *vm, Error **reterr) {
         return r < 0 ? error_set_errno(reterr, r, "Cannot open the console") : TAKE_FD(fd);
 }
 
-static int open_live_log(Vm *vm, uint32_t tail, bool follow, Error **reterr) {
-        const LogRequest request = { tail, follow ? LOG_REQUEST_FOLLOW : 0 };
+static int open_live_log(Vm *vm, const LogRequest *request, Error **reterr) {
         _cleanup_close_ int fd = connect_shim(vm, "log.sock");
         int r;
 
         r = fd < 0 ? fd : fd_set_nonblock(fd, false);
         /* A fresh socket takes eight bytes without waiting. */
         if (r >= 0)
-                r = write_all(fd, &request, sizeof(request));
+                r = write_all(fd, request, sizeof(*request));
         return r < 0 ? error_set_errno(reterr, r, "Cannot read the console log of VM '%s'", vm_name(vm))
                      : TAKE_FD(fd);
 }
@@ -119,13 +118,16 @@ static int open_log_file(const Vm *vm, const char *name) {
         return fd < 0 ? -errno : fd;
 }
 
-int console_open_log(Vm *vm, uint32_t tail, bool follow, Error **reterr) {
+int console_open_log(Vm *vm, const LogRequest *request, Error **reterr) {
         _cleanup_close_pair_ int out[2] = { -EBADF, -EBADF };
         _cleanup_close_ int log = -EBADF, old = -EBADF;
         int r;
 
         if (has_shim(vm))
-                return open_live_log(vm, tail, follow, reterr);
+                return open_live_log(vm, request, reterr);
+        if (request->flags & LOG_REQUEST_THIS_RUN)
+                return error_set(reterr, ERROR_INVALID_STATE, "VM '%s' does not run: it is %s", vm_name(vm),
+                                vm_state_to_string(vm_state(vm)));
         if (vm->manager->log_readers >= LOG_READERS_MAX)
                 return error_set(reterr, ERROR_BUSY, "Too many console logs are being read");
         log = open_log_file(vm, "console.log");
@@ -135,7 +137,7 @@ int console_open_log(Vm *vm, uint32_t tail, bool follow, Error **reterr) {
         else if (pipe2(out, O_CLOEXEC) < 0)
                 r = -errno;
         else
-                r = spawn_reader(vm, out[1], log, old, tail);
+                r = spawn_reader(vm, out[1], log, old, request->tail);
         return r < 0 ? error_set_errno(reterr, r, "Cannot read the console log of VM '%s'", vm_name(vm))
                      : TAKE_FD(out[0]);
 }

@@ -2,10 +2,11 @@
 #pragma once
 /* Descriptors for the guest's console and for what it has printed. */
 
+#include "util/log-request.h"
 #include "vm.h"
 
 /* A connection to the shim of the running VM. Returns the descriptor, or a negative errno. */
 int console_open(Vm *vm, Error **reterr);
 
-/* The last `tail` lines, then, with follow, what comes until QEMU ends. Also of a VM that does not run. */
-int console_open_log(Vm *vm, uint32_t tail, bool follow, Error **reterr);
+/* What was asked for; unless it is of this run, also of a VM that does not run. */
+int console_open_log(Vm *vm, const LogRequest *request, Error **reterr);

@@ -263,17 +263,22 @@ static int method_open_console(sd_bus_message *m, void *userdata, sd_bus_error *
 }
 
 static int method_open_console_log(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        LogRequest request = { .tail = LOG_REQUEST_ALL };
         _cleanup_error_ Error *e = NULL;
         _cleanup_close_ int fd = -EBADF;
-        uint32_t tail = LOG_REQUEST_ALL;
-        bool follow = false;
-        const BusOption options[] = { { "tail", 'u', &tail }, { "follow", 'b', &follow } };
+        bool follow = false, this_run = false;
+        const BusOption options[] = {
+                { "tail", 'u', &request.tail },
+                { "follow", 'b', &follow },
+                { "this-run", 'b', &this_run },
+        };
         int r;
 
         r = bus_read_options(m, options, ELEMENTSOF(options), &e);
         if (r < 0)
                 return e ? bus_reply_error(m, e) : r;
-        fd = console_open_log(userdata, tail, follow, &e);
+        request.flags = (follow ? LOG_REQUEST_FOLLOW : 0) | (this_run ? LOG_REQUEST_THIS_RUN : 0);
+        fd = console_open_log(userdata, &request, &e);
         return fd < 0 ? bus_reply_error(m, e) : sd_bus_reply_method_return(m, "h", fd);
 }
 

@@ -37,6 +37,7 @@ typedef struct Reader {
 
 struct Console {
         RingLog *log;
+        uint64_t run_start; /* where the output of this QEMU begins */
         int serial;
         int listeners[2]; /* by ReaderKind */
         bool accept_failed;
@@ -140,11 +141,13 @@ static void reader_receive_request(Console *c, Reader *r) {
         r->request_len += (size_t)n;
         if (r->request_len < sizeof(LogRequest))
                 return;
-        if (r->request.flags & ~(uint32_t)LOG_REQUEST_FOLLOW) {
+        if (r->request.flags & ~(uint32_t)(LOG_REQUEST_FOLLOW | LOG_REQUEST_THIS_RUN)) {
                 r->gone = true;
                 return;
         }
         r->cursor = ring_log_tail(c->log, r->request.tail);
+        if (r->request.flags & LOG_REQUEST_THIS_RUN)
+                r->cursor = MAX(r->cursor, c->run_start);
         r->limit = r->request.flags & LOG_REQUEST_FOLLOW ? UINT64_MAX : c->log->end;
         r->streaming = true;
 }
@@ -279,6 +282,7 @@ int console_new(RingLog *log, int serial, int listen_console, int listen_log, Co
                 return -ENOMEM;
         }
         c->log = log;
+        c->run_start = log->end;
         c->serial = serial;
         c->listeners[READER_CONSOLE] = listen_console;
         c->listeners[READER_LOG] = listen_log;

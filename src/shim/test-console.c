@@ -77,7 +77,7 @@ static void fill(const Bed *b, const char *name, const char *text) {
 static void test_log(void) {
         _cleanup_(bed_freep) Bed *b = bed_new();
         _cleanup_close_ int console = bed_console(b), all = -EBADF, tail = -EBADF, follow = -EBADF,
-                            nothing = -EBADF;
+                            nothing = -EBADF, run = -EBADF, run_tail = -EBADF;
         _cleanup_free_ char *log = NULL;
 
         fill(b, "console.log.1", "1\n2\n3");
@@ -90,6 +90,10 @@ static void test_log(void) {
         expect_end(tail, "3\n4\n5\n6\n");
         nothing = bed_log(b, 0, 0);
         expect_end(nothing, "");
+        run = bed_log(b, RING_LOG_ALL, LOG_REQUEST_THIS_RUN);
+        expect_end(run, "6\n");
+        run_tail = bed_log(b, 0, LOG_REQUEST_THIS_RUN);
+        expect_end(run_tail, "");
         follow = bed_log(b, 1, LOG_REQUEST_FOLLOW);
         read_until(follow, "6\n");
         write_text(console, "more\n");

@@ -13,5 +13,6 @@ typedef struct LogRequest {
 #define LOG_REQUEST_ALL UINT32_MAX
 
 enum {
-        LOG_REQUEST_FOLLOW = 1 << 0, /* then go on with what comes, until QEMU ends */
+        LOG_REQUEST_FOLLOW = 1 << 0,   /* then go on with what comes, until QEMU ends */
+        LOG_REQUEST_THIS_RUN = 1 << 1, /* nothing that was printed before this QEMU */
 };
