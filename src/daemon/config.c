@@ -7,6 +7,7 @@
 #include "spec/vm-spec.h"
 #include "util/log.h"
 #include "util/string-util.h"
+#include "util/xdg.h"
 
 /* Above every range that systemd, useradd and containers hand out (see UIDS-GIDS in systemd's
  * documentation). */
@@ -149,19 +150,10 @@ static void read_conf(Config *c) {
                 log_warning("%s:%i: not a setting, ignoring this line", path, r);
 }
 
-/* XDG Base Directory Specification: an unset, empty or relative variable counts as its default. */
-static char *xdg(const char *variable, const char *fallback) {
-        const char *v = getenv(variable), *home = getenv("HOME");
-
-        if (v && v[0] == '/')
-                return strf("%s/vmctl", v);
-        return home && fallback ? strf("%s/%s/vmctl", home, fallback) : NULL;
-}
-
 static int set_dirs(Config *c) {
-        c->state_dir = c->system ? strdup(VMCTL_STATE_DIR) : xdg("XDG_DATA_HOME", ".local/share");
-        c->conf_dir = c->system ? strdup(VMCTL_CONF_DIR) : xdg("XDG_CONFIG_HOME", ".config");
-        c->runtime_dir = c->system ? strdup(VMCTL_RUNTIME_DIR) : xdg("XDG_RUNTIME_DIR", NULL);
+        c->state_dir = c->system ? strdup(VMCTL_STATE_DIR) : xdg_folder("XDG_DATA_HOME", ".local/share");
+        c->conf_dir = c->system ? strdup(VMCTL_CONF_DIR) : xdg_folder("XDG_CONFIG_HOME", ".config");
+        c->runtime_dir = c->system ? strdup(VMCTL_RUNTIME_DIR) : xdg_folder("XDG_RUNTIME_DIR", NULL);
         if (!c->state_dir || !c->conf_dir || !c->runtime_dir) {
                 log_error("HOME and XDG_RUNTIME_DIR must be set for a user's instance");
                 return -ENOENT;
