@@ -397,12 +397,12 @@ static int append_scope(sd_bus_message *m, const ScopeSpec *spec) {
         r = sd_bus_message_open_container(m, 'a', "(sv)");
         if (r < 0)
                 return r;
-        r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)", "Description", "s",
+        r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)", "Description", "s",
                         spec->description, "Slice", "s", "vmctl.slice", "PIDs", "au", 1, (uint32_t)spec->pid,
                         "KillSignal", "i", (int32_t)SIGCONT, "TimeoutStopUSec", "t", spec->stop_timeout,
                         "CollectMode", "s", "inactive-or-failed", "After", "as", 2, "vmctld.service",
-                        "dbus.service", "CPUAccounting", "b", true, "MemoryAccounting", "b", true,
-                        "TasksAccounting", "b", true);
+                        "dbus.service", "Before", "as", 1, spec->user, "CPUAccounting", "b", true,
+                        "MemoryAccounting", "b", true, "TasksAccounting", "b", true);
         if (r >= 0)
                 r = append_limits(m, &spec->limits);
         if (r >= 0)

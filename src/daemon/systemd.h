@@ -44,6 +44,7 @@ void systemd_end_scope(ScopeWatch *w);
 
 typedef struct ScopeSpec {
         const char *unit, *description;
+        const char *user;      /* a unit that is stopped before it */
         pid_t pid;             /* our child, held; not yet reaped, so the number cannot be another's */
         VmLimits limits;       /* resolved */
         bool kvm;              /* /dev/kvm is needed */

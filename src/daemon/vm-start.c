@@ -213,10 +213,12 @@ static int make_launch(VmStart *s, Launch **ret, Error **reterr) {
 
 static int make_scope(VmStart *s) {
         Manager *m = s->vm->manager;
-        _cleanup_free_ char *description = strf("Virtual machine %s", vm_name(s->vm));
+        _cleanup_free_ char *description = strf("Virtual machine %s", vm_name(s->vm)),
+                            *unit = strf("vm@%s.service", vm_name(s->vm));
         const ScopeSpec spec = {
                 .unit = s->vm->unit,
                 .description = description,
+                .user = unit,
                 .pid = process_shim_pid(s->vm->process),
                 .limits = vm_limits_resolve(&s->vm->record.spec, !s->kvm),
                 .kvm = s->kvm,
@@ -225,7 +227,7 @@ static int make_scope(VmStart *s) {
         };
         int r;
 
-        if (!description)
+        if (!description || !unit)
                 return -ENOMEM;
         r = systemd_watch_scope(m->systemd, s->vm->unit, false, &s->vm->scope_watch);
         return r < 0 ? r : systemd_start_scope(m->systemd, &spec, on_scope, s, &s->scope_job);
