@@ -8,6 +8,7 @@
 #include "ctl.h"
 #include "project.h"
 #include "util/fd-util.h"
+#include "util/xdg.h"
 
 void project_done(Project *p) {
         free(p->path);
@@ -81,8 +82,21 @@ static void check_files_of(Project *p, const VmfileVm *vm) {
                                 vm->steps[i].source);
 }
 
+/* The files of such a folder make up the machine's VMs, or a user's, together. */
+static bool is_boot_folder(const char *folder) {
+        _cleanup_free_ char *user = xdg_folder("XDG_CONFIG_HOME", ".config"),
+                            *user_real = user ? realpath(user, NULL) : NULL;
+
+        return streq(folder, VMCTL_CONF_DIR) || streq(folder, VMFILE_VENDOR_FOLDER) ||
+                        streq_ptr(folder, user_real);
+}
+
 int project_parse(Project *p, bool check_files) {
-        VmfileOptions options = { .folder = p->folder, .home = home_folder() };
+        VmfileOptions options = {
+                .folder = p->folder,
+                .home = home_folder(),
+                .foreign_dependencies = is_boot_folder(p->folder),
+        };
         int r;
 
         r = vmfile_parse(p->text, p->len, &options, &p->file, p->d);

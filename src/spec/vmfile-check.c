@@ -116,6 +116,14 @@ static void complain_dependency(VmfileReader *r, const VmfileVm *vm, const char 
                 vmfile_hint(r, "did you mean '%s'?", found);
 }
 
+static void check_foreign(VmfileReader *r, const VmfileVm *vm, const char *name) {
+        _cleanup_error_ Error *e = NULL;
+
+        if (vm_name_check(name, &e) < 0)
+                vmfile_error(r, vm->span, "vm '%s' depends on what is no VM: %s", vm->name ?: "",
+                                error_message(e));
+}
+
 typedef enum Visit {
         VISIT_NEW,
         VISIT_OPEN, /* on the way that leads here */
@@ -158,6 +166,8 @@ static void walk(Walk *w, size_t i) {
 
                 if (!other && !w->reader->options->foreign_dependencies)
                         complain_dependency(w->reader, vm, *name);
+                else if (!other)
+                        check_foreign(w->reader, vm, *name);
                 else if (other && w->visits[j] == VISIT_OPEN)
                         complain_cycle(w, j);
                 else if (other && w->visits[j] == VISIT_NEW)
