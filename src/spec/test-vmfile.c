@@ -337,6 +337,7 @@ static void test_combinations(void) {
         others.foreign_dependencies = true;
         foreign = parse("vm \"a\" { image \"i\"; depends-on \"z\"; }", &others, &errors);
         CHECK(foreign);
+        errors = (free(errors), NULL);
         CHECK(!parse("vm \"a\" { image \"i\"; depends-on \"../z\"; }", &others, &errors));
         CHECK(strstr(errors, ":1:4: error: vm 'a' depends on what is no VM"));
         errors = (free(errors), NULL);
