@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the unit prints: the guest's console, and what 'vmctl up' has to say. Both become lines of the
+ * journal. */
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "unit.h"
+#include "util/child.h"
+#include "util/fd-util.h"
+#include "util/log.h"
+
+#define LINGER_USEC (1 * USEC_PER_SEC) /* the console's last words come within milliseconds */
+
+static void print_line(const char *line) {
+        (void)puts(line);
+        (void)fflush(stdout);
+}
+
+static void leave(Unit *u) {
+        (void)sd_event_exit(u->event, u->exit_status);
+}
+
+static void on_console_line(void *userdata, const char *line) {
+        Unit *u = userdata;
+
+        if (line) {
+                print_line(line);
+                return;
+        }
+        if (u->step == UNIT_ENDED)
+                leave(u);
+}
+
+static int on_console(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        Unit *u = userdata;
+        int fd, r;
+
+        u->console_opening = false;
+        if (sd_bus_message_is_method_error(m, NULL)) {
+                /* One that has ended meanwhile is no trouble: its state tells. */
+                log_debug("The console cannot be read: %s", sd_bus_message_get_error(m)->message);
+                return 0;
+        }
+        r = sd_bus_message_read(m, "h", &fd);
+        if (r < 0)
+                return r;
+        fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+        if (fd < 0)
+                return -errno;
+        u->console = lines_free(u->console);
+        return lines_new(u->event, fd, on_console_line, u, &u->console);
+}
+
+void unit_open_console(Unit *u) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        int r;
+
+        if (u->console || u->console_opening)
+                return;
+        r = sd_bus_message_new_method_call(u->ctl->bus, &m, CTL_SERVICE, u->path, CTL_VM, "OpenConsoleLog");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "a{sv}", 2, "follow", "b", true, "this-run", "b", true);
+        if (r >= 0)
+                r = sd_bus_call_async(u->ctl->bus, NULL, m, on_console, u, 0);
+        if (r < 0)
+                log_at(LOG_WARNING, u->name, NULL, "Failed to open the console, ignoring: %s", strerror(-r));
+        u->console_opening = r >= 0;
+}
+
+static int on_linger(sd_event_source *s, uint64_t usec, void *userdata) {
+        leave(userdata);
+        return 0;
+}
+
+static bool is_up(const Unit *u) {
+        return u->state && (streq(u->state, "running") || streq(u->state, "suspended"));
+}
+
+void unit_end(Unit *u, int exit_status, const char *why, ...) {
+        _cleanup_free_ char *message = NULL;
+        va_list ap;
+
+        if (u->step == UNIT_ENDED)
+                return;
+        u->step = UNIT_ENDED;
+        u->exit_status = exit_status;
+        if (why) {
+                va_start(ap, why);
+                if (vasprintf(&message, why, ap) < 0)
+                        message = NULL;
+                va_end(ap);
+                log_at(LOG_ERR, u->name, NULL, "%s", message ?: strerror(ENOMEM));
+                unit_status(u, "%s", message ?: strerror(ENOMEM));
+        }
+        if (!u->console || is_up(u) ||
+                        sd_event_add_time_relative(u->event, &u->linger, CLOCK_MONOTONIC, LINGER_USEC, 0,
+                                        on_linger, u) < 0)
+                leave(u);
+}
+
+/* It has ended and all that it printed was read: what holds the pipe open otherwise is for nobody. */
+static void check_child(Unit *u) {
+        if (u->child > 0 || u->child_lines)
+                return;
+        if (u->step == UNIT_STOPPING)
+                unit_call_stop(u);
+        else if (u->child_status == 0)
+                unit_wait(u);
+        else
+                unit_end(u, EXIT_FAILURE, "%s", u->last_line ?: "'vmctl up' failed");
+}
+
+static int on_child_read(sd_event_source *s, void *userdata) {
+        Unit *u = userdata;
+
+        u->child_lines = lines_free(u->child_lines);
+        check_child(u);
+        return 0;
+}
+
+static void on_child_line(void *userdata, const char *line) {
+        Unit *u = userdata;
+
+        if (!line) {
+                /* Not freed in its own callback. */
+                if (sd_event_add_defer(u->event, NULL, on_child_read, u) < 0)
+                        unit_end(u, EXIT_FAILURE, "Out of memory");
+                return;
+        }
+        print_line(line);
+        if (startswith(line, "Hint: "))
+                return;
+        (void)free_and_strdup(&u->last_line, startswith(line, "vmctl: ") ?: line);
+        if (u->step == UNIT_CONVERGING)
+                unit_status(u, "%s", u->last_line ?: "");
+}
+
+static int on_child_exit(sd_event_source *s, const siginfo_t *si, void *userdata) {
+        Unit *u = userdata;
+
+        u->child = 0;
+        u->child_status = si->si_code == CLD_EXITED ? si->si_status : -1;
+        check_child(u);
+        return 0;
+}
+
+int unit_converge(Unit *u) {
+        const char *const argv[] = { VMCTL_PROGRAM, u->ctl->bus_is_user ? "--user" : "--system", "up",
+                "--file", u->file, "--name", u->name, NULL };
+        _cleanup_close_pair_ int out[2] = { -EBADF, -EBADF };
+        int r;
+
+        if (pipe2(out, O_CLOEXEC) < 0)
+                return -errno;
+        const ChildFd fds[] = { { out[1], STDOUT_FILENO }, { out[1], STDERR_FILENO } };
+        const ChildSpec spec = {
+                .argv = (char *const *)argv,
+                .envp = environ,
+                .fds = fds,
+                .n_fds = ELEMENTSOF(fds),
+                .flags = CHILD_DIE_WITH_PARENT,
+        };
+
+        r = child_spawn(&spec, &u->child);
+        if (r >= 0)
+                r = sd_event_add_child(u->event, NULL, u->child, WEXITED, on_child_exit, u);
+        if (r >= 0)
+                r = lines_new(u->event, TAKE_FD(out[0]), on_child_line, u, &u->child_lines);
+        return r;
+}
