@@ -154,7 +154,7 @@ check_calls 'Export debian-12 null, {}' "as it is"
 check_output "*'old': The digest*" "what fails" v_errors 1 image export old failed.qcow2
 check_output "a b.img
 disk.img" "leaves nothing" eval 'rm out.raw.zst; ls -A'
-check_output "*'nosuch': There is no image 'nosuch'*" "no image" v_errors 1 image export nosuch x.raw
+check_output "*There is no image 'nosuch'*" "no image" v_errors 1 image export nosuch x.raw
 check_output "*not a regular file*" "no device" v_errors 1 image export debian-12 /dev/null --force
 check_output "*nothing for a terminal*" "nor a terminal" eval 'on_terminal image export debian-12 - || [ $? = 2 ]'
 check_calls "Export old*" ""

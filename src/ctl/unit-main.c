@@ -22,7 +22,7 @@ static int read_file(Unit *u) {
         _cleanup_project_ Project p = { 0 };
         const VmfileVm *vm;
 
-        if (project_load(u->file, &p) < 0)
+        if (project_load(u->file, false, &p) < 0)
                 return UNIT_EXIT_NO_VM;
         vm = vmfile_find(p.file, u->name);
         if (!vm) {

@@ -101,12 +101,11 @@ static const Option project_options[] = {
         {},
 };
 
-#define PROVISION_OPTIONS                                                                                  \
-        { "no-provision", 0, NULL, "Run no steps" },                                                       \
-                        { "wait", 0, NULL, "Wait until it is ready, also with no steps to run" },          \
-                        { "timeout", 0, "TIME", "How long a guest may take to get ready (default: 120)" }, \
-        {                                                                                                  \
-                "plan", 0, NULL, "Show what would be done, and change nothing"                             \
+#define PROVISION_OPTIONS                                                                           \
+        { "no-provision", 0, NULL, "Run no steps" },                                                \
+                        { "wait", 0, NULL, "Wait until it is ready, also with no steps to run" },   \
+                        { "timeout", 0, "TIME", "Time for a guest to get ready (default: 120)" }, { \
+                "plan", 0, NULL, "Show what would be done, and change nothing"                      \
         }
 
 static const Option up_options[] = {
@@ -129,7 +128,7 @@ static const Option down_options[] = {
 
 static const Option provision_options[] = {
         { "changed", 0, NULL, "Only steps that have changed or have never run" },
-        { "timeout", 0, "TIME", "How long a guest may take to get ready (default: 120)" },
+        { "timeout", 0, "TIME", "Time for a guest to get ready (default: 120)" },
         { "plan", 0, NULL, "Show what would be done, and change nothing" },
         {},
 };

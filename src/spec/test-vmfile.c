@@ -261,7 +261,7 @@ static void test_bad_values(void) {
         bad_setting("vcpus @\"2\"", "'2' is not a whole number");
         bad_setting("vcpus @1.5", "'1.5' is not a whole number");
         bad_setting("vcpus @-1", "'-1' is too large, or negative");
-        bad_setting("memory @0", "memory 0 is out of range");
+        bad_setting("memory @0", "memory 0 bytes is out of range");
         bad_setting("memory @\"4X\"", "'4X' is not a whole number or a size");
         bad_setting("memory @99999999999999999999", "'99999999999999999999' is too large");
         bad_setting("memory @18446744073709551615", "'18446744073709551615' is too large");

@@ -356,7 +356,7 @@ class Images(Case):
         self.refuse(self.write("text", b"Hello\n" * 512), "InvalidImage", "is no disk image")
         self.refuse(self.write("odd", bytes(1000)), "InvalidImage", "1000 bytes", **{"image-format": "raw"})
         self.refuse(self.write("page", b"<!DOCTYPE html>\n"), "InvalidImage", "HTML")
-        self.refuse(self.write("packed", b"\x1f\x8b\x08\0"), "InvalidImage", "gzip")
+        self.refuse(self.write("packed", b"\x1f\x8b\x08\0"), "Compressed", "gzip")
 
     def test_escapes(self):
         path = self.write("red\x1b[31m", b"")
