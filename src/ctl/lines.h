@@ -9,7 +9,7 @@
 typedef struct Lines Lines;
 
 /* Each line that isn't empty, without its end; NULL once, when all was read. Lines that are longer than
- * LINES_MAX come in pieces. The handler must not free the Lines. */
+ * LINES_MAX come in pieces. The handler may free the Lines when it gets NULL, not before. */
 typedef void (*lines_t)(void *userdata, const char *line);
 
 #define LINES_MAX 16384 /* below what journald takes for one (LineMax=) */

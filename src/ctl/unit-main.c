@@ -22,8 +22,12 @@ static int read_file(Unit *u) {
         _cleanup_project_ Project p = { 0 };
         const VmfileVm *vm;
 
-        if (project_load(u->file, false, &p) < 0)
+        if (project_open(u->file, &p) < 0 || project_parse(&p, false) < 0)
                 return UNIT_EXIT_NO_VM;
+        if (!p.file) {
+                kdl_diagnostics_write(p.d, stderr);
+                return UNIT_EXIT_NO_VM;
+        }
         vm = vmfile_find(p.file, u->name);
         if (!vm) {
                 ctl_complain("'systemctl daemon-reload' takes notice of changed files.",

@@ -6,6 +6,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/wait.h>
+#include <syslog.h>
+#include <systemd/sd-journal.h>
 #include <unistd.h>
 
 #include "unit.h"
@@ -15,9 +17,21 @@
 
 #define LINGER_USEC (1 * USEC_PER_SEC) /* the console's last words come within milliseconds */
 
-static void print_line(const char *line) {
+/* Of LogExtraFields= only root's manager tells the journal. */
+static void print_line(const Unit *u, const char *line) {
+        if (u->ctl->bus_is_user && getenv("JOURNAL_STREAM")) {
+                (void)sd_journal_send("MESSAGE=%s", line, "PRIORITY=%i", LOG_INFO, "SYSLOG_IDENTIFIER=vm@%s",
+                                u->name, "VM_NAME=%s", u->name, NULL);
+                return;
+        }
         (void)puts(line);
         (void)fflush(stdout);
+}
+
+/* To the stream, not to the journal's socket: who sends there and ends at once is not known to be of the
+ * unit. */
+static void print_error(const char *message) {
+        (void)fprintf(stderr, "%s%s\n", getenv("JOURNAL_STREAM") ? "<3>" : "vmctl-unit: ", message);
 }
 
 static void leave(Unit *u) {
@@ -28,11 +42,15 @@ static void on_console_line(void *userdata, const char *line) {
         Unit *u = userdata;
 
         if (line) {
-                print_line(line);
+                print_line(u, line);
                 return;
         }
+        u->console = lines_free(u->console);
+        u->console_ended = true;
         if (u->step == UNIT_ENDED)
                 leave(u);
+        else /* QEMU has ended. A service that does not run won't tell, unless it is asked. */
+                unit_query(u);
 }
 
 static int on_console(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
@@ -52,6 +70,7 @@ static int on_console(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         if (fd < 0)
                 return -errno;
         u->console = lines_free(u->console);
+        u->console_ended = false;
         return lines_new(u->event, fd, on_console_line, u, &u->console);
 }
 
@@ -67,7 +86,7 @@ void unit_open_console(Unit *u) {
         if (r >= 0)
                 r = sd_bus_call_async(u->ctl->bus, NULL, m, on_console, u, 0);
         if (r < 0)
-                log_at(LOG_WARNING, u->name, NULL, "Failed to open the console, ignoring: %s", strerror(-r));
+                log_warning("Failed to open the console, ignoring: %s", strerror(-r));
         u->console_opening = r >= 0;
 }
 
@@ -93,7 +112,7 @@ void unit_end(Unit *u, int exit_status, const char *why, ...) {
                 if (vasprintf(&message, why, ap) < 0)
                         message = NULL;
                 va_end(ap);
-                log_at(LOG_ERR, u->name, NULL, "%s", message ?: strerror(ENOMEM));
+                print_error(message ?: strerror(ENOMEM));
                 unit_status(u, "%s", message ?: strerror(ENOMEM));
         }
         if (!u->console || is_up(u) ||
@@ -114,24 +133,15 @@ static void check_child(Unit *u) {
                 unit_end(u, EXIT_FAILURE, "%s", u->last_line ?: "'vmctl up' failed");
 }
 
-static int on_child_read(sd_event_source *s, void *userdata) {
-        Unit *u = userdata;
-
-        u->child_lines = lines_free(u->child_lines);
-        check_child(u);
-        return 0;
-}
-
 static void on_child_line(void *userdata, const char *line) {
         Unit *u = userdata;
 
         if (!line) {
-                /* Not freed in its own callback. */
-                if (sd_event_add_defer(u->event, NULL, on_child_read, u) < 0)
-                        unit_end(u, EXIT_FAILURE, "Out of memory");
+                u->child_lines = lines_free(u->child_lines);
+                check_child(u);
                 return;
         }
-        print_line(line);
+        print_line(u, line);
         if (startswith(line, "Hint: "))
                 return;
         (void)free_and_strdup(&u->last_line, startswith(line, "vmctl: ") ?: line);

@@ -130,6 +130,14 @@ static int on_vm_properties(sd_bus_message *m, void *userdata, sd_bus_error *ret
         return take_properties(u, changed);
 }
 
+static void fail(Unit *u, const sd_bus_error *e, int r, const char *what) {
+        const char *message, *hint;
+
+        ctl_explain(u->ctl, e, r, &message, &hint);
+        unit_end(u, EXIT_FAILURE, "%s: %s%s%s%s", what, message, hint ? " (" : "", hint ?: "",
+                        hint ? ")" : "");
+}
+
 static bool is_missing(const sd_bus_error *e) {
         return sd_bus_error_has_names(e, SD_BUS_ERROR_UNKNOWN_OBJECT, SD_BUS_ERROR_UNKNOWN_METHOD,
                         "org.vmctl1.Error.NoSuchVM");
@@ -155,18 +163,25 @@ static int on_vm(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         if (sd_bus_message_is_method_error(m, NULL)) {
                 if (is_missing(sd_bus_message_get_error(m)) && u->step != UNIT_STARTING)
                         on_missing(u);
-                return 0; /* a service that is away is back some time */
+                else if (u->step == UNIT_STOPPING && u->console_ended)
+                        unit_end(u, EXIT_SUCCESS,
+                                        NULL); /* QEMU is gone, and at shutdown the service may be */
+                return 0;                      /* a service that is away is back some time */
         }
         if (ctl_note_owner(u->ctl, m) < 0 || message_to_json(m, &properties) < 0)
                 return 0;
         return take_properties(u, properties);
 }
 
-/* Also what lets us hear the service's signals. */
-static int query(Unit *u) {
+/* Also what lets us hear the service's signals, and what starts it. */
+void unit_query(Unit *u) {
+        int r;
+
         u->query = sd_bus_slot_unref(u->query);
-        return sd_bus_call_method_async(u->ctl->bus, &u->query, CTL_SERVICE, u->path, PROPERTIES, "GetAll",
+        r = sd_bus_call_method_async(u->ctl->bus, &u->query, CTL_SERVICE, u->path, PROPERTIES, "GetAll",
                         on_vm, u, "s", CTL_VM);
+        if (r < 0)
+                fail(u, NULL, r, "Failed to look at the VM");
 }
 
 static int on_removed(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
@@ -183,14 +198,6 @@ static int on_removed(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
 static bool is_cut_off(Unit *u, const sd_bus_error *e) {
         return sd_bus_error_has_names(e, SD_BUS_ERROR_NO_REPLY, SD_BUS_ERROR_NAME_HAS_NO_OWNER) &&
                         u->attempts++ < ATTEMPTS_MAX;
-}
-
-static void fail(Unit *u, const sd_bus_error *e, int r, const char *what) {
-        const char *message, *hint;
-
-        ctl_explain(u->ctl, e, r, &message, &hint);
-        unit_end(u, EXIT_FAILURE, "%s: %s%s%s%s", what, message, hint ? " (" : "", hint ?: "",
-                        hint ? ")" : "");
 }
 
 static int begin_start(Unit *u);
@@ -270,10 +277,10 @@ void unit_wait(Unit *u) {
 
         u->step = UNIT_WAITING;
         r = u->ready == VMFILE_READY_RUNNING ? 0 : call_wait(u);
-        if (r >= 0)
-                r = query(u);
         if (r < 0)
                 fail(u, NULL, r, "Failed to wait for the guest");
+        else
+                unit_query(u);
 }
 
 static int on_job_properties(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
@@ -311,7 +318,7 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reter
 /* What happened while it was away is found out; what it did for us is begun again. */
 static void on_service_changed(void *userdata, bool present) {
         Unit *u = userdata;
-        int r;
+        int r = 0;
 
         if (u->step == UNIT_ENDED)
                 return;
@@ -320,10 +327,10 @@ static void on_service_changed(void *userdata, bool present) {
                         unit_status(u, "Running, vmctld is not");
                 return;
         }
-        r = query(u);
-        if (r >= 0 && u->step == UNIT_STOPPING && !u->call && u->child <= 0)
+        unit_query(u);
+        if (u->step == UNIT_STOPPING && !u->call && u->child <= 0)
                 unit_call_stop(u);
-        else if (r >= 0 && u->step == UNIT_WAITING && u->job) {
+        else if (u->step == UNIT_WAITING && u->job) {
                 u->job = (free(u->job), NULL);
                 r = call_wait(u);
         }
@@ -356,8 +363,10 @@ static int on_stopping(sd_bus_message *m, void *userdata, sd_bus_error *reterr) 
                 unit_call_stop(u);
         else if (e)
                 fail(u, e, 0, "Failed to shut the guest down");
-        else if (ctl_note_owner(u->ctl, m) >= 0 && query(u) < 0) /* it may have been down */
-                unit_end(u, EXIT_FAILURE, "Out of memory");
+        else {
+                (void)ctl_note_owner(u->ctl, m);
+                unit_query(u); /* it may have been down before */
+        }
         return 0;
 }
 
@@ -417,9 +426,8 @@ int unit_begin(Unit *u) {
         r = subscribe(u);
         if (r >= 0 && u->file) {
                 u->step = UNIT_CONVERGING;
-                r = query(u);
-                if (r >= 0)
-                        r = unit_converge(u);
+                unit_query(u);
+                r = unit_converge(u);
         } else if (r >= 0)
                 r = begin_start(u);
         return r < 0 ? ctl_report(u->ctl, NULL, r, "Failed to start VM '%s'", u->name) : 0;

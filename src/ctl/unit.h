@@ -41,7 +41,7 @@ typedef struct Unit {
         char *last_line;
 
         Lines *console; /* NULL: not open */
-        bool console_opening;
+        bool console_opening, console_ended;
         sd_event_source *linger;
         int exit_status;
 } Unit;
@@ -59,4 +59,5 @@ void unit_end(Unit *u, int exit_status, const char *why, ...) _printf_(3, 4);
 void unit_wait(Unit *u);      /* Start, or 'vmctl up', is done */
 void unit_call_stop(Unit *u); /* there is no child any more */
 int unit_converge(Unit *u);   /* runs 'vmctl up' */
+void unit_query(Unit *u);     /* asks for the VM's state */
 void unit_open_console(Unit *u);

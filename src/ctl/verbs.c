@@ -151,6 +151,16 @@ static const Option stop_options[] = {
         {},
 };
 
+static const Option enable_options[] = {
+        { "now", 0, NULL, "Start it, too, and wait until it is ready" },
+        {},
+};
+
+static const Option disable_options[] = {
+        { "now", 0, NULL, "Shut it down, too" },
+        {},
+};
+
 static const Option list_options[] = {
         { "state", 0, "STATE", "Only VMs in this state; several with commas", STATES },
         { "quiet", 'q', NULL, "Print names only" },
@@ -392,6 +402,31 @@ const Verb verbs[] = {
                         .words = "@vm",
                         .help = "Let suspended VMs go on",
                         .run = verb_action,
+        },
+        {
+                        .name = "enable",
+                        .group = RUN,
+                        .arguments = "NAME...",
+                        .min_words = 1,
+                        .max_words = ANY_NUMBER,
+                        .words = "@vm",
+                        .help = "Have VMs started at boot",
+                        .details = "Enables vm@NAME.service; systemd asks who may do that. VMs of files in "
+                                   "/etc/vmctl say 'autostart' there instead.",
+                        .options = { enable_options },
+                        .run = verb_enable,
+        },
+        {
+                        .name = "disable",
+                        .group = RUN,
+                        .arguments = "NAME...",
+                        .min_words = 1,
+                        .max_words = ANY_NUMBER,
+                        .words = "@vm",
+                        .help = "Have VMs not started at boot any more",
+                        .details = "A VM whose file says 'autostart' is started all the same.",
+                        .options = { disable_options },
+                        .run = verb_enable,
         },
         {
                         .name = "list",

@@ -20,6 +20,7 @@ int verb_up(Ctl *c, const Args *args);
 int verb_down(Ctl *c, const Args *args);
 int verb_reload(Ctl *c, const Args *args);
 int verb_provision(Ctl *c, const Args *args);
+int verb_enable(Ctl *c, const Args *args); /* enable, disable */
 int verb_list(Ctl *c, const Args *args);
 int verb_status(Ctl *c, const Args *args);
 int verb_console(Ctl *c, const Args *args);
