@@ -54,7 +54,7 @@ endif
 uninstall:
 	[ ! -d /run/systemd/system ] || systemctl disable --now vmctld.service
 	ninja -C $(BUILD) uninstall
-	[ ! -d /usr/lib/vmctl ] || rmdir /usr/lib/vmctl
+	[ ! -d /usr/lib/vmctl ] || rmdir --ignore-fail-on-non-empty /usr/lib/vmctl
 	[ ! -d /run/systemd/system ] || systemctl daemon-reload
 	@echo 'Uninstalled. Left in place: /var/lib/vmctl, /etc/vmctl, the group vmctl, and running VMs.'
 

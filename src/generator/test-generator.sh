@@ -141,7 +141,9 @@ check_output "" "What isn't called *.kdl, or is hidden, is not looked at" says
 
 rm "$etc"/*
 name="50% \"quoted\" \\back \$HOME"
-echo 'vm "x" { kernel "/a \"b\\ 5% $x"; }' > "$etc/$name.kdl"
+cat > "$etc/$name.kdl" <<'EOF'
+vm "x" { kernel "/a \"b\\ 5% $x"; }
+EOF
 generate
 check_output "*
 SourcePath=$etc/50%% \"quoted\" \\\\back \$HOME.kdl

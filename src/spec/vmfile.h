@@ -8,7 +8,7 @@
 
 #define VMFILE_NAME "VMFile.kdl"
 #define VMFILE_VENDOR_FOLDER VMCTL_HELPER_DIR "/vms" /* as /etc/vmctl, for packages */
-#define VMFILE_VMS_MAX 256   /* of one file */
+#define VMFILE_VMS_MAX 256                           /* of one file */
 #define VMFILE_STEPS_MAX 256 /* of one VM; so for disks and forwards, of which QEMU takes fewer */
 #define VMFILE_DISKS_MAX 16  /* spare PCIe root ports are what limits them */
 #define VMFILE_FORWARDS_MAX 256

@@ -16,7 +16,7 @@ make_target() {
 }
 
 files() {
-        find /usr /etc -xdev -name '*vmctl*' | sort
+        find /usr /etc -xdev \( -name '*vmctl*' -o -name 'vm@*' \) | sort
 }
 
 left() {
