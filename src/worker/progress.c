@@ -15,7 +15,7 @@ static void measure(Progress *p, uint64_t elapsed) {
 }
 
 bool progress_take(Progress *p, uint64_t now, const char *phase, uint64_t done, uint64_t total) {
-        bool changed = !streq_ptr(p->phase, phase);
+        bool changed = p->told == 0 || !streq_ptr(p->phase, phase);
 
         p->done = done;
         p->total = total;

@@ -10,13 +10,14 @@ typedef struct Progress {
         uint64_t done;      /* bytes */
         uint64_t total;     /* 0: not known */
         uint64_t speed;     /* bytes per second, smoothed */
-        uint64_t told;      /* when the last line was written: CLOCK_MONOTONIC, µs */
+        uint64_t told;      /* when the last line was written: CLOCK_MONOTONIC, µs; 0: none yet */
         uint64_t told_done; /* and what stood in it */
 } Progress;
 
 void progress_tell(Progress *p, const char *phase, uint64_t done, uint64_t total);
 
-/* The same for those who count by pieces. */
+/* The same for those who count by pieces. Who sets phase and total alone instead of beginning has the first
+ * line with the first piece. */
 void progress_begin(Progress *p, const char *phase, uint64_t total);
 void progress_add(Progress *p, uint64_t n);
 

@@ -77,7 +77,7 @@ static int rewind_source(Step *s, struct stat *ret, Error **reterr) {
                 return error_set(reterr, ERROR_INVALID_SPEC, "What is to be sent is no regular file");
         if (lseek(fd, 0, SEEK_SET) < 0)
                 return error_set_errno(reterr, -errno, "Failed to read the file that is to be sent");
-        progress_begin(&s->progress, "uploading", (uint64_t)ret->st_size);
+        s->progress = (Progress){ .phase = "uploading", .total = (uint64_t)ret->st_size };
         return 0;
 }
 
@@ -257,7 +257,7 @@ static int unpack_directory(Step *s, Error **reterr) {
                 line = strf("exec /bin/sh -c %s sh %s %s", script, destination, again);
         if (!line)
                 return error_set_errno(reterr, -ENOMEM, "Failed to send a folder");
-        progress_begin(&s->progress, "uploading", 0);
+        s->progress = (Progress){ .phase = "uploading" };
         (void)lseek(command.input_fd, 0, SEEK_SET); /* a pipe has no beginning */
         command.line = line;
         return run_command(s, &command, reterr);

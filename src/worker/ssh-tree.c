@@ -145,7 +145,10 @@ int ssh_tree_send(SshTree *t, Error **reterr) {
 
         if (fstat(t->fd, &st) < 0)
                 return error_set_errno(reterr, -errno, "Failed to look at what is to be sent");
-        progress_begin(&t->progress, "uploading", S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0);
+        t->progress = (Progress){
+                .phase = "uploading",
+                .total = S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0,
+        };
         r = ssh_sftp_stat(t->sftp, t->copy->path, true, &a, reterr);
         if (r < 0 && r != -ENOENT)
                 return r;
@@ -338,8 +341,10 @@ int ssh_tree_fetch(SshTree *t, Error **reterr) {
                 return r;
         if (ssh_sftp_is(&a, S_IFDIR) && !t->copy->recursive)
                 return error_set(reterr, ERROR_FAILED, "'%s' is a folder in the guest", t->copy->path);
-        progress_begin(&t->progress, "downloading",
-                        ssh_sftp_is(&a, S_IFREG) && (a.flags & LIBSSH2_SFTP_ATTR_SIZE) ? a.filesize : 0);
+        t->progress = (Progress){
+                .phase = "downloading",
+                .total = ssh_sftp_is(&a, S_IFREG) && (a.flags & LIBSSH2_SFTP_ATTR_SIZE) ? a.filesize : 0,
+        };
         if (S_ISDIR(st.st_mode))
                 return fetch_entry(t, t->fd, t->copy->name, t->copy->path, &a, 0, reterr);
         if (ssh_sftp_is(&a, S_IFDIR))

@@ -29,6 +29,14 @@ static void test_phases_at_once(void) {
         CHECK_EQ(p.total, 10);
 }
 
+static void test_first_piece(void) {
+        Progress p = { .phase = "reading", .total = 10 };
+
+        CHECK(progress_take(&p, MSEC(0), "reading", 5, 10));
+        CHECK_EQ(p.speed, 0);
+        CHECK(!progress_take(&p, MSEC(1), "reading", 6, 10));
+}
+
 static void test_speed(void) {
         Progress p = {};
 
@@ -47,6 +55,7 @@ static void test_speed(void) {
 int main(void) {
         test_at_most_four_a_second();
         test_phases_at_once();
+        test_first_piece();
         test_speed();
         return EXIT_SUCCESS;
 }
