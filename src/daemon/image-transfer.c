@@ -99,6 +99,7 @@ void transfers_free(ImageStore *s) {
 static bool is_worth_keeping(const Error *error) {
         switch (error_code(error)) {
         case ERROR_DOWNLOAD_FAILED:
+        case ERROR_DOWNLOAD_REFUSED: /* who knows for how long */
         case ERROR_TIMEOUT:
         case ERROR_FAILED:
         case ERROR_NO_MEMORY:

@@ -175,7 +175,7 @@ static int open_key(const Vm *vm, const GuestOptions *o, Error **reterr) {
 
         if (fd >= 0)
                 return fd;
-        return error_set(reterr, ERROR_SSH_FAILED,
+        return error_set(reterr, ERROR_LOGIN_REFUSED,
                         "There is no private key for VM '%s', which was created with a key of yours: give "
                         "the "
                         "private one along",

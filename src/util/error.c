@@ -49,6 +49,8 @@ static const struct {
                         "A URL begins with 'https://', 'http://' or 'file:///'." },
         [ERROR_DOWNLOAD_FAILED] = { NAME("DownloadFailed"), ECONNABORTED,
                         "Ask again: what has come so far is kept for a while." },
+        [ERROR_DOWNLOAD_REFUSED] = { NAME("DownloadRefused"), ENOENT,
+                        "Check the URL: to ask again gets the same answer." },
         [ERROR_DIGEST_MISMATCH] = { NAME("DigestMismatch"), EBADMSG,
                         "The file is damaged, or it is another one than the digest was made of: compare "
                         "with what its "
@@ -64,6 +66,12 @@ static const struct {
         [ERROR_TOOL_MISSING] = { NAME("ToolMissing"), ENOENT, NULL },
         [ERROR_SSH_FAILED] = { NAME("SSHFailed"), ECONNREFUSED,
                         "'vmctl log NAME --console' shows how far the guest is." },
+        [ERROR_HOST_KEY_CHANGED] = { NAME("HostKeyChanged"), ESTALE,
+                        "If you gave the guest new host keys, empty 'known_hosts' in the VM's folder; else "
+                        "do not trust it." },
+        [ERROR_LOGIN_REFUSED] = { NAME("LoginRefused"), EKEYREJECTED,
+                        "Give another private key with '--key FILE', or see the guest's own log in "
+                        "'vmctl console NAME'." },
         [ERROR_GUEST_NOT_READY] = { NAME("GuestNotReady"), ETIMEDOUT,
                         "'vmctl log NAME --console' shows how far the guest is; wait longer with "
                         "'--timeout'." },

@@ -29,7 +29,7 @@ static int on_data(void *userdata, const void *data, size_t len, Error **reterr)
         Fetch *f = userdata;
 
         if (len > f->max - f->len)
-                return error_set(reterr, ERROR_DOWNLOAD_FAILED,
+                return error_set(reterr, ERROR_DOWNLOAD_REFUSED,
                                 "it is larger than %zu KiB, which no list of checksums is", f->max / 1024);
         memcpy(f->text + f->len, data, len);
         f->len += len;

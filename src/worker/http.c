@@ -110,7 +110,7 @@ static int respond(Http *h) {
 
         h->responded = true;
         if (r.status != 200 && r.status != 206)
-                return error_set(h->reterr, ERROR_DOWNLOAD_FAILED, "the server answered with status %ld",
+                return error_set(h->reterr, ERROR_DOWNLOAD_REFUSED, "the server answered with status %ld",
                                 r.status);
         return h->request->on_response(h->request->userdata, &r, h->reterr);
 }
@@ -217,6 +217,13 @@ static bool is_final_status(long status) {
         return status >= 400 && status < 500 && status != 408 && status != 425 && status != 429;
 }
 
+/* What the next one who asks is told, too. 416 is about the part that we asked for. */
+static bool is_refusal(CURLcode c, long status) {
+        if (c == CURLE_HTTP_RETURNED_ERROR)
+                return is_final_status(status) && status != 416;
+        return is_final(c) && c != CURLE_OUT_OF_MEMORY;
+}
+
 static const char *status_words(long status) {
         switch (status) {
         case 401:
@@ -237,21 +244,20 @@ static const char *status_words(long status) {
 }
 
 static int set_reason(Http *h, CURLcode c, const HttpResult *result, Error **reterr) {
+        ErrorCode code = is_refusal(c, result->status) ? ERROR_DOWNLOAD_REFUSED : ERROR_DOWNLOAD_FAILED;
         _cleanup_free_ char *reason = NULL;
 
         if (c == CURLE_HTTP_RETURNED_ERROR)
-                return error_set(reterr, ERROR_DOWNLOAD_FAILED, "the server answered with status %ld%s",
-                                result->status, status_words(result->status));
+                return error_set(reterr, code, "the server answered with status %ld%s", result->status,
+                                status_words(result->status));
         if (c == CURLE_UNSUPPORTED_PROTOCOL)
-                return error_set(reterr, ERROR_DOWNLOAD_FAILED,
+                return error_set(reterr, code,
                                 "the server redirects to what is neither https nor http, or from https to "
                                 "http, which is followed only when the digest is known");
         if (c == CURLE_TOO_MANY_REDIRECTS)
-                return error_set(reterr, ERROR_DOWNLOAD_FAILED, "there are more than %d redirects",
-                                REDIRECTS_MAX);
+                return error_set(reterr, code, "there are more than %d redirects", REDIRECTS_MAX);
         reason = string_escape(h->reason, strlen(h->reason), 200);
-        return error_set(reterr, ERROR_DOWNLOAD_FAILED, "%s",
-                        isempty(reason) ? curl_easy_strerror(c) : reason);
+        return error_set(reterr, code, "%s", isempty(reason) ? curl_easy_strerror(c) : reason);
 }
 
 static void read_result(Http *h, CURLcode c, HttpResult *ret) {

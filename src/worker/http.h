@@ -47,5 +47,6 @@ int http_new(Http **ret, Error **reterr);
 Http *http_free(Http *h);
 DEFINE_CLEANUP(Http *, http_free);
 
-/* Blocks. ERROR_DOWNLOAD_FAILED, or what a callback returned; the message is a reason without a subject. */
+/* Blocks. ERROR_DOWNLOAD_FAILED or _REFUSED, or what a callback returned; the message is a reason without a
+ * subject. */
 int http_get(Http *h, const HttpRequest *request, HttpResult *ret, Error **reterr);

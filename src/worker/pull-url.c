@@ -152,11 +152,11 @@ int url_open_file(const Url *u, int *ret_fd, Error **reterr) {
                                 "File URLs are not opened with root's rights: import the file instead");
         fd = (int)syscall(SYS_openat2, AT_FDCWD, u->path, &how, sizeof(how));
         if (fd < 0 || fstat(fd, &st) < 0)
-                return error_set(reterr, ERROR_DOWNLOAD_FAILED,
+                return error_set(reterr, ERROR_DOWNLOAD_REFUSED,
                                 "Failed to open '%s' as a user without rights: %s", u->shown,
                                 strerror(errno));
         if (!S_ISREG(st.st_mode))
-                return error_set(reterr, ERROR_DOWNLOAD_FAILED, "'%s' is not a regular file", u->shown);
+                return error_set(reterr, ERROR_DOWNLOAD_REFUSED, "'%s' is not a regular file", u->shown);
         *ret_fd = TAKE_FD(fd);
         return 0;
 }

@@ -164,6 +164,11 @@ static int receive_once(Pull *p, Error **reterr) {
         return r < 0 ? r : verify(p, reterr);
 }
 
+/* About the transfer, not about what came. */
+static bool is_of_transfer(const Error *error) {
+        return error_code(error) == ERROR_DOWNLOAD_FAILED || error_code(error) == ERROR_DOWNLOAD_REFUSED;
+}
+
 /* A failure that may be due to what an earlier worker left is none until it happens without that. */
 static int receive(Pull *p, Error **reterr) {
         Transfer *t = &p->transfer;
@@ -183,13 +188,13 @@ static int receive(Pull *p, Error **reterr) {
                 .verified = p->digest_is_trusted,
         };
         r = receive_once(p, reterr);
-        if (r < 0 && t->resumed && error_code(*reterr) != ERROR_DOWNLOAD_FAILED) {
+        if (r < 0 && t->resumed && !is_of_transfer(*reterr)) {
                 *reterr = error_free(*reterr);
                 r = transfer_start_over(t, reterr);
                 if (r >= 0)
                         r = receive_once(p, reterr);
         }
-        if (r < 0 && error_code(*reterr) != ERROR_DOWNLOAD_FAILED) /* nothing to go on with */
+        if (r < 0 && !is_of_transfer(*reterr)) /* nothing to go on with */
                 (void)transfer_start_over(t, NULL);
         return r;
 }

@@ -272,7 +272,7 @@ static int check_host_key(SshSession *s, const SshPeer *peer, Error **reterr) {
                 free(expected);
                 expected = longer;
         }
-        return error_set(reterr, ERROR_SSH_FAILED,
+        return error_set(reterr, ERROR_HOST_KEY_CHANGED,
                         "The guest has the host key %s, expected was %s: it is another system, or its keys "
                         "were made anew",
                         s->host_key_digest, expected ?: "another");
@@ -330,12 +330,10 @@ int ssh_session_authenticate(SshSession *s, const SshPeer *peer, Error **reterr)
         if (r < 0 && wait >= 0 &&
                         (r == LIBSSH2_ERROR_AUTHENTICATION_FAILED ||
                                         r == LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED ||
-                                        r == LIBSSH2_ERROR_PASSWORD_EXPIRED)) {
-                (void)error_set(reterr, ERROR_SSH_FAILED,
+                                        r == LIBSSH2_ERROR_PASSWORD_EXPIRED))
+                return error_set(reterr, ERROR_LOGIN_REFUSED,
                                 "The guest refuses to let user '%s' in with the VM's private key",
                                 peer->user);
-                return -EKEYREJECTED;
-        }
         if (r < 0)
                 return ssh_session_fail(s, wait, reterr, "Failed to log in to the guest");
         s->authenticated = true;

@@ -293,17 +293,17 @@ class Plain(Case):
             f.write("%s  disk #1.img\n" % sha256(zstd(IMAGE)))
         self.expect(url, checksums="file://" + self.path("SHA256SUMS"))
         os.chmod(path, 0o600)
-        self.expect_error("DownloadFailed", "Permission denied", url)
+        self.expect_error("DownloadRefused", "Permission denied", url)
 
     def test_files_of_other_kinds(self):
         if not ROOT:
             return
         os.mkfifo(self.path("fifo"), 0o644)
-        self.expect_error("DownloadFailed", "not a regular file", "file://" + self.path("fifo"))
-        self.expect_error("DownloadFailed", "not a regular file", "file:///dev/zero")
-        self.expect_error("DownloadFailed", "not a regular file", "file:///etc")
-        self.expect_error("DownloadFailed", "No such file", "file:///nowhere")
-        self.expect_error("DownloadFailed", "Too many levels", "file:///proc/self/fd/%d" % self.fds["state"])
+        self.expect_error("DownloadRefused", "not a regular file", "file://" + self.path("fifo"))
+        self.expect_error("DownloadRefused", "not a regular file", "file:///dev/zero")
+        self.expect_error("DownloadRefused", "not a regular file", "file:///etc")
+        self.expect_error("DownloadRefused", "No such file", "file:///nowhere")
+        self.expect_error("DownloadRefused", "Too many levels", "file:///proc/self/fd/%d" % self.fds["state"])
         self.expect_error("InvalidImage", "empty", "file:///proc/version")
 
     @unittest.skipUnless(ROOT, "takes root")
@@ -564,7 +564,7 @@ class Statuses(Case):
     def test_final(self):
         for code, words in ((404, "no such file"), (403, "forbids"), (401, "password"), (410, "gone"), (400, "400")):
             self.requests.clear()
-            self.expect_error("DownloadFailed", [str(code), words, "/x"], self.serve("/x", status(code)))
+            self.expect_error("DownloadRefused", [str(code), words, "/x"], self.serve("/x", status(code)))
             self.assertEqual(len(self.requests), 1)
 
     def test_again(self):
@@ -579,20 +579,20 @@ class Statuses(Case):
 
     def test_odd(self):
         for code in (300, 204, 304, 202):
-            self.expect_error("DownloadFailed", str(code), self.serve("/x", status(code)))
+            self.expect_error("DownloadRefused", str(code), self.serve("/x", status(code)))
 
     def test_redirects(self):
         self.serve("/b", plain(IMAGE))
         self.serve("/a", status(302, Location="/b"))
         result = self.expect(self.serve("/x", status(301, Location="a")))
         self.assertEqual(result["url"], self.base + "/b")
-        self.expect_error("DownloadFailed", "10 redirects", self.serve("/loop", status(302, Location="/loop")))
+        self.expect_error("DownloadRefused", "10 redirects", self.serve("/loop", status(302, Location="/loop")))
 
     def test_redirects_elsewhere(self):
         for to in ("file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1:70/x", "dict://127.0.0.1/",
                    "scp://127.0.0.1/etc/passwd", "smb://127.0.0.1/x"):
             self.requests.clear()
-            self.expect_error("DownloadFailed", "redirects", self.serve("/x", status(302, Location=to)))
+            self.expect_error("DownloadRefused", "redirects", self.serve("/x", status(302, Location=to)))
             self.assertEqual(len(self.requests), 1)
 
     def test_refresh(self):
@@ -618,7 +618,7 @@ class Statuses(Case):
         self.assertEqual([h.get("Authorization") for _, h in self.requests], ["Basic am9lOnNlY3JldA==", None])
         self.assertEqual(result["url"], other)
         self.serve("/n", status(404))
-        message = self.expect_error("DownloadFailed", "/n", "http://joe:secret@%s/n?token=secret#secret" % host)
+        message = self.expect_error("DownloadRefused", "/n", "http://joe:secret@%s/n?token=secret#secret" % host)
         self.assertNotIn("secret", message)
         self.assertNotIn("joe", message)
         self.serve("/s", plain(IMAGE))
@@ -645,7 +645,7 @@ class Statuses(Case):
         self.addCleanup(server.server_close)
         self.addCleanup(server.shutdown)
         url = "https://127.0.0.1:%d/x" % server.server_address[1]
-        self.expect_error("DownloadFailed", "certificate", url, env={"SSL_CERT_FILE": self.path("cert")})
+        self.expect_error("DownloadRefused", "certificate", url, env={"SSL_CERT_FILE": self.path("cert")})
         self.assertEqual(server.requests, [])
 
 
@@ -696,8 +696,8 @@ class Digests(Case):
 
     def test_list_cannot_be_had(self):
         url = self.serve("/x", plain(self.BODY))
-        self.expect_error("DownloadFailed", ["/none", "404"], url, checksums=self.serve("/none", status(404)))
-        self.expect_error("DownloadFailed", "1024 KiB", url, checksums=self.serve("/big", plain(bytes(2 * MIB))))
+        self.expect_error("DownloadRefused", ["/none", "404"], url, checksums=self.serve("/none", status(404)))
+        self.expect_error("DownloadRefused", "1024 KiB", url, checksums=self.serve("/big", plain(bytes(2 * MIB))))
         flaky = sequence(status(503), plain((sha256(self.BODY) + "\n").encode()))
         self.expect(url, checksums=self.serve("/flaky", flaky))
 

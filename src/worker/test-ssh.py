@@ -372,7 +372,7 @@ class Reach(Case):
 
 class KeysUsed(Case):
     def test_wrong_key(self):
-        self.expect_error("SSHFailed", "refuses to let user '%s'" % USER, {}, key="other", port=self.sshd())
+        self.expect_error("LoginRefused", "refuses to let user '%s'" % USER, {}, key="other", port=self.sshd())
 
     def test_refused_for_a_while(self):
         """The user's key comes with cloud-init, after sshd."""
@@ -385,7 +385,7 @@ class KeysUsed(Case):
 
     def test_refused_for_good(self):
         begin = time.monotonic()
-        self.expect_error("SSHFailed", "refuses", {"auth-retry-usec": SECOND}, key="other", port=self.sshd())
+        self.expect_error("LoginRefused", "refuses", {"auth-retry-usec": SECOND}, key="other", port=self.sshd())
         self.assertGreater(time.monotonic() - begin, 1)
 
     def test_pinned(self):
@@ -395,7 +395,7 @@ class KeysUsed(Case):
             self.expect({}, known=known, port=port)
 
     def test_changed(self):
-        w = self.expect_error("SSHFailed", KEYS.digest("host"), {}, known="vm " + KEYS.public("other"), port=self.sshd())
+        w = self.expect_error("HostKeyChanged", KEYS.digest("host"), {}, known="vm " + KEYS.public("other"), port=self.sshd())
         self.assertIn(KEYS.digest("other"), w.lines[-2]["message"])
         self.assertNotIn("ready", w.phases())
 

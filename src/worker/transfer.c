@@ -201,7 +201,7 @@ static int explain(const Transfer *t, int r, const Error *e, Error **reterr) {
         if (code == ERROR_INVALID_IMAGE)
                 return error_set(reterr, code, "What '%s' gives is no usable image: %s", shown,
                                 error_message(e));
-        if (code != ERROR_DOWNLOAD_FAILED)
+        if (code != ERROR_DOWNLOAD_FAILED && code != ERROR_DOWNLOAD_REFUSED)
                 (void)error_set(reterr, code, "%s", error_message(e));
         else if (t->attempts > 1)
                 (void)error_set(reterr, code, "Failed to download '%s' in %u attempts: %s", shown,
@@ -239,7 +239,7 @@ static int attempt(Transfer *t, Http *h, bool *conditional, bool *avoid_effectiv
                 return t->not_modified;
         }
         if (r >= 0 && result.status == 304)
-                r = error_set(&e, ERROR_DOWNLOAD_FAILED, "the server answered with status 304 unasked");
+                r = error_set(&e, ERROR_DOWNLOAD_REFUSED, "the server answered with status 304 unasked");
         else if (r >= 0 && !is_complete(t)) {
                 result.may_retry = true;
                 r = error_set(&e, ERROR_DOWNLOAD_FAILED, "the server sent less than it announced");

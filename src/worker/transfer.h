@@ -28,8 +28,8 @@ typedef struct Transfer {
         bool restarted;    /* since the server found no sense in our range */
 } Transfer;
 
-/* ERROR_DOWNLOAD_FAILED names the URL and tells how often it was tried. Unless not_modified is set in the
- * end, the pipeline has all bytes. */
+/* ERROR_DOWNLOAD_FAILED and _REFUSED name the URL and tell how often it was tried. Unless not_modified is
+ * set in the end, the pipeline has all bytes. */
 int transfer_run(Transfer *t, Error **reterr);
 
 /* Then: waits until the image is complete. ERROR_INVALID_IMAGE and the like. */

@@ -100,7 +100,7 @@ check_output "" "... without a request" requests
 check_error "*Failed to pull '*/debian-12.qcow2': *$digest*Hint: *publisher*" "A wrong digest" \
         vmctl image pull --name other --sha256 "${digest//[0-9]/0}" "$url/other/debian-12.qcow2"
 check_error "*Failed to pull '*/nosuch.img': *404*" "Nothing there" vmctl image pull "$url/nosuch.img"
-check_output "failed org.vmctl1.Error.DownloadFailed" "... as JSON" eval \
+check_output "failed org.vmctl1.Error.DownloadRefused" "... as JSON" eval \
         '(vmctl --json image pull '"$url"'/nosuch.img 2> /dev/null || :) | jq --raw-output "\"\(.Result) \(.ErrorName)\""'
 check_error "*Hint: A URL begins with*" "No URL" vmctl image pull nosuch
 requests > /dev/null

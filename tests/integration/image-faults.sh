@@ -27,8 +27,8 @@ listen
 # Servers
 #
 
-check_error "failed org.vmctl1.Error.DownloadFailed: *404*" "Nothing there" "$image_call" pull "$url/plain/nosuch.raw"
-check_error "failed org.vmctl1.Error.DownloadFailed: *redirect*" "A redirect to itself" "$image_call" pull "$url/loop/base.raw"
+check_error "failed org.vmctl1.Error.DownloadRefused: *404*" "Nothing there" "$image_call" pull "$url/plain/nosuch.raw"
+check_error "failed org.vmctl1.Error.DownloadRefused: *redirect*" "A redirect to itself" "$image_call" pull "$url/loop/base.raw"
 check_error "failed org.vmctl1.Error.InvalidImage: *" "A frame that ends in the middle" "$image_call" pull "$url/cut/base.raw.zst"
 check_output "" "None of these is an image" images
 check "... or leaves anything" store_is_clean
