@@ -39,8 +39,8 @@ static const struct {
         [CONVERGE_UPDATE] = { "updating", "update", "updated" },
         [CONVERGE_START] = { "starting", "start", "started" },
         [CONVERGE_RESUME] = { "resuming", "resume", "resumed" },
-        [CONVERGE_PROVISION] = { "booting", "provision", "provisioned" },
-        [CONVERGE_WAIT] = { "booting", "wait for", "ready" },
+        [CONVERGE_PROVISION] = { "reaching the guest", "provision", "provisioned" },
+        [CONVERGE_WAIT] = { "reaching the guest", "wait for", "ready" },
 };
 _Static_assert(ELEMENTSOF(words) == _CONVERGE_ACTION_MAX, "an action has no words");
 
@@ -77,6 +77,7 @@ struct Run {
         Work *works;
         size_t n, n_calling;
         bool asking;
+        bool over;
         int sig; /* that interrupted it; 0: none */
         sd_bus_slot *removed, *changed;
 };
@@ -319,7 +320,8 @@ static int schedule(sd_event_source *s, void *userdata) {
         } while (again);
         for (size_t i = 0; i < run->n; i++)
                 n_open += run->works[i].step != WORK_DONE;
-        return n_open == 0 ? sd_event_exit(run->event, 0) : 0;
+        run->over |= n_open == 0;
+        return 0;
 }
 
 static Work *find_job(Run *run, const char *job) {
@@ -398,8 +400,10 @@ static void cancel_job(Work *w) {
 static int on_signal(sd_event_source *s, const struct signalfd_siginfo *info, void *userdata) {
         Run *run = userdata;
 
-        if (run->sig != 0)
-                return sd_event_exit(run->event, 0);
+        if (run->sig != 0) {
+                run->over = true;
+                return 0;
+        }
         run->sig = (int)info->ssi_signo;
         for (size_t i = 0; i < run->n; i++)
                 if (run->works[i].step == WORK_IN_JOB)
@@ -441,7 +445,7 @@ static int run_init(Run *run, ConvergeItem *items, size_t n) {
                 w->line->name = items[i].vm->name;
                 w->path = ctl_vm_path(items[i].vm->name);
                 w->log = (LogFollow){ .ctl = run->ctl, .live = run->live, .path = w->path };
-                w->log.log = PROVISION_LOG_NONE;
+                w->log.log = LOG_READER_NONE;
                 if (items[i].result != CONVERGE_DONE) /* of an earlier run */
                         w->step = WORK_DONE;
                 w->log.lines = (LogLines){ .name = n > 1 ? items[i].vm->name : NULL,
@@ -487,8 +491,9 @@ static int run_loop(Run *run) {
                 r = sd_event_add_post(run->event, &post, schedule, run);
         if (r >= 0)
                 r = schedule(post, run);
-        if (r >= 0)
-                r = sd_event_loop(run->event);
+        /* sd_event_exit() would close the bus. */
+        while (r >= 0 && !run->over)
+                r = sd_event_run(run->event, UINT64_MAX);
         (void)ctl_follow_service(run->ctl, NULL, NULL);
         (void)sd_bus_detach_event(run->ctl->bus);
         return r;

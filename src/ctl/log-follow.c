@@ -9,9 +9,9 @@
 void log_follow_prepare(LogFollow *f) {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
 
-        f->log = PROVISION_LOG_NONE;
-        if (provision_log_open(f->ctl, f->path, &f->log, &error) >= 0)
-                f->log.at = provision_log_size(&f->log);
+        f->log = LOG_READER_NONE;
+        if (log_reader_open(f->ctl, f->path, &f->log, &error) >= 0)
+                f->log.at = log_reader_size(&f->log);
 }
 
 /* Returns whether there may be more. */
@@ -19,7 +19,7 @@ static bool show_piece(LogFollow *f) {
         _cleanup_free_ char *data = malloc(PIECE);
         size_t len = 0;
 
-        if (!data || provision_log_read(&f->log, data, PIECE, &len) < 0 || len == 0)
+        if (!data || log_reader_read(&f->log, data, PIECE, &len) < 0 || len == 0)
                 return false;
         live_hide(f->live);
         log_lines_write(&f->lines, stdout, data, len);
@@ -35,7 +35,7 @@ static int on_more(sd_event_source *s, void *userdata) {
 static int on_notice(sd_event_source *s, int fd, uint32_t events, void *userdata) {
         LogFollow *f = userdata;
 
-        (void)provision_log_take_notices(&f->log);
+        (void)log_reader_take_notices(&f->log);
         return sd_event_source_set_enabled(f->more, SD_EVENT_ON);
 }
 
@@ -46,9 +46,9 @@ void log_follow_begin(LogFollow *f, sd_event *event) {
         if (f->more)
                 return;
         if (f->log.fd < 0)
-                r = provision_log_open(f->ctl, f->path, &f->log, &error);
+                r = log_reader_open(f->ctl, f->path, &f->log, &error);
         if (r >= 0)
-                r = provision_log_watch(&f->log);
+                r = log_reader_watch(&f->log);
         if (r >= 0)
                 r = sd_event_add_defer(event, &f->more, on_more, f);
         /* However much is printed: signals and the service come first. */
@@ -64,7 +64,7 @@ void log_follow_end(LogFollow *f) {
         f->notices = sd_event_source_disable_unref(f->notices);
         f->more = sd_event_source_disable_unref(f->more);
         if (f->log.fd >= 0) {
-                off_t end = provision_log_size(&f->log);
+                off_t end = log_reader_size(&f->log);
 
                 while (f->log.at < end && show_piece(f))
                         ;
@@ -73,5 +73,5 @@ void log_follow_end(LogFollow *f) {
                 (void)fflush(stdout);
                 live_draw(f->live);
         }
-        provision_log_done(&f->log);
+        log_reader_done(&f->log);
 }

@@ -4,13 +4,13 @@
  * meanwhile; that is no failure. */
 
 #include "live.h"
-#include "provision-log.h"
+#include "log-reader.h"
 
 typedef struct LogFollow {
         Ctl *ctl;         /* borrowed, as live and path */
         Live *live;       /* makes way for the output */
         const char *path; /* of the VM */
-        ProvisionLog log;
+        LogReader log;
         LogLines lines;
         sd_event_source *notices, *more;
 } LogFollow;

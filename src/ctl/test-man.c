@@ -12,6 +12,9 @@ static char *part(const char *page, const char *first, const char *end) {
         _cleanup_free_ char *needle = strf("\n%s", first), *stop = strf("\n%s", end);
         const char *from = strstr(page, needle), *section, *other;
 
+        /* "update" is not "up". */
+        while (from && !strchr(" \n", from[strlen(needle)]))
+                from = strstr(from + 1, needle);
         if (!from)
                 return NULL;
         section = strstr(from + 1, "\n.Sh ");

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "console-log.h"
+#include "log-reader.h"
 #include "sanitize.h"
 #include "term.h"
 #include "util/fd-util.h"
 #include "verbs.h"
 
-#define PROVISION_LOG "provision.log"
-
-/* Nobody reads more of it at once, and it keeps `--tail` from reading it in pieces. */
+/* The service keeps a quarter of it. */
 #define PROVISION_LOG_MAX (64 * MIB)
+#define PROVISION_PIECE (16 * KIB)
 
 int console_log_open(Ctl *c, const char *name, uint32_t tail, bool follow, sd_bus_error *reterr) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
@@ -87,56 +87,101 @@ static size_t tail_start(const char *text, size_t len, uint32_t n) {
         return i;
 }
 
-/* -ENOENT when there is none. */
-static int open_provision_log(Ctl *c, const char *name, sd_bus_error *reterr) {
-        _cleanup_free_ char *path = ctl_vm_path(name), *folder = NULL, *file = NULL;
-        int r, fd;
-
-        if (!path)
-                return -ENOMEM;
-        r = sd_bus_get_property_string(c->bus, CTL_SERVICE, path, CTL_VM, "Folder", reterr, &folder);
-        if (r < 0)
-                return r;
-        file = strf("%s/" PROVISION_LOG, folder);
-        if (!file)
-                return -ENOMEM;
-        fd = open(file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
-        return fd < 0 ? -errno : fd;
-}
-
-static int print_provision_log(int fd, const LogView *v) {
+/* All that is there now. The caller frees. */
+static int read_log(LogReader *l, char **ret, size_t *ret_len) {
         _cleanup_free_ char *text = NULL;
-        Sanitizer s = {};
-        size_t len, start;
+        size_t len = 0, size = 0, n;
         int r;
 
-        r = read_all(fd, PROVISION_LOG_MAX, &text, &len);
-        if (r < 0)
-                return r;
-        start = tail_start(text, len, v->tail);
+        do {
+                if (size - len < PROVISION_PIECE) {
+                        char *larger = len < PROVISION_LOG_MAX ? realloc(text, 2 * size + PROVISION_PIECE)
+                                                               : NULL;
+
+                        if (!larger)
+                                return len < PROVISION_LOG_MAX ? -ENOMEM : -EFBIG;
+                        text = larger;
+                        size = 2 * size + PROVISION_PIECE;
+                }
+                r = log_reader_read(l, text + len, PROVISION_PIECE, &n);
+                if (r < 0)
+                        return r;
+                len += n;
+        } while (n > 0);
+        *ret = TAKE_PTR(text);
+        *ret_len = len;
+        return 0;
+}
+
+static void print_text(Sanitizer *s, const LogView *v, const char *text, size_t len) {
         if (v->raw)
-                (void)fwrite(text + start, 1, len - start, stdout);
-        else {
-                sanitize_write(&s, stdout, text + start, len - start);
-                sanitize_end(&s, stdout);
+                (void)fwrite(text, 1, len, stdout);
+        else
+                sanitize_write(s, stdout, text, len);
+        (void)fflush(stdout);
+}
+
+/* Until the file is removed, with its VM. */
+static int follow_log(LogReader *l, const LogView *v, Sanitizer *s) {
+        bool there = true;
+
+        while (there) {
+                struct pollfd p = { .fd = l->notices, .events = POLLIN };
+                char data[PROVISION_PIECE];
+                size_t n;
+                int r;
+
+                r = log_reader_read(l, data, sizeof(data), &n);
+                if (r < 0)
+                        return r;
+                if (n > 0) {
+                        print_text(s, v, data, n);
+                        continue;
+                }
+                if (poll(&p, 1, -1) < 0 && errno != EINTR)
+                        return -errno;
+                there = log_reader_take_notices(l);
         }
         return 0;
 }
 
-static int show_provision(Ctl *c, const LogView *v) {
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        _cleanup_close_ int fd = -EBADF;
+static int print_provision_log(LogReader *l, const LogView *v) {
+        _cleanup_free_ char *text = NULL;
+        bool follow = v->follow && !v->console;
+        size_t len = 0, start;
+        Sanitizer s = {};
         int r;
 
-        fd = open_provision_log(c, v->name, &error);
-        if (fd == -ENOENT && !sd_bus_error_is_set(&error)) {
+        r = follow ? log_reader_watch(l) : 0;
+        if (r >= 0)
+                r = read_log(l, &text, &len);
+        if (r < 0)
+                return r;
+        start = tail_start(text, len, v->tail);
+        print_text(&s, v, text + start, len - start);
+        if (follow)
+                r = follow_log(l, v, &s);
+        if (!v->raw)
+                sanitize_end(&s, stdout);
+        return r;
+}
+
+static int show_provision(Ctl *c, const LogView *v) {
+        _cleanup_(log_reader_done) LogReader log = LOG_READER_NONE;
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_free_ char *path = ctl_vm_path(v->name);
+        int r;
+
+        if (!path)
+                return ctl_oom();
+        r = log_reader_open(c, path, &log, &error);
+        if (r == -ENOENT) {
                 if (!v->console)
                         (void)fprintf(stderr, "VM '%s' was never provisioned.\n", v->name);
                 return 0;
         }
-        if (fd < 0 && v->console && !sd_bus_error_is_set(&error))
-                return 0; /* not asked for, and not readable */
-        r = fd < 0 ? fd : print_provision_log(fd, v);
+        if (r >= 0)
+                r = print_provision_log(&log, v);
         return r < 0 ? ctl_report(c, &error, r, "Failed to read the provision log of VM '%s'", v->name) : 0;
 }
 
@@ -157,8 +202,6 @@ int verb_log(Ctl *c, const Args *args) {
                 ctl_complain(NULL, "'%s' is no number of lines", tail);
                 return EXIT_USAGE;
         }
-        if (v.follow && !v.console)
-                return ctl_complain(NULL, "Failed to follow: only the console log can be followed");
         r = ctl_connect(c);
         if (r != 0)
                 return r;

@@ -293,6 +293,20 @@ static int on_nothing_to_do(sd_event_source *s, void *userdata) {
         return 0;
 }
 
+/* A step that is run again has not run until it has come to its end; and when all are, none has. */
+static int forget_steps(VmGuest *g, bool all) {
+        char ***provisioned = &g->vm->record.provisioned;
+        size_t known = strv_length(*provisioned);
+        int r = 0;
+
+        if (all)
+                *provisioned = strv_free(*provisioned);
+        for (size_t i = 0; !all && r >= 0 && i < strv_length(g->fingerprints); i++)
+                if (g->positions[i] < known)
+                        r = free_and_strdup(&(*provisioned)[g->positions[i]], "");
+        return r < 0 ? r : vm_save(g->vm, NULL, NULL);
+}
+
 /* Sets wanted[] for the steps that are to run. Returns how many these are. */
 static int choose_steps(VmGuest *g, const GuestOptions *o, bool *wanted) {
         size_t n = 0, known = strv_length(g->vm->record.provisioned);
@@ -342,6 +356,10 @@ static int begin(Vm *vm, const char *kind, bool provisions, const GuestOptions *
                 return error_set_errno(reterr, r, "Cannot reach into VM '%s'", vm_name(vm));
         *ret = g->job;
         n = choose_steps(g, o, wanted);
+        if (n >= 0 && provisions) {
+                r = forget_steps(g, !o->only_changed);
+                n = r < 0 ? r : n;
+        }
         if (n < 0)
                 r = error_set_errno(reterr, n, "Cannot reach into VM '%s'", vm_name(vm));
         else if ((provisions && n == 0) || o->stage == GUEST_RUNNING) {

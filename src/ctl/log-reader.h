@@ -6,27 +6,27 @@
 #include "ctl.h"
 #include "sanitize.h"
 
-typedef struct ProvisionLog {
+typedef struct LogReader {
         int fd;      /* of the file; -EBADF: there is none */
         int notices; /* inotify; readable when something has happened to the file. -EBADF: nothing tells */
         off_t at;    /* how far it was read */
         bool jumped; /* over a hole: NULs up to the next data are its rest */
-} ProvisionLog;
+} LogReader;
 
-#define PROVISION_LOG_NONE ((ProvisionLog){ .fd = -EBADF, .notices = -EBADF })
+#define LOG_READER_NONE ((LogReader){ .fd = -EBADF, .notices = -EBADF })
 
 /* Asks the service for it; -ENOENT: the VM has never been provisioned. */
-int provision_log_open(Ctl *c, const char *vm_path, ProvisionLog *ret, sd_bus_error *reterr);
-void provision_log_done(ProvisionLog *l);
+int log_reader_open(Ctl *c, const char *vm_path, LogReader *ret, sd_bus_error *reterr);
+void log_reader_done(LogReader *l);
 
-off_t provision_log_size(const ProvisionLog *l);
+off_t log_reader_size(const LogReader *l);
 /* From now on notices tell what happens. */
-int provision_log_watch(ProvisionLog *l);
+int log_reader_watch(LogReader *l);
 /* Takes the notices. False: the file was removed, nothing will come any more. */
-bool provision_log_take_notices(ProvisionLog *l);
+bool log_reader_take_notices(LogReader *l);
 
 /* What has been written since; *ret_len 0: nothing. */
-int provision_log_read(ProvisionLog *l, char *data, size_t size, size_t *ret_len);
+int log_reader_read(LogReader *l, char *data, size_t size, size_t *ret_len);
 
 /* Output in whole lines, with a name before each. */
 typedef struct LogLines {

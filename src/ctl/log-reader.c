@@ -4,14 +4,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "provision-log.h"
+#include "log-reader.h"
 #include "term.h"
 #include "util/fd-util.h"
 
 /* A line that is longer is shown in parts. */
 #define LINE_MAX_SHOWN (16 * KIB)
 
-int provision_log_open(Ctl *c, const char *vm_path, ProvisionLog *ret, sd_bus_error *reterr) {
+int log_reader_open(Ctl *c, const char *vm_path, LogReader *ret, sd_bus_error *reterr) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         int r, fd;
 
@@ -21,22 +21,22 @@ int provision_log_open(Ctl *c, const char *vm_path, ProvisionLog *ret, sd_bus_er
         fd = ctl_call_fd(c, m, reterr);
         if (fd < 0)
                 return sd_bus_error_has_name(reterr, error_code_name(ERROR_INVALID_STATE)) ? -ENOENT : fd;
-        *ret = (ProvisionLog){ .fd = fd, .notices = -EBADF };
+        *ret = (LogReader){ .fd = fd, .notices = -EBADF };
         return 0;
 }
 
-void provision_log_done(ProvisionLog *l) {
+void log_reader_done(LogReader *l) {
         l->fd = safe_close(l->fd);
         l->notices = safe_close(l->notices);
 }
 
-off_t provision_log_size(const ProvisionLog *l) {
+off_t log_reader_size(const LogReader *l) {
         struct stat st;
 
         return l->fd >= 0 && fstat(l->fd, &st) >= 0 ? st.st_size : 0;
 }
 
-int provision_log_watch(ProvisionLog *l) {
+int log_reader_watch(LogReader *l) {
         _cleanup_close_ int notices = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
         _cleanup_free_ char *path = strf("/proc/self/fd/%i", l->fd);
 
@@ -49,7 +49,7 @@ int provision_log_watch(ProvisionLog *l) {
         return 0;
 }
 
-bool provision_log_take_notices(ProvisionLog *l) {
+bool log_reader_take_notices(LogReader *l) {
         char buffer[4096];
         struct stat st;
 
@@ -58,8 +58,12 @@ bool provision_log_take_notices(ProvisionLog *l) {
         return fstat(l->fd, &st) >= 0 && st.st_nlink > 0;
 }
 
-static void skip_hole(ProvisionLog *l) {
-        off_t data = lseek(l->fd, l->at, SEEK_DATA);
+static void skip_hole(LogReader *l) {
+        off_t data;
+
+        if (log_reader_size(l) < l->at) /* where there are no holes, it begins anew */
+                l->at = 0;
+        data = lseek(l->fd, l->at, SEEK_DATA);
 
         /* A file system without holes knows of none; behind the last data there is nothing to read. */
         if (data > l->at) {
@@ -68,7 +72,7 @@ static void skip_hole(ProvisionLog *l) {
         }
 }
 
-static ssize_t read_piece(const ProvisionLog *l, char *data, size_t size) {
+static ssize_t read_piece(const LogReader *l, char *data, size_t size) {
         ssize_t n;
 
         do
@@ -77,7 +81,7 @@ static ssize_t read_piece(const ProvisionLog *l, char *data, size_t size) {
         return n < 0 ? -errno : n;
 }
 
-int provision_log_read(ProvisionLog *l, char *data, size_t size, size_t *ret_len) {
+int log_reader_read(LogReader *l, char *data, size_t size, size_t *ret_len) {
         size_t len = 0, zeros = 0;
         ssize_t n;
 
