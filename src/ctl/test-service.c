@@ -3,6 +3,7 @@
  * VM's name; what it is told it prints, a line for each call. */
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -249,6 +250,17 @@ static int method_log(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         return fd < 0 ? fd : sd_bus_reply_method_return(m, "h", fd);
 }
 
+/* The file of the tests; none where there is none. */
+static int method_provision_log(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        _cleanup_free_ char *path = strf("%s/provision.log", getenv("FAKE_FOLDER") ?: "/nowhere");
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+        if (fd < 0)
+                return sd_bus_error_set(
+                                reterr, "org.vmctl1.Error.InvalidState", "It has not been provisioned");
+        return sd_bus_reply_method_return(m, "h", fd);
+}
+
 static int method_qmp(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         const char *command;
 
@@ -358,6 +370,7 @@ static const sd_bus_vtable vm_vtable[] = {
         SD_BUS_METHOD("Destroy", "", "", method_state, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("OpenConsole", "", "h", method_console, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("OpenConsoleLog", "a{sv}", "h", method_log, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("OpenProvisionLog", "", "h", method_provision_log, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("UpdateSpec", "a{sv}", "", method_change, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("SetLimits", "a{sv}", "", method_change, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("Qmp", "s", "s", method_qmp, SD_BUS_VTABLE_UNPRIVILEGED),
