@@ -137,6 +137,22 @@ static int plan_remove(const Up *u, const ConvergeItem *i, ConvergePlan *ret, Er
         return converge_remove(&i->want, &have, ret, reterr);
 }
 
+/* Both parts of a reload, to be shown. */
+static int plan_reload(const Up *u, const ConvergeItem *i, ConvergePlan *ret, Error **reterr) {
+        _cleanup_(converge_plan_done) ConvergePlan rest = {};
+        int r;
+
+        r = plan_remove(u, i, ret, reterr);
+        if (r >= 0)
+                r = plan_anew(u, i, &rest, reterr);
+        if (r < 0)
+                return r;
+        for (size_t k = 0; k < rest.n_actions; k++)
+                ret->actions[ret->n_actions++] = rest.actions[k];
+        ret->n_steps = rest.n_steps;
+        return 0;
+}
+
 static int plan_down(const Up *u, const ConvergeItem *i, ConvergePlan *ret, Error **reterr) {
         ConvergeHave have = have_of(i);
 
@@ -278,17 +294,16 @@ int verb_reload(Ctl *c, const Args *args) {
 
         r = up_begin(&u, c, args, CONVERGE_LOAD_FILES | CONVERGE_LOAD_STEPS);
         if (r == 0)
-                r = plan_all(&u, plan_anew); /* nothing is destroyed that could not be made again */
-        if (r == 0)
-                r = plan_all(&u, plan_remove);
+                r = plan_all(&u, plan_reload); /* nothing is destroyed that could not be made again */
+        if (r != 0)
+                return r;
+        if (option(args, "plan"))
+                return print_plan(&u);
+        r = plan_all(&u, plan_remove);
         if (r == 0)
                 r = converge_order(&u.set, true);
         if (r != 0)
                 return r;
-        if (option(args, "plan")) {
-                r = print_plan(&u);
-                return r;
-        }
         r = up_run(&u);
         if (r >= 0 && r < 128)
                 r = reload_rest(&u);

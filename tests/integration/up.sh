@@ -126,7 +126,7 @@ check_output "$scratch/moved/VMFile.kdl" "once they are stopped" value_of web or
 #
 
 uuid=$(prop db UUID)
-check_output "*db*destroy*" "the plan of a reload" vmctl reload --plan --name db
+check_output "db:*destroy*create from*start" "the plan of a reload" vmctl reload --plan --name db
 check "reload makes a VM anew" vmctl reload --name db
 check "it is another one" test "$(prop db UUID)" != "$uuid"
 check "that runs" state db running
