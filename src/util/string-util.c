@@ -156,6 +156,13 @@ bool utf8_is_valid(const char *s, size_t len) {
         return true;
 }
 
+/* Compares it with itself, shifted: as fast as the C library can compare. */
+bool is_zero(const void *data, size_t len) {
+        const unsigned char *p = data;
+
+        return len == 0 || (p[0] == 0 && memcmp(p, p + 1, len - 1) == 0);
+}
+
 static const char hex[] = "0123456789abcdef";
 
 void hex_encode(const void *data, size_t len, char *ret) {

@@ -53,6 +53,8 @@ const char *format_size(uint64_t bytes, char buf[static FORMAT_SIZE_MAX]);
  * from a guest or QEMU can be shown on a terminal and put in a D-Bus string. NULL when memory is short. */
 char *string_escape(const char *s, size_t len, size_t max);
 
+bool is_zero(const void *data, size_t len);
+
 /* Two lower-case digits for each byte, and a NUL: 2 * len + 1 bytes. */
 void hex_encode(const void *data, size_t len, char *ret);
 

@@ -102,6 +102,17 @@ static void test_escape(void) {
         CHECK_STREQ(cut, "abc");
 }
 
+static void test_zeros(void) {
+        char buffer[100] = "";
+
+        CHECK(is_zero(buffer, 0) && is_zero(buffer, 1) && is_zero(buffer, sizeof(buffer)));
+        for (size_t i = 0; i < sizeof(buffer); i++) {
+                buffer[i] = 1;
+                CHECK(!is_zero(buffer, sizeof(buffer)) && is_zero(buffer, i));
+                buffer[i] = 0;
+        }
+}
+
 static void test_hex(void) {
         char text[7];
 
@@ -270,6 +281,7 @@ int main(void) {
         test_format_size();
         test_escape();
         test_hex();
+        test_zeros();
         test_ends();
         test_utf8();
         test_nearest();

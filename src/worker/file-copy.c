@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "file-copy.h"
+#include "util/string-util.h"
 
 #define HOLE_BLOCK 4096         /* zeros of this size and place become a hole */
 #define KERNEL_PIECE (16 * MIB) /* some progress is to be seen on a slow disk */
@@ -152,10 +153,6 @@ int file_read_pieces(const FileCopy *c, FilePiece each, void *userdata, Error **
                         return r;
         }
         return 0;
-}
-
-static bool is_zero(const char *p, size_t len) {
-        return len == 0 || (p[0] == 0 && memcmp(p, p + 1, len - 1) == 0);
 }
 
 /* The file is empty before, so what is not written is a hole. */

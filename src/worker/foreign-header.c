@@ -4,6 +4,7 @@
 #include <strings.h>
 
 #include "foreign-header.h"
+#include "util/string-util.h"
 
 #define SECTOR 512
 
@@ -27,13 +28,6 @@ static uint32_t be32(const uint8_t *p) {
 
 static uint64_t be64(const uint8_t *p) {
         return (uint64_t)be32(p) << 32 | be32(p + 4);
-}
-
-static bool is_zero(const uint8_t *p, size_t len) {
-        for (size_t i = 0; i < len; i++)
-                if (p[i] != 0)
-                        return false;
-        return true;
 }
 
 static int set_broken(const ImageReader *reader, const char *format, const char *what, Error **reterr) {
