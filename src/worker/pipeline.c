@@ -23,6 +23,7 @@ struct Pipeline {
         SparseFile *file;
         Stage *unpack; /* NULL: nothing is compressed */
         Stage *write;
+        void *room;  /* of write's, that is being unpacked into */
         void *piece; /* what is being filled of unpack's, or else write's */
         size_t fill;
         size_t fill_kept; /* of it, in received_fd */
@@ -37,21 +38,36 @@ static int new_hash(const EVP_MD *md, EVP_MD_CTX **ret) {
         return *ret && EVP_DigestInit_ex2(*ret, md, NULL) == 1 ? 0 : -ENOMEM;
 }
 
-static int consume_image(void *userdata, const void *data, size_t len, Error **reterr) {
-        return sparse_file_write(userdata, data, len, reterr);
+static int consume_image(void *userdata, uint64_t zeros, const void *data, size_t len, Error **reterr) {
+        int r;
+
+        r = sparse_file_write_zeros(userdata, zeros, reterr);
+        return r < 0 ? r : sparse_file_write(userdata, data, len, reterr);
 }
 
-static int consume_compressed(void *userdata, const void *data, size_t len, Error **reterr) {
+static int consume_compressed(void *userdata, uint64_t zeros, const void *data, size_t len, Error **reterr) {
         return decompress_feed(userdata, data, len, reterr);
 }
 
 static int reserve_image(void *userdata, void **ret, size_t *ret_size) {
+        Pipeline *p = userdata;
+        int r;
+
+        r = stage_reserve(p->write, &p->room);
+        if (r < 0)
+                return r;
+        *ret = p->room;
         *ret_size = STAGE_PIECE_SIZE;
-        return stage_reserve(userdata, ret);
+        return 0;
 }
 
 static int commit_image(void *userdata, size_t len, Error **reterr) {
-        stage_commit(userdata, len);
+        Pipeline *p = userdata;
+
+        if (is_zero(p->room, len))
+                stage_commit_zeros(p->write, len);
+        else
+                stage_commit(p->write, len);
         return 0;
 }
 
@@ -186,9 +202,7 @@ static int forward(Pipeline *p, const uint8_t *data, size_t len, Error **reterr)
 
 /* Enough has come to know what it is. */
 static int detect(Pipeline *p, Error **reterr) {
-        const DecompressSink sink = {
-                .reserve = reserve_image, .commit = commit_image, .userdata = p->write
-        };
+        const DecompressSink sink = { .reserve = reserve_image, .commit = commit_image, .userdata = p };
         int r;
 
         r = compression_detect(p->header, p->header_fill, &p->compression, reterr);

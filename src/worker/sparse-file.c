@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "sparse-file.h"
+#include "util/string-util.h"
 
 #define BLOCK CONTENT_DIGEST_BLOCK /* of most file systems as well */
 
@@ -60,11 +61,6 @@ int sparse_file_check_space(int fd, Error **reterr) {
                         available / MIB);
 }
 
-/* memcmp() with itself, shifted: as fast as the C library can compare. */
-static bool is_zero(const uint8_t *p, size_t len) {
-        return len == 0 || (p[0] == 0 && memcmp(p, p + 1, len - 1) == 0);
-}
-
 /* The pieces up to the block's end, or one block. */
 static size_t piece_at(const SparseFile *f, size_t done, size_t len) {
         return MIN(len - done, (size_t)(BLOCK - (f->offset + done) % BLOCK));
@@ -118,6 +114,24 @@ static int too_large(const SparseFile *f, Error **reterr) {
                         "The image is larger than the %" PRIu64 " bytes that are allowed", f->max_size);
 }
 
+/* NULL: zeros */
+static int account(SparseFile *f, const void *data, uint64_t len, Error **reterr) {
+        int r;
+
+        r = data ? content_digest_update(f->digest, data, (size_t)len)
+                 : content_digest_update_zeros(f->digest, len);
+        if (r < 0)
+                return error_set_errno(reterr, r, "Failed to compute the image's digest");
+        f->offset += len;
+        return 0;
+}
+
+int sparse_file_write_zeros(SparseFile *f, uint64_t len, Error **reterr) {
+        if (len > f->max_size - f->offset)
+                return too_large(f, reterr);
+        return account(f, NULL, len, reterr);
+}
+
 int sparse_file_write(SparseFile *f, const void *data, size_t len, Error **reterr) {
         const uint8_t *p = data;
 
@@ -128,15 +142,11 @@ int sparse_file_write(SparseFile *f, const void *data, size_t len, Error **reter
                 size_t n = find_run(f, p, len, &zero);
                 int r;
 
-                r = zero ? content_digest_update_zeros(f->digest, n)
-                         : content_digest_update(f->digest, p, n);
-                if (r < 0)
-                        return error_set_errno(reterr, r, "Failed to compute the image's digest");
-                if (!zero)
-                        r = write_at(f, p, n, reterr);
+                r = zero ? 0 : write_at(f, p, n, reterr);
+                if (r >= 0)
+                        r = account(f, zero ? NULL : p, n, reterr);
                 if (r < 0)
                         return r;
-                f->offset += n;
                 p += n;
                 len -= n;
         }

@@ -15,6 +15,7 @@ SparseFile *sparse_file_free(SparseFile *f);
 DEFINE_CLEANUP(SparseFile *, sparse_file_free);
 
 int sparse_file_write(SparseFile *f, const void *data, size_t len, Error **reterr);
+int sparse_file_write_zeros(SparseFile *f, uint64_t len, Error **reterr);
 
 /* Once, at the end. */
 int sparse_file_finish(SparseFile *f, uint64_t *ret_size, char ret_digest[static CONTENT_DIGEST_TEXT_MAX],

@@ -4,6 +4,7 @@
 #include "stage.h"
 
 #define PIECES 4
+#define ZEROS_MAX (64 * STAGE_PIECE_SIZE) /* after which the consumer has a look, too */
 
 struct Stage {
         StageConsume consume;
@@ -11,8 +12,10 @@ struct Stage {
         pthread_t thread;
         bool running; /* a thread is there to be joined */
         uint8_t *pieces[PIECES];
-        pthread_mutex_t mutex; /* over all below */
+        uint64_t pending_zeros; /* the feeder's: they go with the next piece */
+        pthread_mutex_t mutex;  /* over all below */
         pthread_cond_t changed;
+        uint64_t zeros[PIECES]; /* before each piece */
         size_t lengths[PIECES];
         size_t first, n; /* pieces that are full, a ring */
         bool ended;      /* none will follow */
@@ -52,7 +55,7 @@ static void *run(void *userdata) {
 
         while (wait_piece(s, &i)) {
                 Error *error = NULL;
-                int r = s->consume(s->userdata, s->pieces[i], s->lengths[i], &error);
+                int r = s->consume(s->userdata, s->zeros[i], s->pieces[i], s->lengths[i], &error);
 
                 put_back(s, r, error);
                 if (r < 0)
@@ -131,14 +134,29 @@ int stage_reserve(Stage *s, void **ret) {
 }
 
 void stage_commit(Stage *s, size_t len) {
+        size_t i;
+
         pthread_mutex_lock(&s->mutex);
-        s->lengths[(s->first + s->n) % PIECES] = len;
+        i = (s->first + s->n) % PIECES;
+        s->zeros[i] = s->pending_zeros;
+        s->lengths[i] = len;
         s->n++;
         pthread_cond_signal(&s->changed);
         pthread_mutex_unlock(&s->mutex);
+        s->pending_zeros = 0;
+}
+
+void stage_commit_zeros(Stage *s, size_t len) {
+        s->pending_zeros += len;
+        if (s->pending_zeros >= ZEROS_MAX)
+                stage_commit(s, 0);
 }
 
 int stage_finish(Stage *s, Error **reterr) {
+        void *piece;
+
+        if (s->pending_zeros > 0 && stage_reserve(s, &piece) >= 0)
+                stage_commit(s, 0);
         join(s);
         if (s->error && reterr) {
                 error_free(*reterr);

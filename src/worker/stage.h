@@ -5,12 +5,13 @@
 
 #include "util/error.h"
 
-#define STAGE_PIECE_SIZE MIB /* few wake-ups for much work, and a few of them fit in a cache */
+#define STAGE_PIECE_SIZE (512 * KIB) /* few wake-ups for much work, and a few of them fit in a cache */
 
 typedef struct Stage Stage;
 
-/* Called in the thread. After a failure it is called no more. */
-typedef int (*StageConsume)(void *userdata, const void *data, size_t len, Error **reterr);
+/* Called in the thread: that many zeros come before the data, which may be empty. After a failure it is
+ * called no more. */
+typedef int (*StageConsume)(void *userdata, uint64_t zeros, const void *data, size_t len, Error **reterr);
 
 int stage_new(StageConsume consume, void *userdata, Stage **ret);
 
@@ -27,6 +28,9 @@ int stage_reserve(Stage *s, void **ret);
 
 /* Hands over that many bytes of it, at least one. */
 void stage_commit(Stage *s, size_t len);
+
+/* Hands over that many zeros instead. The buffer, still warm in the cache, is the next one that is lent. */
+void stage_commit_zeros(Stage *s, size_t len);
 
 /* No more will come: waits until all is consumed. Returns what the consumer returned last. */
 int stage_finish(Stage *s, Error **reterr);

@@ -249,7 +249,8 @@ class Plain(Case):
     def test_zeros_at_the_end(self):
         image = b"x" * 4096 + bytes(5 * MIB + 7)
         self.expect(self.serve("/x", plain(image)), image)
-        self.expect(self.serve("/y", plain(zstd(bytes(MIB)))), bytes(MIB))
+        self.expect(self.serve("/y", plain(zstd(image))), image)
+        self.expect(self.serve("/z", plain(zstd(bytes(MIB)))), bytes(MIB))
 
     def test_sizes(self):
         for size in (1, 511, 512, 513, 4095, 4096, 4097, 262144, 262145):
