@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "console-tail.h"
 #include "manager.h"
 #include "util/fd-util.h"
 #include "util/log.h"
@@ -12,6 +13,7 @@
 #define WORK_TIMEOUT                                                                         \
         (24 * 3600 * USEC_PER_SEC) /* steps have deadlines of their own, where they have any \
                                     */
+#define CONSOLE_LINES 8            /* that an error shows */
 #define KNOWN_HOSTS_MAX (64 * KIB)
 
 static const char *const guest_stage_table[] = {
@@ -25,6 +27,8 @@ struct VmGuest {
         Vm *vm; /* borrowed */
         Job *job;
         Worker *worker;
+        Error *error; /* that it has ended with, while the console is read for more */
+        ConsoleTail *tail;
         sd_event_source *defer;
         bool provisions;
         int known_hosts_fd;
@@ -52,6 +56,8 @@ static VmGuest *guest_free(VmGuest *g) {
                         break;
                 }
         worker_free(g->worker);
+        error_free(g->error);
+        console_tail_free(g->tail);
         sd_event_source_disable_unref(g->defer);
         safe_close(g->known_hosts_fd);
         strv_free(g->fingerprints);
@@ -134,8 +140,25 @@ static void on_line(void *userdata, const Json *line) {
                 job_set_progress(g->job, &(JobProgress){ phase, 0, 0, 0 });
 }
 
+static void on_tail(void *userdata, const char *text) {
+        _cleanup_error_ Error *e = NULL;
+        VmGuest *g = userdata;
+
+        (void)error_set(&e, error_code(g->error), "%s%s%s", error_message(g->error),
+                        *text ? "\nThe last lines on its console:" : "", text);
+        finish(g, e);
+}
+
+/* Who waited in vain wants to know what the guest was at. */
 static void on_done(void *userdata, const Json *result, const Error *error) {
-        finish(userdata, error);
+        VmGuest *g = userdata;
+
+        if (error && error_code(error) == ERROR_GUEST_NOT_READY) {
+                g->error = error_copy(error);
+                if (g->error && console_tail_new(g->vm, CONSOLE_LINES, on_tail, g, &g->tail) >= 0)
+                        return;
+        }
+        finish(g, error);
 }
 
 static const WorkerHandlers handlers = { .line = on_line, .done = on_done };
