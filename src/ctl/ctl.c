@@ -97,7 +97,8 @@ static void print_hint(const char *hint) {
 static bool is_timeout(const sd_bus_error *e, int r) {
         if (e && sd_bus_error_is_set(e))
                 return sd_bus_error_has_names(e, SD_BUS_ERROR_TIMEOUT, SD_BUS_ERROR_NO_REPLY,
-                                "org.vmctl1.Error.Timeout", "org.vmctl1.Error.QmpTimeout");
+                                "org.vmctl1.Error.Timeout", "org.vmctl1.Error.QmpTimeout",
+                                "org.vmctl1.Error.GuestNotReady");
         return r == -ETIMEDOUT;
 }
 
@@ -107,6 +108,20 @@ static bool speaks_for_itself(const char *message, const char *what) {
         const char *begin = strchr(what, '\''), *end = strrchr(what, '\'');
 
         return begin != end && memmem(message, strlen(message), begin, (size_t)(end - begin) + 1);
+}
+
+/* The last lines of a guest's output may be part of it. */
+static void print_message(const char *message) {
+        for (const char *line = message; line;) {
+                size_t len = strcspn(line, "\n");
+                _cleanup_free_ char *copy = strndup(line, len);
+
+                if (copy)
+                        term_print(stderr, copy);
+                line = line[len] == '\n' ? line + len + 1 : NULL;
+                if (line)
+                        (void)fputs("\n", stderr);
+        }
 }
 
 int ctl_report(Ctl *c, const sd_bus_error *e, int r, const char *format, ...) {
@@ -125,7 +140,7 @@ int ctl_report(Ctl *c, const sd_bus_error *e, int r, const char *format, ...) {
                 term_print(stderr, what ?: "Failed");
                 (void)fputs(": ", stderr);
         }
-        term_print(stderr, message);
+        print_message(message);
         (void)fprintf(stderr, "%s\n", term_normal(stderr));
         if (hint)
                 print_hint(hint);
