@@ -137,7 +137,7 @@ check_output "$uuid" "before anything is destroyed" prop db UUID
 sed -i "s#/nowhere#$guest/initrd#" VMFile.kdl
 cp VMFile.kdl before.kdl
 sed "s#kernel.*#image-url \"http://127.0.0.1:1/no.img\"#; /initrd/d; /append/d" before.kdl > VMFile.kdl
-check_status 1 "an image that cannot be pulled" vmctl reload
+check_error "*image*" "an image that cannot be pulled" vmctl reload
 check_output "$uuid" "leaves the old VM, too" prop db UUID
 cp before.kdl VMFile.kdl
 check_output '\["db","done","destroy"]\["web","done","destroy"]' "down --destroy removes all, and tells it in JSON" eval \
@@ -164,11 +164,12 @@ exec {output}< <(exec vmctl up 2>&1)
 pid=$!
 check "up is at it" wait_until 20 state web preparing
 kill -INT $pid
-release_helper vmctl-prepare
+echo > /run/vmctl-prepare.gate # lets it go on
 check_output "web: Creating*Canceled*'vmctl up' goes on from here*" "Ctrl-C lets end what cannot be canceled, and begins nothing new" \
         cat <&"$output"
 wait $pid
 check_output 130 "with the status for that" echo $?
+release_helper vmctl-prepare
 check_output "web: start" "the next up goes on from there" plan
 check "and does it" vmctl up
 check "to the end" state web running
