@@ -158,9 +158,11 @@ static int on_child_exit(sd_event_source *s, const siginfo_t *si, void *userdata
         return 0;
 }
 
+/* What has been done in the guest is not done again at each boot. Time is the unit's matter
+ * (TimeoutStartSec=). */
 int unit_converge(Unit *u) {
         const char *const argv[] = { VMCTL_PROGRAM, u->ctl->bus_is_user ? "--user" : "--system", "up",
-                "--file", u->file, "--name", u->name, NULL };
+                "--file", u->file, "--name", u->name, "--provision", "changed", "--timeout", "24h", NULL };
         _cleanup_close_pair_ int out[2] = { -EBADF, -EBADF };
         int r;
 
