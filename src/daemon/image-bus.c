@@ -140,7 +140,11 @@ int image_bus_inspect(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const BusFace *face = userdata;
         _cleanup_free_ Inspection *i = calloc(1, sizeof(Inspection));
         WorkerFile file = { "--input", -EBADF };
-        const WorkerSpec spec = { "vmctl-image", "inspect", &file, 1, false, INSPECT_TIMEOUT };
+        const WorkerSpec spec = { .program = "vmctl-image",
+                .verb = "inspect",
+                .files = &file,
+                .n_files = 1,
+                .timeout_usec = INSPECT_TIMEOUT };
         _cleanup_error_ Error *e = NULL;
         int r;
 

@@ -125,8 +125,11 @@ static int run_image(Import *i, int input, const char *output, const char *scrat
         if (r >= 0) {
                 const WorkerFile files[] = { { "--input", input, digest != NULL }, { "--output", out, true },
                         { "--scratch", spare, true } };
-                const WorkerSpec spec = { "vmctl-image", "import", files, ELEMENTSOF(files), false,
-                        IMPORT_TIMEOUT };
+                const WorkerSpec spec = { .program = "vmctl-image",
+                        .verb = "import",
+                        .files = files,
+                        .n_files = ELEMENTSOF(files),
+                        .timeout_usec = IMPORT_TIMEOUT };
 
                 r = worker_run(i->store->manager, &spec, request, len, &import_handlers, i, &i->worker);
         }
@@ -206,8 +209,10 @@ static int unpack(Import *i) {
         r = json_writer_finish(w, &request, &len);
         if (r >= 0) {
                 const WorkerFile files[] = { { "--source", copy }, { "--output", unpacked } };
-                const WorkerSpec spec = { "vmctl-pull", NULL, files, ELEMENTSOF(files), false,
-                        IMPORT_TIMEOUT };
+                const WorkerSpec spec = { .program = "vmctl-pull",
+                        .files = files,
+                        .n_files = ELEMENTSOF(files),
+                        .timeout_usec = IMPORT_TIMEOUT };
 
                 r = worker_run(i->store->manager, &spec, request, len, &unpack_handlers, i, &i->worker);
         }
@@ -373,7 +378,11 @@ int image_export(Image *image, int fd, const char *format, const char *compressi
         _cleanup_close_ int input = image_open(image), scratch = open_scratch(image->manager->images);
         const WorkerFile files[] = { { "--input", input }, { "--output", fd },
                 { "--scratch", scratch, true } };
-        const WorkerSpec spec = { "vmctl-image", "export", files, ELEMENTSOF(files), false, IMPORT_TIMEOUT };
+        const WorkerSpec spec = { .program = "vmctl-image",
+                .verb = "export",
+                .files = files,
+                .n_files = ELEMENTSOF(files),
+                .timeout_usec = IMPORT_TIMEOUT };
         _cleanup_(export_freep) Export *x = calloc(1, sizeof(Export));
         _cleanup_free_ char *request = NULL;
         size_t len;

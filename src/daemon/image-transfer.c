@@ -203,7 +203,11 @@ static int run_check(Transfer *t) {
         _cleanup_close_ int input = open_file(t, FILE_IMAGE, 0),
                             output = open_file(t, FILE_CONVERTED, O_TRUNC);
         const WorkerFile files[] = { { "--input", input, true }, { "--output", output, true } };
-        const WorkerSpec spec = { "vmctl-image", "import", files, ELEMENTSOF(files), false, CHECK_TIMEOUT };
+        const WorkerSpec spec = { .program = "vmctl-image",
+                .verb = "import",
+                .files = files,
+                .n_files = ELEMENTSOF(files),
+                .timeout_usec = CHECK_TIMEOUT };
         _cleanup_free_ char *request = NULL, *shown = NULL;
         size_t len;
         int r;
@@ -340,7 +344,11 @@ static int run_download(Transfer *t, const Image *known) {
                             state = open_file(t, FILE_STATE, 0);
         const WorkerFile files[] = { { "--output", image }, { "--received", received },
                 { "--state", state } };
-        const WorkerSpec spec = { "vmctl-pull", NULL, files, ELEMENTSOF(files), true, TRANSFER_TIMEOUT };
+        const WorkerSpec spec = { .program = "vmctl-pull",
+                .files = files,
+                .n_files = ELEMENTSOF(files),
+                .network = true,
+                .timeout_usec = TRANSFER_TIMEOUT };
         _cleanup_free_ char *request = NULL;
         size_t len;
         int r;
