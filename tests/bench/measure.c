@@ -5,10 +5,12 @@
  *     start LABEL VM RUNS     Start and Kill, in turns with a bare QEMU
  *     stop LABEL VM RUNS      Stop of a guest that honours the power button, in turns with the same
  *     create LABEL IMAGE RUNS CreateVM, with a key pair and a seed
- *     list LABEL RUNS         ListVMs, and `vmctl list` as a whole
- *     populate N IMAGE        define VMs until there are N
- *     boot N KERNEL INITRD    make and start N VMs, and wait until their guests are up
- *     memory                  what the service has of its own, in KiB
+ *     create-image FILE IMAGE URL RUNS
+ *                             the same from a stored image, and from the URL it came from, in turns with a
+ * file turns LABEL RUNS CLEAR OURS BARE commands of a shell, each of the last two after CLEAR, which is not
+ * measured list LABEL RUNS         ListVMs, and `vmctl list` as a whole populate N IMAGE        define VMs
+ * until there are N boot N KERNEL INITRD    make and start N VMs, and wait until their guests are up memory
+ * what the service has of its own, in KiB
  */
 #include <fcntl.h>
 #include <spawn.h>
@@ -106,35 +108,76 @@ static void command_stop(char **args) {
         print_row("Stop", args[0], &stop, &bare_stops);
 }
 
-static void command_create(char **args) {
-        const NewVm spec = { .image = args[1], .memory = GUEST_MEMORY, .network = true };
-        Series create = {};
+static double create(const char *vm, const NewVm *spec) {
+        double start = now_ms();
 
-        for (unsigned i = 0; i < number(args[2]); i++) {
-                double start = now_ms();
-
-                service_create("created", &spec);
-                series_add(&create, now_ms() - start);
-                service_destroy("created");
-        }
-        print_row("CreateVM", args[0], &create, NULL);
+        service_create(vm, spec);
+        start = now_ms() - start;
+        service_destroy(vm);
+        return start;
 }
 
-static void run_vmctl_list(void) {
-        char *const argv[] = { (char *)"vmctl", (char *)"list", NULL };
+static void command_create(char **args) {
+        const NewVm spec = { .image = args[1], .memory = GUEST_MEMORY, .network = true };
+        Series calls = {};
+
+        for (unsigned i = 0; i < number(args[2]); i++)
+                series_add(&calls, create("created", &spec));
+        print_row("CreateVM", args[0], &calls, NULL);
+}
+
+static void command_create_image(char **args) {
+        const NewVm file = { .image = args[0], .memory = GUEST_MEMORY, .network = true };
+        const NewVm stored = { .image_name = args[1], .memory = GUEST_MEMORY, .network = true };
+        const NewVm url = { .memory = GUEST_MEMORY, .network = true };
+        Series files = {}, images = {}, urls = {};
+
+        for (unsigned i = 0; i < number(args[3]); i++) {
+                series_add(&files, create("created", &file));
+                series_add(&images, create("created", &stored));
+                series_add(&urls, service_create_from_url("created", args[2], &url));
+                service_destroy("created");
+        }
+        print_row("CreateVM", "stored image", &images, &files);
+        print_row("CreateVMFromURL", "stored", &urls, &files);
+}
+
+static void run_program(char *const argv[]) {
         posix_spawn_file_actions_t actions;
         int status;
         pid_t pid;
 
         CHECK_EQ(posix_spawn_file_actions_init(&actions), 0);
         CHECK_EQ(posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0), 0);
-        CHECK_EQ(posix_spawn(&pid, "/usr/bin/vmctl", &actions, NULL, argv, environ), 0);
+        CHECK_EQ(posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ), 0);
         CHECK_EQ(waitpid(pid, &status, 0), pid);
         CHECK_EQ(status, 0);
         CHECK_EQ(posix_spawn_file_actions_destroy(&actions), 0);
 }
 
+static double run_shell(const char *command) {
+        char *const argv[] = { (char *)"bash", (char *)"-eu", (char *)"-o", (char *)"pipefail", (char *)"-c",
+                (char *)command, NULL };
+        double start = now_ms();
+
+        run_program(argv);
+        return now_ms() - start;
+}
+
+static void command_turns(char **args) {
+        Series ours = {}, bare = {};
+
+        for (unsigned i = 0; i < number(args[1]); i++) {
+                (void)run_shell(args[2]);
+                series_add(&bare, run_shell(args[4]));
+                (void)run_shell(args[2]);
+                series_add(&ours, run_shell(args[3]));
+        }
+        table_row(args[0], &ours, &bare);
+}
+
 static void command_list(char **args) {
+        char *const argv[] = { (char *)"vmctl", (char *)"list", NULL };
         Series call = {}, program = {};
 
         for (unsigned i = 0; i < number(args[1]); i++) {
@@ -143,7 +186,7 @@ static void command_list(char **args) {
                 (void)service_list();
                 series_add(&call, now_ms() - start);
                 start = now_ms();
-                run_vmctl_list();
+                run_program(argv);
                 series_add(&program, now_ms() - start);
         }
         print_row("ListVMs", args[0], &call, NULL);
@@ -200,6 +243,8 @@ static const struct {
         { "start", 3, command_start },
         { "stop", 3, command_stop },
         { "create", 3, command_create },
+        { "create-image", 4, command_create_image },
+        { "turns", 5, command_turns },
         { "list", 2, command_list },
         { "populate", 2, command_populate },
         { "boot", 3, command_boot },

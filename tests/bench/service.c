@@ -84,12 +84,11 @@ static void append_file(sd_bus_message *m, const char *key, const char *path) {
         CHECK(sd_bus_message_append(m, "{sv}", key, "h", fd) >= 0);
 }
 
-void service_create(const char *vm, const NewVm *spec) {
-        sd_bus_message *m = new_manager_call("CreateVM");
-
-        CHECK(sd_bus_message_append(m, "s", vm) >= 0);
+static void append_spec(sd_bus_message *m, const NewVm *spec) {
         CHECK(sd_bus_message_open_container(m, 'a', "{sv}") >= 0);
         append_file(m, "image", spec->image);
+        if (spec->image_name)
+                CHECK(sd_bus_message_append(m, "{sv}", "image-name", "s", spec->image_name) >= 0);
         append_file(m, "kernel", spec->kernel);
         append_file(m, "initrd", spec->initrd);
         if (spec->kernel)
@@ -97,6 +96,13 @@ void service_create(const char *vm, const NewVm *spec) {
         CHECK(sd_bus_message_append(m, "{sv}", "memory", "t", spec->memory) >= 0);
         CHECK(sd_bus_message_append(m, "{sv}", "network", "s", spec->network ? "user" : "none") >= 0);
         CHECK(sd_bus_message_close_container(m) >= 0);
+}
+
+void service_create(const char *vm, const NewVm *spec) {
+        sd_bus_message *m = new_manager_call("CreateVM");
+
+        CHECK(sd_bus_message_append(m, "s", vm) >= 0);
+        append_spec(m, spec);
         sd_bus_message_unref(call(m));
 }
 
@@ -147,13 +153,35 @@ static void await_job(JobEnd *end, sd_bus_message *reply) {
         }
 }
 
-void service_stop(const char *vm) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = new_vm_call(vm, "Stop"), *reply = NULL;
-        _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *match = NULL;
-        JobEnd end = {};
+static sd_bus_slot *match_jobs(JobEnd *end) {
+        sd_bus_slot *match;
 
         CHECK(sd_bus_match_signal(bus, &match, NAME, MANAGER_PATH, NAME ".Manager", "JobRemoved",
-                              on_job_removed, &end) >= 0);
+                              on_job_removed, end) >= 0);
+        return match;
+}
+
+double service_create_from_url(const char *vm, const char *url, const NewVm *spec) {
+        sd_bus_message *m = new_manager_call("CreateVMFromURL");
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        JobEnd end = {};
+        _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *match = match_jobs(&end);
+        double ms;
+
+        CHECK(sd_bus_message_append(m, "ss", vm, url) >= 0);
+        append_spec(m, spec);
+        CHECK(sd_bus_message_append(m, "a{sv}", 0) >= 0);
+        ms = now_ms();
+        reply = call(m);
+        await_job(&end, reply);
+        return now_ms() - ms;
+}
+
+void service_stop(const char *vm) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = new_vm_call(vm, "Stop"), *reply = NULL;
+        JobEnd end = {};
+        _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *match = match_jobs(&end);
+
         CHECK(sd_bus_message_append(m, "t", UINT64_C(0)) >= 0);
         reply = call(sd_bus_message_ref(m));
         await_job(&end, reply);

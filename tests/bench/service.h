@@ -10,10 +10,13 @@ uint32_t service_pid(void); /* of vmctld */
 /* Files are opened here; NULL: none. */
 typedef struct NewVm {
         const char *image, *kernel, *initrd;
-        uint64_t memory; /* bytes */
+        const char *image_name; /* of a stored image */
+        uint64_t memory;        /* bytes */
         bool network;
 } NewVm;
 void service_create(const char *vm, const NewVm *spec);
+double service_create_from_url(
+                const char *vm, const char *url, const NewVm *spec); /* up to the job's end, in ms */
 void service_destroy(const char *vm);
 void service_start(const char *vm);
 void service_kill(const char *vm);
