@@ -165,7 +165,7 @@ double service_create_from_url(const char *vm, const char *url, const NewVm *spe
         sd_bus_message *m = new_manager_call("CreateVMFromURL");
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         JobEnd end = {};
-        _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *match = match_jobs(&end);
+        _cleanup_(sd_bus_slot_unrefp) _unused_ sd_bus_slot *match = match_jobs(&end);
         double ms;
 
         CHECK(sd_bus_message_append(m, "ss", vm, url) >= 0);
@@ -180,7 +180,7 @@ double service_create_from_url(const char *vm, const char *url, const NewVm *spe
 void service_stop(const char *vm) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = new_vm_call(vm, "Stop"), *reply = NULL;
         JobEnd end = {};
-        _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *match = match_jobs(&end);
+        _cleanup_(sd_bus_slot_unrefp) _unused_ sd_bus_slot *match = match_jobs(&end);
 
         CHECK(sd_bus_message_append(m, "t", UINT64_C(0)) >= 0);
         reply = call(sd_bus_message_ref(m));
