@@ -99,7 +99,7 @@ check_output "Already here: image 'debian-12' (*" "It is downloaded once" \
 check_output "" "... without a request" requests
 check_error "*Failed to pull '*/debian-12.qcow2': *$digest*Hint: *publisher*" "A wrong digest" \
         vmctl image pull --name other --sha256 "${digest//[0-9]/0}" "$url/other/debian-12.qcow2"
-check_error "*Failed to pull '*/nosuch.img': *404*" "Nothing there" vmctl image pull "$url/nosuch.img"
+check_error "*'*/nosuch.img'*404*" "Nothing there" vmctl image pull "$url/nosuch.img"
 check_output "failed org.vmctl1.Error.DownloadRefused" "... as JSON" eval \
         '(vmctl --json image pull '"$url"'/nosuch.img 2> /dev/null || :) | jq --raw-output "\"\(.Result) \(.ErrorName)\""'
 check_error "*Hint: A URL begins with*" "No URL" vmctl image pull nosuch
@@ -143,7 +143,7 @@ check_output "*Created VM 'b'*" "create takes a URL that was pulled" eval \
 check "create takes a name" vmctl create a --image debian-12 --no-cloud-init
 check_output "a b" "inspect tells who needs it" eval \
         'vmctl --json image inspect debian-12 | jq --raw-output ".Users | join(\" \")"'
-check_error "*Failed to remove image 'debian-12': *'a'*Hint: *inspect*" "It is not removed" vmctl image rm debian-12
+check_error "*Image 'debian-12' is needed by VM 'a'*Hint: *inspect*" "It is not removed" vmctl image rm debian-12
 check_error "*neither a file nor an image 'nosuch'*Hint: *image list*" "No image, no VM" vmctl create c --image nosuch
 check "The VMs go" vmctl destroy a b
 check_output "debian-12 shared 0" "... and the image is free" eval 'vmctl image list | awk "/^debian-12/ { print \$1, \$5, \$6 }"'
@@ -200,7 +200,7 @@ check_error "*there is an image 'rootfs' already*" "A name that is taken is told
 check_error "*'rootfs.vmlinuz' is there already" "... and so is a file" eval 'vmctl image rm rootfs && vmctl image build rootfs'
 check "Neither is needed" eval 'rm rootfs/boot/* && tar --directory rootfs --create . |
         vmctl image build - --name piped-build --kernel rootfs.vmlinuz -q'
-check_error "*Failed to build 'rootfs': *no kernel*Hint: *--kernel FILE*" "... but a kernel" \
+check_error "*'rootfs' has no kernel*Hint: *--kernel FILE*" "... but a kernel" \
         vmctl image build rootfs --name without
 check_error "*too small*Hint: *--size*" "Too little room" vmctl image build rootfs --name small --size 1M --bootable \
         --kernel rootfs.vmlinuz
