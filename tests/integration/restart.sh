@@ -58,13 +58,13 @@ check_output 5 "The monitors of running VMs are in the descriptor store" \
         systemctl show --property NFileDescriptorStore --value vmctld
 forget_signals
 check "A service that was killed is back within a second" within_ms 1000 crash_service
-check "... with all VMs as they were" is_as_before
+check "... with all VMs as they were, when their monitors have answered" wait_until 60 is_as_before
 check "... which it can command" vmctl resume paused
 check "... and hear" await 60 "$(changed_to paused State running)"
 vmctl suspend paused
 all > "$scratch/before"
 check "It can be restarted" systemctl restart vmctld
-check "... with all VMs as they were" is_as_before
+check "... with all VMs as they were, when their monitors have answered" wait_until 60 is_as_before
 check "It can be stopped and started" systemctl stop vmctld
 check_output inactive "... (and is)" eval "systemctl is-active vmctld || :"
 check "... with all VMs as they were, when their monitors have answered" wait_until 60 is_as_before
