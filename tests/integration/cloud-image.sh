@@ -44,17 +44,42 @@ check "root cannot log in" \
         "$(busctl --json=short get-property org.vmctl1 /org/vmctl1/vm/web org.vmctl1.VM SSHPort | jq -r .data)"
 check "the guest's host key was pinned" grep -q ssh-ed25519 /var/lib/vmctl/vms/web/known_hosts
 
+# The user's own configuration: this host's root has none yet.
+check "ssh is told of the VMs" vmctl ssh-config --install
+check_output "vm yes" "plain ssh reaches one" ssh -o BatchMode=yes vm/web 'echo "$(id -un) yes"'
+mkdir -p "$scratch/tree/sub"
+head --bytes=3M /dev/urandom > "$scratch/tree/sub/data"
+echo 'echo script' > "$scratch/tree/run"
+chmod 0755 "$scratch/tree/run"
+ln -s sub/data "$scratch/tree/link"
+check "and so does scp" scp -q -o BatchMode=yes "$scratch/tree/sub/data" web.vm:by-scp
+check "and sftp" sftp -q -o BatchMode=yes web.vm:by-scp "$scratch/by-sftp"
+check "... with the same bytes" cmp "$scratch/tree/sub/data" "$scratch/by-sftp"
+check "cp copies a folder to the guest" vmctl cp -rp "$scratch/tree" web:copied
+check_output "script" "... with modes" guest_ssh ./copied/run
+check "... and back" vmctl cp -rp web:copied "$scratch"
+check "... with all that is in it" diff --no-dereference --recursive "$scratch/tree" "$scratch/copied"
+check_output "$(stat --format='%a %Y' "$scratch/tree/run")" "... and times" stat --format='%a %Y' "$scratch/copied/run"
+check_output "piped" "cp is a part of pipes" \
+        bash -c 'echo piped | vmctl cp - web:/tmp/stream && vmctl cp web:/tmp/stream -'
+check_error "*denies its user access*" "cp may do what the user may" vmctl cp "$scratch/tree/run" web:/etc/run
+
 ssh-keygen -q -t ed25519 -N "" -f "$scratch/other"
 sed "s#\(ssh-ed25519\) [^ ]*#$(cut -d' ' -f1,2 "$scratch/other.pub")#" /var/lib/vmctl/vms/web/known_hosts > "$scratch/forged"
 cp /var/lib/vmctl/vms/web/known_hosts "$scratch/pinned"
 cat "$scratch/forged" > /var/lib/vmctl/vms/web/known_hosts
 check_status 255 "a guest with another host key is refused" guest_ssh true
+check_error "*host key*" "... by cp, too" vmctl cp web:by-scp "$scratch/refused"
+check_status 255 "... and by plain ssh" ssh -o BatchMode=yes web.vm true
 cat "$scratch/pinned" > /var/lib/vmctl/vms/web/known_hosts
 
 check "the guest shuts down when the power button is pressed" vmctl stop web --timeout 120
 check_output '"guest-shutdown"' "... by itself" \
         bash -c 'busctl --json=short get-property org.vmctl1 /org/vmctl1/vm/web org.vmctl1.VM ShutdownReason | jq -c .data'
+check_error "*VM 'web': it is stopped*Hint: *" "nothing is copied to a VM that does not run" \
+        vmctl cp "$scratch/tree/run" web:
 check "it is destroyed with all that belongs to it" vmctl destroy web
+check_output "web.vm" "ssh knows it no longer" bash -c 'ssh -G web.vm | sed -n "s/^hostname //p"'
 check "... and leaves no file" bash -c '! ls -d /var/lib/vmctl/vms/web /run/vmctl/web'
 
 # The same image by UEFI, with a key of the user's own and another user.
