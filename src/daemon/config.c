@@ -117,6 +117,21 @@ static const struct {
         { "UIDRange", set_uids },
 };
 
+/* [Limits]: what one user may hold. The total of all grows with it where it must. */
+static int set_limit(Config *c, const char *name, const char *value) {
+        Resource resource = resource_from_string(name);
+        uint64_t v;
+        int r;
+
+        if ((int)resource < 0)
+                return -ENOENT;
+        r = parse_size(value, 1, &v);
+        if (r < 0)
+                return r;
+        c->limits[resource].per_user = v;
+        return 0;
+}
+
 static int on_line(void *userdata, const char *section, const char *name, const char *value) {
         Config *c = userdata;
 
@@ -129,6 +144,14 @@ static int on_line(void *userdata, const char *section, const char *name, const 
                                                 value);
                         return 1;
                 }
+        if (streq(section, "Limits")) {
+                int r = set_limit(c, name, value);
+
+                if (r < 0 && r != -ENOENT)
+                        log_warning_errno(r, "vmctld.conf: %s=%s is not valid, ignoring: %m", name, value);
+                if (r != -ENOENT)
+                        return 1;
+        }
         log_warning("vmctld.conf: unknown setting [%s] %s=, ignoring", section, name);
         return 1;
 }
@@ -175,6 +198,7 @@ int config_load(bool system, Config *ret) {
         };
         int r;
 
+        memcpy(c.limits, resource_limits_default, sizeof(c.limits));
         r = c.qemu ? set_dirs(&c) : -ENOMEM;
         if (r < 0) {
                 config_done(&c);

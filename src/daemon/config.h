@@ -2,6 +2,7 @@
 #pragma once
 /* vmctld.conf(5), and where things are for this instance. */
 
+#include "accounts.h"
 #include "util/macro.h"
 
 typedef struct Config {
@@ -13,6 +14,7 @@ typedef struct Config {
         uint64_t console_log_max;       /* default for new VMs */
         uint64_t image_size_max;        /* bytes of an image in the store */
         uint64_t stop_timeout;          /* usec, when a client names none */
+        ResourceLimit limits[_RESOURCE_MAX];
 } Config;
 
 /* Defaults, then the file, then the environment's XDG folders for a user's instance. A line that is wrong is

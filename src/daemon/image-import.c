@@ -283,8 +283,8 @@ static int import_run(Import *i) {
 }
 
 int image_import(ImageStore *s, int fd, const ImageOptions *options, Job **ret, Error **reterr) {
-        const JobSpec spec = { "import", JOB_TARGET_IMAGE, options->name, options->owner, import_cancel,
-                NULL };
+        const JobSpec spec = { "import", JOB_TARGET_IMAGE, options->name, options->owner, options->owner,
+                import_cancel, NULL };
         _cleanup_(import_freep) Import *i = malloc(sizeof(Import));
         int r;
 
@@ -374,7 +374,8 @@ static int open_scratch(const ImageStore *s) {
 
 int image_export(Image *image, int fd, const char *format, const char *compression, uid_t owner, Job **ret,
                 Error **reterr) {
-        const JobSpec job = { "export", JOB_TARGET_IMAGE, image_name(image), owner, export_cancel, NULL };
+        const JobSpec job = { "export", JOB_TARGET_IMAGE, image_name(image), owner, owner, export_cancel,
+                NULL };
         _cleanup_close_ int input = image_open(image), scratch = open_scratch(image->manager->images);
         const WorkerFile files[] = { { "--input", input }, { "--output", fd },
                 { "--scratch", scratch, true } };

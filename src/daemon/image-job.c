@@ -36,7 +36,8 @@ static void cancel(Job *job, void *userdata) {
 
 int image_pull(ImageStore *s, const PullOptions *options, Job **ret, Error **reterr) {
         _cleanup_free_ PullJob *j = calloc(1, sizeof(PullJob));
-        JobSpec spec = { "pull", JOB_TARGET_IMAGE, NULL, options->image.owner, cancel, j };
+        JobSpec spec = { "pull", JOB_TARGET_IMAGE, NULL, options->image.owner, options->image.owner, cancel,
+                j };
         int r;
 
         if (!j)
@@ -128,8 +129,8 @@ static void url_create_cancel(Job *job, void *userdata) {
 
 int vm_create_from_url(Manager *m, VmRecord *record, const int files[static _VM_FILE_MAX],
                 const PullOptions *options, Job **ret, Error **reterr) {
-        const JobSpec spec = { "create", JOB_TARGET_VM, record->name, record->owner, url_create_cancel,
-                NULL };
+        const JobSpec spec = { "create", JOB_TARGET_VM, record->name, record->owner, record->owner,
+                url_create_cancel, NULL };
         _cleanup_(url_create_freep) UrlCreate *c = malloc(sizeof(UrlCreate));
         int r;
 

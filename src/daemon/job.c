@@ -30,6 +30,7 @@ int job_new(Manager *m, const JobSpec *spec, Job **ret) {
                 .target = spec->target,
                 .target_name = strdup(spec->target_name),
                 .owner = spec->owner,
+                .requester = spec->requester,
                 .progress = -1,
                 .phase = strdup(""),
                 .cancel = spec->cancel,

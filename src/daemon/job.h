@@ -38,6 +38,7 @@ typedef struct Job {
         JobTarget target;
         char *target_name;
         uid_t owner;     /* of the target */
+        uid_t requester; /* who hears of it, too */
         double progress; /* 0 to 1, or -1 */
         char *phase;     /* never NULL */
         uint64_t done, total, speed;
@@ -51,7 +52,7 @@ typedef struct JobSpec {
         const char *kind;
         JobTarget target;
         const char *target_name;
-        uid_t owner;
+        uid_t owner, requester;
         void (*cancel)(Job *job, void *userdata);
         void *userdata;
 } JobSpec;

@@ -84,7 +84,9 @@ int manager_new(sd_event *event, sd_bus *bus, Config *config, const ManagerHooks
         m->ports = calloc((size_t)(m->config.port_last - m->config.port_first) + 1, sizeof(Vm *));
         if (!m->uids || !m->ports)
                 return -ENOMEM;
-        r = audience_new(bus, !m->config.system, &m->audience);
+        r = accounts_new(m->config.system ? m->config.limits : NULL, &m->accounts);
+        if (r >= 0)
+                r = audience_new(bus, !m->config.system, &m->audience);
         if (r >= 0)
                 r = open_folders(m);
         if (r >= 0)
@@ -100,6 +102,7 @@ int manager_new(sd_event *event, sd_bus *bus, Config *config, const ManagerHooks
 Manager *manager_free(Manager *m) {
         if (!m)
                 return NULL;
+        operations_free(m);
         for (size_t i = 0; i < m->n_vms; i++)
                 vm_free(m->vms[i]);
         free(m->vms);
@@ -109,6 +112,7 @@ Manager *manager_free(Manager *m) {
         audience_free(m->audience);
         systemd_free(m->systemd);
         host_free(m->host);
+        accounts_free(m->accounts);
         sd_event_source_disable_unref(m->flush);
         safe_close(m->vms_fd);
         safe_close(m->runtime_fd);
@@ -330,6 +334,7 @@ static int on_flush(sd_event_source *s, void *userdata) {
                 if (m->vms[i]->changes)
                         vm_flush(m->vms[i]);
         jobs_collect(m);
+        operations_collect(m);
         return 0;
 }
 

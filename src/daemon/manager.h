@@ -6,11 +6,13 @@
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
 
+#include "accounts.h"
 #include "audience.h"
 #include "config.h"
 #include "host.h"
 #include "image-store.h"
 #include "job.h"
+#include "operation.h"
 #include "systemd.h"
 #include "vm.h"
 
@@ -35,6 +37,7 @@ struct Manager {
         Host *host;
         Systemd *systemd;
         const ManagerHooks *hooks;
+        Accounts *accounts; /* owned */
         Audience *audience; /* owned */
         ImageStore *images; /* owned */
 
@@ -46,6 +49,9 @@ struct Manager {
 
         uint8_t *uids; /* a bit for each of config.uid_count */
         Vm **ports;    /* borrowed; one place for each port of the range */
+
+        Operation *operations; /* owned: those under way */
+        Operation *ended;      /* owned: completed, to be freed */
 
         Job **jobs; /* owned, by rising ID */
         size_t n_jobs;

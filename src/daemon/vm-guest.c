@@ -352,7 +352,8 @@ static int choose_steps(VmGuest *g, const GuestOptions *o, bool *wanted) {
 }
 
 static int guest_new(Vm *vm, const char *kind, bool provisions, VmGuest **ret) {
-        const JobSpec spec = { kind, JOB_TARGET_VM, vm_name(vm), vm->record.owner, on_cancel, NULL };
+        const JobSpec spec = { kind, JOB_TARGET_VM, vm_name(vm), vm->record.owner, vm->record.owner,
+                on_cancel, NULL };
         _cleanup_(guest_freep) VmGuest *g = malloc(sizeof(VmGuest));
         int r;
 

@@ -120,7 +120,8 @@ static void on_cancel(Job *job, void *userdata) {
 }
 
 static int new_job(Vm *vm, void (*cancel)(Job *job, void *userdata), void *userdata, Job **ret) {
-        const JobSpec spec = { "stop", JOB_TARGET_VM, vm_name(vm), vm->record.owner, cancel, userdata };
+        const JobSpec spec = { "stop", JOB_TARGET_VM, vm_name(vm), vm->record.owner, vm->record.owner,
+                cancel, userdata };
 
         return job_new(vm->manager, &spec, ret);
 }

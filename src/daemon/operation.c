@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "manager.h"
+#include "operation.h"
+#include "util/log.h"
+
+static const char *const operation_kind_table[] = {
+        [OPERATION_CREATE] = "create",
+        [OPERATION_MAKE] = "make",
+        [OPERATION_START] = "start",
+        [OPERATION_STOP] = "stop",
+        [OPERATION_KILL] = "kill",
+        [OPERATION_REMOVE] = "destroy",
+        [OPERATION_UPDATE] = "update",
+        [OPERATION_COMMAND] = "command",
+        [OPERATION_WAIT_READY] = "wait-ready",
+        [OPERATION_PROVISION] = "provision",
+        [OPERATION_PULL] = "pull",
+        [OPERATION_IMPORT] = "import",
+        [OPERATION_EXPORT] = "export",
+        [OPERATION_INSPECT] = "inspect",
+        [OPERATION_IMAGE_CHANGE] = "change",
+        [OPERATION_IMAGE_REMOVE] = "remove",
+};
+DEFINE_STRING_TABLE(operation_kind, OperationKind, _OPERATION_KIND_MAX);
+
+/* For messages: "VM 'web' cannot be <done> while it is <doing>". */
+static const struct {
+        const char *done, *doing;
+} words[_OPERATION_KIND_MAX] = {
+        [OPERATION_CREATE] = { "created", "being created" },
+        [OPERATION_MAKE] = { "created", "being created" },
+        [OPERATION_START] = { "started", "starting" },
+        [OPERATION_STOP] = { "stopped", "stopping" },
+        [OPERATION_KILL] = { "killed", "being killed" },
+        [OPERATION_REMOVE] = { "destroyed", "being destroyed" },
+        [OPERATION_UPDATE] = { "changed", "being changed" },
+        [OPERATION_COMMAND] = { "commanded", "carrying out a command" },
+        [OPERATION_WAIT_READY] = { "waited for", "being waited for" },
+        [OPERATION_PROVISION] = { "provisioned", "being provisioned" },
+        [OPERATION_PULL] = { "pulled", "being pulled" },
+        [OPERATION_IMPORT] = { "imported", "being imported" },
+        [OPERATION_EXPORT] = { "exported", "being exported" },
+        [OPERATION_INSPECT] = { "inspected", "being inspected" },
+        [OPERATION_IMAGE_CHANGE] = { "changed", "being changed" },
+        [OPERATION_IMAGE_REMOVE] = { "removed", "being removed" },
+};
+
+/* What happens to a new operation on an object for which another is under way. */
+typedef enum Beside {
+        RUN,       /* both go on */
+        JOIN,      /* the new one is the other one */
+        SUPERSEDE, /* the other one is called off; where it cannot be any more, both go on */
+        REFUSE,    /* ERROR_INVALID_STATE */
+        BUSY,      /* ERROR_BUSY: try again when the other one is over */
+} Beside;
+
+/* [the new one][the one that is there]; what is not mentioned runs beside. */
+static const uint8_t beside[_OPERATION_KIND_MAX][_OPERATION_KIND_MAX] = {
+        [OPERATION_START] = { [OPERATION_MAKE] = REFUSE,
+                        [OPERATION_START] = JOIN,
+                        [OPERATION_STOP] = REFUSE,
+                        [OPERATION_KILL] = REFUSE,
+                        [OPERATION_REMOVE] = REFUSE },
+        [OPERATION_STOP] = { [OPERATION_MAKE] = REFUSE,
+                        [OPERATION_START] = SUPERSEDE,
+                        [OPERATION_STOP] = JOIN,
+                        [OPERATION_REMOVE] = REFUSE },
+        [OPERATION_KILL] = { [OPERATION_MAKE] = REFUSE,
+                        [OPERATION_START] = SUPERSEDE,
+                        [OPERATION_KILL] = JOIN },
+        [OPERATION_REMOVE] = { [OPERATION_MAKE] = SUPERSEDE,
+                        [OPERATION_START] = SUPERSEDE,
+                        [OPERATION_REMOVE] = JOIN,
+                        [OPERATION_WAIT_READY] = SUPERSEDE,
+                        [OPERATION_PROVISION] = SUPERSEDE },
+        [OPERATION_UPDATE] = { [OPERATION_MAKE] = REFUSE, [OPERATION_REMOVE] = REFUSE },
+        [OPERATION_COMMAND] = { [OPERATION_MAKE] = REFUSE,
+                        [OPERATION_START] = REFUSE,
+                        [OPERATION_KILL] = REFUSE,
+                        [OPERATION_REMOVE] = REFUSE },
+        [OPERATION_WAIT_READY] = { [OPERATION_MAKE] = REFUSE,
+                        [OPERATION_START] = REFUSE,
+                        [OPERATION_STOP] = REFUSE,
+                        [OPERATION_KILL] = REFUSE,
+                        [OPERATION_REMOVE] = REFUSE },
+        [OPERATION_PROVISION] = { [OPERATION_MAKE] = REFUSE,
+                        [OPERATION_START] = REFUSE,
+                        [OPERATION_STOP] = REFUSE,
+                        [OPERATION_KILL] = REFUSE,
+                        [OPERATION_REMOVE] = REFUSE,
+                        [OPERATION_PROVISION] = BUSY },
+        [OPERATION_EXPORT] = { [OPERATION_IMAGE_REMOVE] = REFUSE },
+        [OPERATION_IMAGE_CHANGE] = { [OPERATION_IMAGE_CHANGE] = BUSY, [OPERATION_IMAGE_REMOVE] = REFUSE },
+        [OPERATION_IMAGE_REMOVE] = { [OPERATION_IMAGE_CHANGE] = BUSY, [OPERATION_IMAGE_REMOVE] = JOIN },
+};
+
+static bool is_about(const Operation *op, const char *target_uuid) {
+        return streq_ptr(op->target_uuid, target_uuid);
+}
+
+static int refuse(const Operation *other, OperationKind kind, const char *name, Error **reterr) {
+        return error_set(reterr, beside[kind][other->type->kind] == BUSY ? ERROR_BUSY : ERROR_INVALID_STATE,
+                        "%s '%s' cannot be %s while it is %s",
+                        other->target == JOB_TARGET_VM ? "VM" : "Image", name, words[kind].done,
+                        words[other->type->kind].doing);
+}
+
+int operation_admit(Manager *m, OperationKind kind, const char *target_uuid, const char *target_name,
+                Operation **ret, Error **reterr) {
+        _cleanup_error_ Error *why = NULL;
+        Operation *same = NULL;
+        uint32_t superseded = 0;
+
+        for (Operation *op = m->operations; op; op = op->next) {
+                if (!is_about(op, target_uuid))
+                        continue;
+                switch ((Beside)beside[kind][op->type->kind]) {
+                case RUN:
+                        break;
+                case JOIN:
+                        /* One that was called off ends, but not as it is wanted now. */
+                        if (op->canceled)
+                                return refuse(op, kind, target_name, reterr);
+                        same = op;
+                        break;
+                case SUPERSEDE:
+                        superseded |= 1U << op->type->kind;
+                        break;
+                case REFUSE:
+                case BUSY:
+                        return refuse(op, kind, target_name, reterr);
+                }
+        }
+        if (same) {
+                *ret = same;
+                return 1;
+        }
+        if (superseded) {
+                (void)error_set(&why, ERROR_CANCELED, "It was called off: the object is to be %s",
+                                words[kind].done);
+                operations_cancel(m, target_uuid, superseded, why);
+        }
+        return 0;
+}
+
+/* The last thing that happens to it. */
+static void operation_free(Operation *op) {
+        assert(!op->job);
+        sd_event_source_disable_unref(op->deadline);
+        charge_release(&op->charge);
+        free(op->waiters);
+        error_free(op->reason);
+        free(op->target_name);
+        free(op->target_uuid);
+        free(op);
+}
+
+static int on_deadline(sd_event_source *s, uint64_t usec, void *userdata) {
+        Operation *op = userdata;
+        _cleanup_error_ Error *why = error_copy(op->reason);
+
+        error_free(TAKE_PTR(op->reason));
+        (void)operation_cancel(op, why);
+        return 0;
+}
+
+static int set_deadline(Operation *op, const OperationSpec *spec) {
+        (void)error_set(&op->reason, ERROR_TIMEOUT, "%s", spec->late);
+        return sd_event_add_time_relative(op->manager->event, &op->deadline, CLOCK_MONOTONIC,
+                        spec->timeout_usec, 100 * USEC_PER_MSEC, on_deadline, op);
+}
+
+static int set_up(Operation *op, const OperationSpec *spec, Error **reterr) {
+        int r;
+
+        if (!spec->parent) {
+                r = charge(op->manager->accounts, spec->requester, RESOURCE_OPERATIONS, 1, &op->charge,
+                                reterr);
+                if (r < 0)
+                        return r;
+        }
+        r = free_and_strdup(&op->target_name, spec->target_name);
+        if (r >= 0)
+                r = free_and_strdup(&op->target_uuid, spec->target_uuid);
+        if (r >= 0 && spec->timeout_usec > 0)
+                r = set_deadline(op, spec);
+        return r < 0 ? error_set_errno(reterr, r, "There is no place for another operation") : 0;
+}
+
+int operation_new(Manager *m, const OperationType *type, const OperationSpec *spec, Operation **ret,
+                Error **reterr) {
+        Operation *op = calloc(1, type->size);
+        int r;
+
+        if (!op)
+                return error_set_errno(reterr, -ENOMEM, "There is no place for another operation");
+        *op = (Operation){
+                .type = type,
+                .manager = m,
+                .requester = spec->requester,
+                .target = spec->target,
+                .target_owner = spec->target_owner,
+        };
+        r = set_up(op, spec, reterr);
+        if (r < 0) {
+                operation_free(op);
+                return r;
+        }
+        op->parent = spec->parent;
+        if (op->parent)
+                op->parent->n_children++;
+        op->next = m->operations;
+        m->operations = op;
+        *ret = op;
+        return 0;
+}
+
+static void on_job_cancel(Job *job, void *userdata) {
+        (void)operation_cancel_for(userdata, ERROR_CANCELED, "It was canceled");
+}
+
+int operation_announce(Operation *op, Error **reterr) {
+        const JobSpec spec = {
+                .kind = operation_kind_to_string(op->type->kind),
+                .target = op->target,
+                .target_name = op->target_name,
+                .owner = op->target_owner,
+                .requester = op->requester,
+                .cancel = on_job_cancel,
+                .userdata = op,
+        };
+        int r = job_new(op->manager, &spec, &op->job);
+
+        return r < 0 ? error_set_errno(reterr, r, "There is no place for another job") : 0;
+}
+
+int operation_wait(Operation *op, waiter_t done, void *userdata) {
+        assert(!op->completed);
+        return waiters_add(&op->waiters, done, userdata);
+}
+
+/* Whoever hears of an end may begin or end other operations, so the list is read anew after each. */
+static void cancel_all(Manager *m, const Operation *parent, const char *target_uuid, uint32_t kinds,
+                const Error *why) {
+        bool again = true;
+
+        while (again) {
+                again = false;
+                for (Operation *op = m->operations; op && !again; op = op->next)
+                        if (parent ? op->parent == parent
+                                   : (kinds & 1U << op->type->kind) && is_about(op, target_uuid))
+                                again = operation_cancel(op, why);
+        }
+}
+
+bool operation_cancel(Operation *op, const Error *why) {
+        if (op->completed || op->canceled || !op->type->cancel)
+                return false;
+        error_free(op->reason);
+        op->reason = error_copy(why);
+        op->canceled = true;
+        if (!op->type->cancel(op)) {
+                op->canceled = false;
+                return false;
+        }
+        if (!op->completed)
+                cancel_all(op->manager, op, NULL, 0, op->reason);
+        return true;
+}
+
+bool operation_cancel_for(Operation *op, ErrorCode code, const char *format, ...) {
+        _cleanup_error_ Error *why = NULL;
+        _cleanup_free_ char *text = NULL;
+        va_list ap;
+
+        va_start(ap, format);
+        if (vasprintf(&text, format, ap) < 0)
+                text = NULL;
+        va_end(ap);
+        (void)error_set(&why, code, "%s", text ?: "It was canceled");
+        return operation_cancel(op, why);
+}
+
+static void take_out(Operation *op) {
+        for (Operation **p = &op->manager->operations; *p; p = &(*p)->next)
+                if (*p == op) {
+                        *p = op->next;
+                        return;
+                }
+}
+
+void operation_complete(Operation *op, const Error *error) {
+        Manager *m = op->manager;
+        Waiters *waiters = TAKE_PTR(op->waiters);
+
+        assert(!op->completed);
+        assert(op->n_children == 0);
+        op->completed = true;
+        op->deadline = sd_event_source_disable_unref(op->deadline);
+        charge_release(&op->charge);
+        take_out(op);
+        if (op->parent)
+                op->parent->n_children--;
+        op->job = job_finish(op->job, job_result_of(error), error);
+        op->next = m->ended;
+        m->ended = op;
+        manager_schedule_flush(m);
+        waiters_fire(&waiters, error ? -error_code_errno(error_code(error)) : 0, error);
+}
+
+Operation *operation_find(const Manager *m, const char *target_uuid, uint32_t kinds) {
+        for (Operation *op = m->operations; op; op = op->next)
+                if ((kinds & 1U << op->type->kind) && is_about(op, target_uuid))
+                        return op;
+        return NULL;
+}
+
+void operations_cancel(Manager *m, const char *target_uuid, uint32_t kinds, const Error *why) {
+        cancel_all(m, NULL, target_uuid, kinds, why);
+}
+
+void operations_collect(Manager *m) {
+        while (m->ended) {
+                Operation *op = m->ended;
+
+                m->ended = op->next;
+                if (op->type->done)
+                        op->type->done(op);
+                operation_free(op);
+        }
+}
+
+void operations_free(Manager *m) {
+        operations_collect(m);
+        while (m->operations) {
+                Operation *op = m->operations;
+
+                m->operations = op->next;
+                op->job = NULL; /* the manager frees it */
+                if (op->type->done)
+                        op->type->done(op);
+                operation_free(op);
+        }
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/* Everything that takes more than a turn of the loop. An operation is bound to who asked for it and to what
+ * it is about, by the UUID: names may stand for something else by the time it goes on. What may run beside
+ * what on one object is one table (operation.c).
+ *
+ * It lives from operation_new() until the turn of the loop after its one completion. A type of operation is
+ * a struct that begins with an Operation, with an enum of its steps; callbacks store what they got and call
+ * its step(), which alone moves on and, at the end, calls operation_complete(). To cancel is to ask: the
+ * operation undoes what it did, waits for its children and for what runs for it, and completes. So nothing
+ * that a waiter holds is ever freed by a cancel. */
+
+#include <systemd/sd-event.h>
+
+#include "accounts.h"
+#include "job.h"
+#include "waiters.h"
+
+typedef struct Manager Manager;
+typedef struct Operation Operation;
+
+typedef enum OperationKind {
+        OPERATION_CREATE, /* of VMs: all that a client asks for at once: pull, make, start */
+        OPERATION_MAKE,   /* its files and record */
+        OPERATION_START,
+        OPERATION_STOP,
+        OPERATION_KILL,
+        OPERATION_REMOVE,
+        OPERATION_UPDATE,
+        OPERATION_COMMAND, /* one that QEMU carries out at once: suspend, resume, reset */
+        OPERATION_WAIT_READY,
+        OPERATION_PROVISION,
+        OPERATION_PULL, /* of images */
+        OPERATION_IMPORT,
+        OPERATION_EXPORT,
+        OPERATION_INSPECT,
+        OPERATION_IMAGE_CHANGE, /* its name, or whom it is for */
+        OPERATION_IMAGE_REMOVE,
+        _OPERATION_KIND_MAX,
+        _OPERATION_KIND_INVALID = -EINVAL,
+} OperationKind;
+DECLARE_STRING_TABLE(operation_kind, OperationKind); /* as Job.Kind: "stop" */
+
+typedef struct OperationType {
+        OperationKind kind;
+        size_t size; /* of the struct that begins with an Operation */
+
+        /* Undo, and complete when that is done, perhaps at once, with op->reason as the error. Called once;
+         * the children are canceled after it, and while any of them is left the operation must wait. False:
+         * it has passed its point of no return, and is not canceled. NULL: it never can be. */
+        bool (*cancel)(Operation *op);
+
+        /* Frees the contents, never the struct. Nothing of it may run any more. May be NULL. */
+        void (*done)(Operation *op);
+} OperationType;
+
+struct Operation {
+        const OperationType *type;
+        Manager *manager; /* borrowed */
+        uid_t requester;
+
+        JobTarget target;
+        char *target_name; /* as it was then, for people */
+        char *target_uuid; /* NULL: it is not there yet */
+        uid_t target_owner;
+
+        Operation *parent; /* borrowed, and alive until we have completed; NULL: nobody's part */
+        unsigned n_children;
+
+        Job *job;         /* as clients see it; NULL: they do not */
+        Waiters *waiters; /* owned */
+        Charge charge;
+        sd_event_source *deadline; /* owned */
+        Error *reason;             /* owned: why it was canceled, or is late */
+        bool canceled, completed;
+        Operation *next; /* of the manager's */
+};
+
+typedef struct OperationSpec {
+        uid_t requester;
+        JobTarget target;
+        const char *target_name;
+        const char *target_uuid; /* NULL: not there yet */
+        uid_t target_owner;
+        Operation *parent;     /* or NULL. A part is not charged: the whole is. */
+        uint64_t timeout_usec; /* 0: none. When it is over, the operation is canceled with `late`. */
+        const char *late;      /* static: what the error says then */
+} OperationSpec;
+
+/* Asks the table whether an operation of this kind may begin on an object. 0: it may, and what it supersedes
+ * was canceled (and may still be on its way to its end). 1: one of the same kind is under way that does
+ * what is wanted: join *ret by operation_wait(). ERROR_INVALID_STATE, ERROR_BUSY: it may not. */
+int operation_admit(Manager *m, OperationKind kind, const char *target_uuid, const char *target_name,
+                Operation **ret, Error **reterr);
+
+/* A new one, zeroed behind the base; charged to the requester, who may have too many (ERROR_QUOTA_EXCEEDED).
+ * Clients do not see it before operation_announce(), so what fails until then can simply be completed. */
+int operation_new(Manager *m, const OperationType *type, const OperationSpec *spec, Operation **ret,
+                Error **reterr);
+
+/* Shows it to clients, as a job. */
+int operation_announce(Operation *op, Error **reterr);
+
+/* Has `done` called at its completion, exactly once, in the order of the calls; NULL is nobody. */
+int operation_wait(Operation *op, waiter_t done, void *userdata);
+
+/* Asks it to end early. `why` is copied: what its waiters hear if it does. False: it has ended, is
+ * being canceled already, or cannot be. */
+bool operation_cancel(Operation *op, const Error *why);
+bool operation_cancel_for(Operation *op, ErrorCode code, const char *format, ...) _printf_(3, 4);
+
+/* The one completion: tells waiters and clients. `error` NULL: it is done. No child may be left. The
+ * operation is out of all lists when the waiters hear, and freed at the end of the turn. */
+void operation_complete(Operation *op, const Error *error);
+
+/* The first that is under way for this object, of one of the kinds in the mask (1U << kind). */
+Operation *operation_find(const Manager *m, const char *target_uuid, uint32_t kinds);
+
+/* Has those that are about an object, and can be, canceled; of the kinds in the mask. */
+void operations_cancel(Manager *m, const char *target_uuid, uint32_t kinds, const Error *why);
+
+void operations_collect(Manager *m); /* frees what has completed */
+void operations_free(Manager *m);    /* at the end of the service: nobody is told */
