@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-/* Who may do what. A filter in front of all our objects holds each call back until the bus daemon has said
- * who calls and, unless that is root, polkit what they may do; then the call is queued again and reaches its
- * method with a verdict. So the methods themselves never wait and never ask. One table names each method's
- * polkit action.
+/* Who may do what, and when. On the system bus a filter in front of all objects takes each call in: it is
+ * charged to who makes it, bound to its object (bus-call.h), and, if need be, asked about with polkit
+ * (policy.h). Then it waits for its turn. Users take turns, one call each, root first: whoever sends more
+ * than can be served waits behind himself, not in front of others. So methods neither wait nor ask.
  *
  * On a user's bus everybody is that user, and nothing is asked. */
 
@@ -18,4 +18,7 @@ DEFINE_CLEANUP(Access *, access_free);
 /* For the call that is being dispatched now. Outside of one: root, who may see all. */
 uid_t access_caller_uid(const Access *a);
 bool access_may_see(const Access *a, uid_t owner);
-bool access_may_use(const Access *a, uid_t owner); /* may see, or polkit allowed this very call */
+
+/* Is the object of this UUID (or a job of this number) the one that the call was bound to, and asked about
+ * with polkit? Or one that its caller may see, for a call that shows many. */
+bool access_may_use(const Access *a, const char *id, uid_t owner);

@@ -8,8 +8,10 @@
 static const char *const resource_table[] = {
         [RESOURCE_CALLS] = "CallsPerUser",
         [RESOURCE_CALL_BYTES] = "CallBytesPerUser",
+        [RESOURCE_DESCRIPTORS] = "DescriptorsPerUser",
         [RESOURCE_QUESTIONS] = "QuestionsPerUser",
         [RESOURCE_UNREAD] = "UnreadBytesPerUser",
+        [RESOURCE_PINGS] = "PingsPerUser",
         [RESOURCE_OPERATIONS] = "OperationsPerUser",
         [RESOURCE_WORKERS] = "WorkersPerUser",
         [RESOURCE_READERS] = "LogReadersPerUser",
@@ -22,8 +24,10 @@ DEFINE_STRING_TABLE(resource, Resource, _RESOURCE_MAX);
 static const char *const what_table[] = {
         [RESOURCE_CALLS] = "calls that wait for an answer",
         [RESOURCE_CALL_BYTES] = "bytes of calls that wait for an answer",
+        [RESOURCE_DESCRIPTORS] = "descriptors in calls that wait for an answer",
         [RESOURCE_QUESTIONS] = "questions to polkit",
         [RESOURCE_UNREAD] = "bytes of answers and signals that were not read",
+        [RESOURCE_PINGS] = "clients that were asked whether they read",
         [RESOURCE_OPERATIONS] = "operations under way",
         [RESOURCE_WORKERS] = "worker processes",
         [RESOURCE_READERS] = "logs being read",
@@ -32,14 +36,17 @@ static const char *const what_table[] = {
         [RESOURCE_IMAGES] = "images",
 };
 
-/* The bus lets a connection have 128 calls without an answer: polkit's part of that is the total of
- * questions. A bus takes 256 connections of a user, and keeps 127 MB for one that does not read: so many
- * users would have to join forces to fill it. Worker processes are what memory and CPU time go to. */
+/* The bus lets a connection have 128 calls without an answer: so many questions to polkit, by one, and
+ * Pings, by another, stay below. A bus takes 256 connections of a user, and keeps 127 MB for one that does
+ * not read: so many users would have to join forces to fill it. Worker processes are what memory and CPU
+ * time go to. */
 const ResourceLimit resource_limits_default[_RESOURCE_MAX] = {
         [RESOURCE_CALLS] = { 256, 4096 },
         [RESOURCE_CALL_BYTES] = { 4 * MIB, 64 * MIB },
+        [RESOURCE_DESCRIPTORS] = { 512, 8192 },
         [RESOURCE_QUESTIONS] = { 12, 96 },
         [RESOURCE_UNREAD] = { 4 * MIB, 64 * MIB },
+        [RESOURCE_PINGS] = { 8, 96 },
         [RESOURCE_OPERATIONS] = { 128, 2048 },
         [RESOURCE_WORKERS] = { 16, 256 },
         [RESOURCE_READERS] = { 16, 256 },
@@ -182,6 +189,12 @@ uint64_t accounts_used(const Accounts *a, uid_t uid, Resource resource) {
         const Account *account = find(a, uid);
 
         return account ? account->used[resource] : 0;
+}
+
+uint64_t accounts_limit(const Accounts *a, uid_t uid, Resource resource) {
+        if (!a->limits)
+                return UINT64_MAX;
+        return uid == 0 ? a->limits[resource].total : a->limits[resource].per_user;
 }
 
 uint64_t accounts_total(const Accounts *a, Resource resource) {

@@ -11,13 +11,15 @@
 #include "util/string-util.h"
 
 typedef enum Resource {
-        RESOURCE_CALLS,      /* method calls without an answer yet */
-        RESOURCE_CALL_BYTES, /* and the bytes of these */
-        RESOURCE_QUESTIONS,  /* to polkit */
-        RESOURCE_UNREAD,     /* bytes on their way to clients, as far as we know */
-        RESOURCE_OPERATIONS, /* under way */
-        RESOURCE_WORKERS,    /* processes */
-        RESOURCE_READERS,    /* processes that hand out logs */
+        RESOURCE_CALLS,       /* method calls without an answer yet */
+        RESOURCE_CALL_BYTES,  /* and the bytes of these */
+        RESOURCE_DESCRIPTORS, /* and those that came with them */
+        RESOURCE_QUESTIONS,   /* to polkit */
+        RESOURCE_UNREAD,      /* bytes on their way to clients, as far as we know */
+        RESOURCE_PINGS,       /* to clients, who have not answered yet */
+        RESOURCE_OPERATIONS,  /* under way */
+        RESOURCE_WORKERS,     /* processes */
+        RESOURCE_READERS,     /* processes that hand out logs */
         RESOURCE_VMS,
         RESOURCE_PORTS,
         RESOURCE_IMAGES,
@@ -70,4 +72,5 @@ static inline Charge charge_take(Charge *c) {
 
 /* How much this user holds, and all together. */
 uint64_t accounts_used(const Accounts *a, uid_t uid, Resource resource);
+uint64_t accounts_limit(const Accounts *a, uid_t uid, Resource resource); /* what they may hold */
 uint64_t accounts_total(const Accounts *a, Resource resource);

@@ -5,6 +5,7 @@
 #include "bus-util.h"
 #include "image-bus.h"
 #include "job-bus.h"
+#include "signals.h"
 #include "util/fd-util.h"
 #include "worker.h"
 
@@ -31,7 +32,10 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
         if (r <= 0)
                 return r;
         image = image_find(face->manager->images, name);
-        if (!image || (!may_see(face, image) && !access_may_use(face->access, image->record.owner)))
+        if (!image ||
+                        (!may_see(face, image) &&
+                                        !access_may_use(face->access, image->record.uuid,
+                                                        image->record.owner)))
                 return 0;
         *ret = image;
         return 1;
@@ -401,38 +405,38 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_VTABLE_END,
 };
 
-static uid_t audience_of(const Image *image) {
-        return image->record.shared ? AUDIENCE_EVERYBODY : image->record.owner;
+static Hearers hearers_of(const Image *image) {
+        return (Hearers){ &image->record.owner, 1, image->record.shared };
 }
 
 void image_bus_new(Manager *m, Image *image) {
         _cleanup_free_ char *path = image_bus_path(image_name(image));
+        Hearers hearers = hearers_of(image);
 
         if (!path)
                 return;
-        (void)audience_object_added(
-                        m->audience, audience_of(image), path, "org.vmctl1.Image", vtable, image);
-        (void)audience_manager_signal(
-                        m->audience, audience_of(image), "ImageNew", "so", image_name(image), path);
+        (void)signal_object_added(m->clients, &hearers, path, "org.vmctl1.Image", vtable, image);
+        (void)signal_of_manager(m->clients, &hearers, "ImageNew", "so", image_name(image), path);
 }
 
 void image_bus_removed(Manager *m, Image *image) {
         _cleanup_free_ char *path = image_bus_path(image_name(image));
+        Hearers hearers = hearers_of(image);
 
         if (!path)
                 return;
-        (void)audience_object_removed(m->audience, audience_of(image), path, "org.vmctl1.Image");
-        (void)audience_manager_signal(
-                        m->audience, audience_of(image), "ImageRemoved", "so", image_name(image), path);
+        (void)signal_object_removed(m->clients, &hearers, path, "org.vmctl1.Image");
+        (void)signal_of_manager(m->clients, &hearers, "ImageRemoved", "so", image_name(image), path);
 }
 
 void image_bus_changed(Manager *m, Image *image) {
         static char *const changed[] = { (char *)"LastUsed", NULL };
         _cleanup_free_ char *path = image_bus_path(image_name(image));
+        Hearers hearers = hearers_of(image);
 
         if (path)
-                (void)audience_properties_changed(m->audience, audience_of(image), path, "org.vmctl1.Image",
-                                vtable, image, changed);
+                (void)signal_properties_changed(
+                                m->clients, &hearers, path, "org.vmctl1.Image", vtable, image, changed);
 }
 
 int image_bus_add(BusFace *face) {

@@ -6,6 +6,7 @@
 #include "bus-util.h"
 #include "image-bus.h"
 #include "job-bus.h"
+#include "signals.h"
 #include "vm-bus.h"
 
 char *job_bus_path(uint32_t id) {
@@ -28,6 +29,10 @@ char *job_bus_target_path(const Job *job) {
         return NULL;
 }
 
+bool job_bus_may_see(const BusFace *face, const Job *job) {
+        return access_may_see(face->access, job->owner) || access_may_see(face->access, job->requester);
+}
+
 static int find(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
                 sd_bus_error *error) {
         const BusFace *face = userdata;
@@ -36,7 +41,7 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
         Job *job;
 
         job = rest && parse_u32(rest, &id) >= 0 ? job_find(face->manager, id) : NULL;
-        if (!job || !access_may_use(face->access, job->owner))
+        if (!job || !access_may_use(face->access, rest, job->owner))
                 return 0;
         *ret = job;
         return 1;
@@ -49,7 +54,7 @@ static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***re
         for (size_t i = 0; i < face->manager->n_jobs; i++) {
                 const Job *job = face->manager->jobs[i];
 
-                if (access_may_see(face->access, job->owner) && strv_push(&paths, job_bus_path(job->id)) < 0)
+                if (job_bus_may_see(face, job) && strv_push(&paths, job_bus_path(job->id)) < 0)
                         return -ENOMEM;
         }
         *ret = TAKE_PTR(paths);
@@ -131,8 +136,10 @@ void job_bus_new(Manager *m, Job *job) {
 
         if (!path || !target)
                 return;
-        (void)audience_object_added(m->audience, job->owner, path, "org.vmctl1.Job", vtable, job);
-        (void)audience_manager_signal(m->audience, job->owner, "JobNew", "uoo", job->id, path, target);
+        (void)signal_object_added(m->clients, HEARERS(job->owner, job->requester), path, "org.vmctl1.Job",
+                        vtable, job);
+        (void)signal_of_manager(m->clients, HEARERS(job->owner, job->requester), "JobNew", "uoo", job->id,
+                        path, target);
 }
 
 void job_bus_changed(Manager *m, Job *job) {
@@ -141,8 +148,8 @@ void job_bus_changed(Manager *m, Job *job) {
         _cleanup_free_ char *path = job_bus_path(job->id);
 
         if (path)
-                (void)audience_properties_changed(
-                                m->audience, job->owner, path, "org.vmctl1.Job", vtable, job, changed);
+                (void)signal_properties_changed(m->clients, HEARERS(job->owner, job->requester), path,
+                                "org.vmctl1.Job", vtable, job, changed);
 }
 
 void job_bus_finished(Manager *m, Job *job) {
@@ -152,9 +159,9 @@ void job_bus_finished(Manager *m, Job *job) {
 
         if (!path || !target)
                 return;
-        (void)audience_properties_changed(
-                        m->audience, job->owner, path, "org.vmctl1.Job", vtable, job, changed);
-        (void)audience_manager_signal(m->audience, job->owner, "JobRemoved", "uoos", job->id, path, target,
-                        job_result_to_string(job->result));
-        (void)audience_object_removed(m->audience, job->owner, path, "org.vmctl1.Job");
+        (void)signal_properties_changed(m->clients, HEARERS(job->owner, job->requester), path,
+                        "org.vmctl1.Job", vtable, job, changed);
+        (void)signal_of_manager(m->clients, HEARERS(job->owner, job->requester), "JobRemoved", "uoos",
+                        job->id, path, target, job_result_to_string(job->result));
+        (void)signal_object_removed(m->clients, HEARERS(job->owner, job->requester), path, "org.vmctl1.Job");
 }

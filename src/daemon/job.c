@@ -105,6 +105,10 @@ void jobs_free(Manager *m) {
         free(m->jobs);
 }
 
+bool job_is_of(const Job *job, uid_t uid) {
+        return job->owner == uid || job->requester == uid;
+}
+
 Job *job_find(const Manager *m, uint32_t id) {
         for (size_t i = 0; i < m->n_jobs; i++)
                 if (m->jobs[i]->id == id)

@@ -69,4 +69,5 @@ JobResult job_result_of(const Error *error); /* NULL: it is done */
 void jobs_collect(Manager *m);
 void jobs_free(Manager *m);
 
+bool job_is_of(const Job *job, uid_t uid); /* he asked for it, or its target is his */
 Job *job_find(const Manager *m, uint32_t id);

@@ -306,7 +306,7 @@ static int method_get_job(sd_bus_message *m, void *userdata, sd_bus_error *error
         if (r < 0)
                 return r;
         job = job_find(face->manager, id);
-        if (!job || !access_may_see(face->access, job->owner)) {
+        if (!job || !job_bus_may_see(face, job)) {
                 (void)error_set(&e, ERROR_NO_SUCH_JOB, "There is no job %u", id);
                 return bus_reply_error(m, e);
         }
@@ -328,7 +328,7 @@ static int method_list_jobs(sd_bus_message *m, void *userdata, sd_bus_error *err
 
                 if (!path || !target)
                         r = -ENOMEM;
-                else if (access_may_see(face->access, job->owner))
+                else if (job_bus_may_see(face, job))
                         r = sd_bus_message_append(reply, "(uososd)", job->id, path, job->kind, target,
                                         job->result == JOB_RUNNING ? "running" : "finished", job->progress);
         }
@@ -388,6 +388,7 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_SIGNAL_WITH_ARGS("ImageNew", SD_BUS_ARGS("s", name, "o", image), 0),
         SD_BUS_SIGNAL_WITH_ARGS("ImageRemoved", SD_BUS_ARGS("s", name, "o", image), 0),
         SD_BUS_SIGNAL_WITH_ARGS("JobNew", SD_BUS_ARGS("u", id, "o", job, "o", object), 0),
+        SD_BUS_SIGNAL("SignalsLost", NULL, 0),
         SD_BUS_SIGNAL_WITH_ARGS("JobRemoved", SD_BUS_ARGS("u", id, "o", job, "o", object, "s", result), 0),
         SD_BUS_PROPERTY("Version", "s", get_version, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("BrokenVMs", "as", get_broken, 0, 0),

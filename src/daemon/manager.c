@@ -86,7 +86,7 @@ int manager_new(sd_event *event, sd_bus *bus, Config *config, const ManagerHooks
                 return -ENOMEM;
         r = accounts_new(m->config.system ? m->config.limits : NULL, &m->accounts);
         if (r >= 0)
-                r = audience_new(bus, !m->config.system, &m->audience);
+                r = clients_new(bus, m->accounts, !m->config.system, &m->clients);
         if (r >= 0)
                 r = open_folders(m);
         if (r >= 0)
@@ -109,7 +109,7 @@ Manager *manager_free(Manager *m) {
         jobs_free(m);
         task_free(m->sweep);
         image_store_free(m->images);
-        audience_free(m->audience);
+        clients_free(m->clients);
         systemd_free(m->systemd);
         host_free(m->host);
         accounts_free(m->accounts);

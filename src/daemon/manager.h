@@ -7,7 +7,7 @@
 #include <systemd/sd-event.h>
 
 #include "accounts.h"
-#include "audience.h"
+#include "clients.h"
 #include "config.h"
 #include "host.h"
 #include "image-store.h"
@@ -38,7 +38,7 @@ struct Manager {
         Systemd *systemd;
         const ManagerHooks *hooks;
         Accounts *accounts; /* owned */
-        Audience *audience; /* owned */
+        Clients *clients;   /* owned */
         ImageStore *images; /* owned */
 
         int vms_fd, runtime_fd; /* folders */

@@ -7,6 +7,7 @@
 #include "console-open.h"
 #include "job-bus.h"
 #include "manager.h"
+#include "signals.h"
 #include "util/fd-util.h"
 #include "util/log-request.h"
 #include "util/log.h"
@@ -32,7 +33,7 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
         if (r <= 0)
                 return r;
         vm = manager_find_vm(face->manager, name);
-        if (!vm || !access_may_use(face->access, vm->record.owner))
+        if (!vm || !access_may_use(face->access, vm->record.uuid, vm->record.owner))
                 return 0;
         *ret = vm;
         return 1;
@@ -469,8 +470,8 @@ void vm_bus_new(Manager *m, Vm *vm) {
 
         if (!path)
                 return;
-        (void)audience_object_added(m->audience, vm->record.owner, path, "org.vmctl1.VM", vtable, vm);
-        (void)audience_manager_signal(m->audience, vm->record.owner, "VMNew", "so", vm_name(vm), path);
+        (void)signal_object_added(m->clients, HEARERS(vm->record.owner), path, "org.vmctl1.VM", vtable, vm);
+        (void)signal_of_manager(m->clients, HEARERS(vm->record.owner), "VMNew", "so", vm_name(vm), path);
 }
 
 void vm_bus_removed(Manager *m, const char *name, uid_t owner) {
@@ -478,8 +479,8 @@ void vm_bus_removed(Manager *m, const char *name, uid_t owner) {
 
         if (!path)
                 return;
-        (void)audience_object_removed(m->audience, owner, path, "org.vmctl1.VM");
-        (void)audience_manager_signal(m->audience, owner, "VMRemoved", "so", name, path);
+        (void)signal_object_removed(m->clients, HEARERS(owner), path, "org.vmctl1.VM");
+        (void)signal_of_manager(m->clients, HEARERS(owner), "VMRemoved", "so", name, path);
 }
 
 void vm_bus_changed(Manager *m, Vm *vm, VmChange what) {
@@ -492,8 +493,8 @@ void vm_bus_changed(Manager *m, Vm *vm, VmChange what) {
                         names[n++] = (char *)change_table[i].property;
         names[n] = NULL;
         if (path && n > 0)
-                (void)audience_properties_changed(
-                                m->audience, vm->record.owner, path, "org.vmctl1.VM", vtable, vm, names);
+                (void)signal_properties_changed(m->clients, HEARERS(vm->record.owner), path, "org.vmctl1.VM",
+                                vtable, vm, names);
 }
 
 static int append_event(sd_bus_message *s, const VmEvent *event) {
@@ -520,7 +521,7 @@ void vm_bus_event(Manager *m, Vm *vm, const VmEvent *event) {
         if (r >= 0)
                 r = append_event(s, event);
         if (r >= 0)
-                r = audience_send(m->audience, vm->record.owner, s);
+                r = clients_send(m->clients, HEARERS(vm->record.owner), s);
         if (r < 0)
                 log_debug_errno(r, "Cannot send event '%s', ignoring: %m", event->name);
 }

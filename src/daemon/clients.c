@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "clients.h"
+#include "bus-measure.h"
+#include "bus-paths.h"
+#include "util/log.h"
+
+#define PING_AFTER (64 * KIB) /* a client is asked whether it reads when so much is on its way to it */
+#define CLIENT_SHARE 4        /* of the account of its user, what a single client may fill: one in so many */
+
+struct Client {
+        Clients *clients; /* borrowed */
+        char *name;       /* unique, as ":1.42" */
+        uid_t uid;
+        bool known, subscribed, inspect;
+        bool lost; /* signals were not sent to it */
+        sd_bus_slot *credentials;
+        Charge unread;
+        uint64_t vouched; /* of `unread`, what the answer to the Ping under way is for */
+        sd_bus_slot *ping;
+        Charge pinging; /* a client that does not read never answers */
+};
+
+struct Clients {
+        sd_bus *bus;        /* borrowed */
+        Accounts *accounts; /* borrowed */
+        bool everybody;
+        const ClientHandlers *handlers;
+        void *userdata;
+        sd_bus_slot *leaving;
+        Client **list; /* owned, sorted by name */
+        size_t n;
+};
+
+static Client *client_free(Client *c) {
+        sd_bus_slot_unref(c->credentials);
+        sd_bus_slot_unref(c->ping);
+        charge_release(&c->unread);
+        charge_release(&c->pinging);
+        free(c->name);
+        free(c);
+        return NULL;
+}
+
+/* The index of the first client whose name is not below `name`. */
+static size_t position(const Clients *c, const char *name) {
+        size_t low = 0, high = c->n;
+
+        while (low < high) {
+                size_t middle = low + (high - low) / 2;
+
+                if (strcmp(c->list[middle]->name, name) < 0)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        return low;
+}
+
+static void remove_client(Clients *c, size_t i) {
+        Client *client = c->list[i];
+        uid_t uid = client->uid;
+        bool known = client->known;
+
+        if (c->handlers)
+                c->handlers->left(client, c->userdata);
+        memmove(c->list + i, c->list + i + 1, (--c->n - i) * sizeof(Client *));
+        client_free(client);
+        if (c->handlers && known)
+                c->handlers->drained(uid, c->userdata);
+}
+
+/* A name that has no owner any more. Only those of connections can be ours. */
+static int on_leaving(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        Clients *c = userdata;
+        const char *name;
+        size_t i;
+
+        if (sd_bus_message_read(m, "s", &name) < 0)
+                return 0;
+        i = position(c, name);
+        if (i < c->n && streq(c->list[i]->name, name))
+                remove_client(c, i);
+        return 0;
+}
+
+static int on_matched(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+
+        /* Nobody would ever be forgotten: better to begin anew than to fill up. */
+        return e ? log_error_errno(-sd_bus_error_get_errno(e), "The bus does not tell who leaves: %s",
+                                   e->message)
+                 : 0;
+}
+
+int clients_new(sd_bus *bus, Accounts *accounts, bool everybody, Clients **ret) {
+        _cleanup_(clients_freep) Clients *c = malloc(sizeof(Clients));
+        int r;
+
+        if (!c)
+                return -ENOMEM;
+        *c = (Clients){ .bus = bus, .accounts = accounts, .everybody = everybody };
+        if (!everybody) {
+                r = sd_bus_add_match_async(bus, &c->leaving,
+                                "type='signal',sender='org.freedesktop.DBus',"
+                                "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg2=''",
+                                on_leaving, on_matched, c);
+                if (r < 0)
+                        return r;
+        }
+        *ret = TAKE_PTR(c);
+        return 0;
+}
+
+Clients *clients_free(Clients *c) {
+        if (!c)
+                return NULL;
+        sd_bus_slot_unref(c->leaving);
+        for (size_t i = 0; i < c->n; i++)
+                client_free(c->list[i]);
+        free(c->list);
+        free(c);
+        return NULL;
+}
+
+void clients_set_handlers(Clients *c, const ClientHandlers *handlers, void *userdata) {
+        c->handlers = handlers;
+        c->userdata = userdata;
+}
+
+sd_bus *clients_bus(const Clients *c) {
+        return c->bus;
+}
+
+static int on_credentials(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        Client *c = userdata;
+        Clients *all = c->clients;
+        uint32_t uid;
+
+        c->credentials = sd_bus_slot_unref(c->credentials);
+        if (!sd_bus_message_is_method_error(m, NULL) && sd_bus_message_read(m, "u", &uid) >= 0) {
+                c->uid = uid;
+                c->known = charge(all->accounts, c->uid, RESOURCE_UNREAD, 0, &c->unread, NULL) >= 0;
+        }
+        if (c->known) {
+                all->handlers->identified(c, true, all->userdata);
+                return 0;
+        }
+        /* It left before the match was there, or has gone this moment. */
+        all->handlers->identified(c, false, all->userdata);
+        remove_client(all, position(all, c->name));
+        return 0;
+}
+
+static Client *add(Clients *all, const char *name, size_t i) {
+        Client *c, **grown = reallocarray(all->list, all->n + 1, sizeof(Client *));
+
+        if (!grown)
+                return NULL;
+        all->list = grown;
+        c = malloc(sizeof(Client));
+        if (!c)
+                return NULL;
+        *c = (Client){ .clients = all, .name = strdup(name) };
+        /* The bus daemon answers this itself, at once: that is not counted with what waits for others. */
+        if (!c->name ||
+                        sd_bus_call_method_async(all->bus, &c->credentials, "org.freedesktop.DBus",
+                                        "/org/freedesktop/DBus", "org.freedesktop.DBus",
+                                        "GetConnectionUnixUser", on_credentials, c, "s", name) < 0)
+                return client_free(c);
+        memmove(all->list + i + 1, all->list + i, (all->n++ - i) * sizeof(Client *));
+        all->list[i] = c;
+        return c;
+}
+
+Client *client_get(Clients *c, const char *name) {
+        size_t i = position(c, name);
+
+        return i < c->n && streq(c->list[i]->name, name) ? c->list[i] : add(c, name, i);
+}
+
+bool client_is_known(const Client *c) {
+        return c->known;
+}
+
+uid_t client_uid(const Client *c) {
+        return c->uid;
+}
+
+void client_subscribe(Client *c, int inspect) {
+        c->subscribed = true;
+        if (inspect >= 0)
+                c->inspect = inspect > 0;
+}
+
+static void ping(Client *c);
+
+static void ping_others(Clients *all, uid_t uid) {
+        const Accounts *a = all->accounts;
+
+        for (size_t i = 0; i < all->n; i++) {
+                if (accounts_used(a, uid, RESOURCE_PINGS) >= accounts_limit(a, uid, RESOURCE_PINGS))
+                        return;
+                if (all->list[i]->known && all->list[i]->uid == uid && all->list[i]->unread.amount > 0)
+                        ping(all->list[i]);
+        }
+}
+
+static void tell_lost(Client *c) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+
+        if (!c->lost || client_reserve(c, BUS_MESSAGE_OVERHEAD) < 0)
+                return;
+        if (sd_bus_message_new_signal(c->clients->bus, &m, BUS_PATH_MANAGER, "org.vmctl1.Manager",
+                            "SignalsLost") >= 0 &&
+                        sd_bus_send_to(c->clients->bus, m, c->name, NULL) >= 0)
+                c->lost = false;
+}
+
+static int on_pong(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        Client *c = userdata;
+        Clients *all = c->clients;
+        uid_t uid = c->uid;
+
+        /* An error tells as much, be it the client's or, when the bus forbids the call, the bus's: then
+         * nothing can be known, and the client is not to suffer for it. */
+        c->ping = sd_bus_slot_unref(c->ping);
+        charge_release(&c->pinging);
+        charge_shrink(&c->unread, c->vouched);
+        c->vouched = 0;
+        tell_lost(c);
+        if (accounts_used(all->accounts, uid, RESOURCE_UNREAD) > PING_AFTER)
+                ping_others(all, uid);
+        all->handlers->drained(uid, all->userdata);
+        return 0;
+}
+
+/* The Ping stands in the client's queue behind all that was sent before. It has no deadline: the bus would
+ * count it until there is an answer, or the client goes. */
+static void ping(Client *c) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        Clients *all = c->clients;
+
+        if (c->ping || charge(all->accounts, c->uid, RESOURCE_PINGS, 1, &c->pinging, NULL) < 0)
+                return;
+        if (sd_bus_message_new_method_call(all->bus, &m, c->name, "/", "org.freedesktop.DBus.Peer", "Ping") <
+                                        0 ||
+                        sd_bus_call_async(all->bus, &c->ping, m, on_pong, c, UINT64_MAX) < 0) {
+                charge_release(&c->pinging);
+                return;
+        }
+        c->vouched = c->unread.amount;
+}
+
+int client_reserve(Client *c, uint64_t bytes) {
+        uint64_t most = accounts_limit(c->clients->accounts, c->uid, RESOURCE_UNREAD) / CLIENT_SHARE;
+
+        /* A single answer that is larger than all that may be on its way goes out when nothing else is. */
+        bytes = MIN(bytes, most);
+        if (c->unread.amount + bytes > most || charge_grow(&c->unread, bytes, NULL) < 0) {
+                ping_others(c->clients, c->uid);
+                return -EDQUOT;
+        }
+        if (c->unread.amount - c->vouched > PING_AFTER)
+                ping(c);
+        return 0;
+}
+
+static int send_copy(Client *c, sd_bus_message *signal, uint64_t size) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *copy = NULL;
+        int r;
+
+        if (client_reserve(c, size) < 0) {
+                c->lost = true;
+                return 0;
+        }
+        r = sd_bus_message_rewind(signal, true);
+        if (r >= 0)
+                r = sd_bus_message_new_signal(c->clients->bus, &copy, sd_bus_message_get_path(signal),
+                                sd_bus_message_get_interface(signal), sd_bus_message_get_member(signal));
+        if (r >= 0)
+                r = sd_bus_message_copy(copy, signal, true);
+        return r < 0 ? r : sd_bus_send_to(c->clients->bus, copy, c->name, NULL);
+}
+
+static bool hears(const Client *c, const Hearers *h) {
+        if (!c->subscribed)
+                return false;
+        if (h->everybody || c->inspect || c->uid == 0)
+                return true;
+        for (size_t i = 0; i < h->n; i++)
+                if (h->uids[i] == c->uid)
+                        return true;
+        return false;
+}
+
+int clients_send(Clients *all, const Hearers *hearers, sd_bus_message *signal) {
+        BusMeasure size = {};
+        int r;
+
+        if (all->everybody)
+                return sd_bus_send(all->bus, signal, NULL);
+        /* Sealed, so that it can be read; it is never sent itself, so the cookie is nobody's. */
+        r = sd_bus_message_seal(signal, 1, 0);
+        if (r >= 0)
+                r = bus_measure(signal, UINT64_MAX, &size);
+        for (size_t i = 0; r >= 0 && i < all->n; i++)
+                if (hears(all->list[i], hearers))
+                        r = send_copy(all->list[i], signal, size.bytes);
+        return r;
+}
