@@ -18,7 +18,7 @@ COMPILER = None
 
 # Errors whose message says all that can be done about them.
 NO_HINT = {
-    "QmpFailed", "Timeout", "ToolMissing", "Canceled", "NotSupported", "QuotaExceeded", "IO", "Failed",
+    "QmpFailed", "Timeout", "ToolMissing", "Canceled", "NotSupported", "IO", "Failed",
     "org.freedesktop.DBus.Error.NoMemory",
 }
 
@@ -69,7 +69,9 @@ class Settings(unittest.TestCase):
         table = re.search(r"config_keys\[\] = \{\n(.*?)\n\};", read("src/daemon/config.c"), re.DOTALL).group(1)
         keys = re.findall(r'\{ "(\w+)", \w+ \}', table)
         self.assertEqual(len(keys), table.count("{"))
-        return set(keys)
+        limits = re.findall(r'\[RESOURCE_\w+\] = "(\w+PerUser)"', read("src/daemon/accounts.c"))
+        self.assertGreater(len(limits), 10)
+        return {*keys, *limits}
 
     def test_manual_has_each(self):
         self.assertEqual(set(re.findall(r"^\.It Va (\w+) Ns =$", read("docs/vmctld.conf.5"), re.MULTILINE)),

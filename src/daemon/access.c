@@ -9,8 +9,7 @@
 
 #define ARRIVED_MAX 4096 /* calls of clients that the bus has yet to name: it does so at once */
 #define BLOCKED_MAX 8    /* calls of one user, without room for their answers, that are tried in a turn */
-#define CALL_SIZE_MAX (2 * MIB) /* a definition has 10 KiB, the steps of a long provisioning some hundred \
-                                 */
+#define CALL_SIZE_MAX (2 * MIB) /* definitions have 10 KiB, the steps of provisionings some hundred */
 
 /* Whose turn it is comes round in a ring. */
 typedef struct User {

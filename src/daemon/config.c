@@ -117,7 +117,7 @@ static const struct {
         { "UIDRange", set_uids },
 };
 
-/* [Limits]: what one user may hold. The total of all grows with it where it must. */
+/* [Limits]: what one user may hold. */
 static int set_limit(Config *c, const char *name, const char *value) {
         Resource resource = resource_from_string(name);
         uint64_t v;
