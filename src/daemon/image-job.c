@@ -141,9 +141,7 @@ int vm_create_from_url(Manager *m, VmRecord *record, const int files[static _VM_
         *c = (UrlCreate){ .manager = m };
         for (int i = 0; i < _VM_FILE_MAX; i++)
                 c->files[i] = files[i] < 0 ? -EBADF : fcntl(files[i], F_DUPFD_CLOEXEC, 3);
-        r = vm_name_check(record->name, reterr);
-        if (r >= 0 && manager_name_is_taken(m, record->name))
-                r = error_set(reterr, ERROR_VM_EXISTS, "There already is a VM '%s'", record->name);
+        r = manager_check_name(m, record->name, record->owner, reterr);
         if (r >= 0)
                 r = pull_new(m->images, options, &url_handlers, c, &c->pull, reterr);
         if (r >= 0) {

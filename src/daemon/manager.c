@@ -90,6 +90,8 @@ int manager_new(sd_event *event, sd_bus *bus, Config *config, const ManagerHooks
         if (r >= 0)
                 r = open_folders(m);
         if (r >= 0)
+                r = machine_names_new(event, m->config.conf_dir, &m->machine_names);
+        if (r >= 0)
                 r = host_new(event, m->config.qemu, &m->host);
         if (r >= 0)
                 r = systemd_new(bus, &systemd_handlers, m, &m->systemd);
@@ -110,6 +112,7 @@ Manager *manager_free(Manager *m) {
         task_free(m->sweep);
         image_store_free(m->images);
         clients_free(m->clients);
+        machine_names_free(m->machine_names);
         systemd_free(m->systemd);
         host_free(m->host);
         accounts_free(m->accounts);
@@ -233,6 +236,21 @@ void manager_remove_vm(Manager *m, Vm *vm) {
 
 bool manager_name_is_taken(const Manager *m, const char *name) {
         return manager_find_vm(m, name) || strv_contains(m->broken_names, name);
+}
+
+int manager_check_name(const Manager *m, const char *name, uid_t owner, Error **reterr) {
+        const char *file;
+        int r;
+
+        r = vm_name_check(name, reterr);
+        if (r < 0)
+                return r;
+        if (manager_name_is_taken(m, name))
+                return error_set(reterr, ERROR_VM_EXISTS, "There already is a VM '%s'", name);
+        file = m->config.system && owner != 0 ? machine_names_find(m->machine_names, name) : NULL;
+        return file ? error_set(reterr, ERROR_VM_EXISTS, "'%s' is the name of a VM of the machine, by '%s'",
+                                      name, file)
+                    : 0;
 }
 
 int manager_pick_uid(const Manager *m, uid_t *ret, Error **reterr) {

@@ -12,6 +12,7 @@
 #include "host.h"
 #include "image-store.h"
 #include "job.h"
+#include "machine-names.h"
 #include "operation.h"
 #include "systemd.h"
 #include "vm.h"
@@ -37,9 +38,10 @@ struct Manager {
         Host *host;
         Systemd *systemd;
         const ManagerHooks *hooks;
-        Accounts *accounts; /* owned */
-        Clients *clients;   /* owned */
-        ImageStore *images; /* owned */
+        Accounts *accounts;          /* owned */
+        Clients *clients;            /* owned */
+        MachineNames *machine_names; /* owned */
+        ImageStore *images;          /* owned */
 
         int vms_fd, runtime_fd; /* folders */
         Vm **vms;               /* owned, sorted by name */
@@ -78,6 +80,9 @@ int manager_get_vm_by_pid(const Manager *m, pid_t pid, Vm **ret, Error **reterr)
 int manager_add_vm(Manager *m, Vm *vm);
 void manager_remove_vm(Manager *m, Vm *vm);
 bool manager_name_is_taken(const Manager *m, const char *name);
+
+/* May somebody make a VM of this name? ERROR_INVALID_NAME, ERROR_VM_EXISTS. */
+int manager_check_name(const Manager *m, const char *name, uid_t owner, Error **reterr);
 
 /* Hand out what no other VM has. -EAGAIN / -EADDRNOTAVAIL with an error when all are given away. */
 int manager_pick_uid(const Manager *m, uid_t *ret, Error **reterr);

@@ -435,12 +435,8 @@ static int check(Manager *m, const VmRecord *rec, const int *files, Error **rete
 
         for (int i = 0; i < _VM_FILE_MAX; i++)
                 given |= files[i] >= 0 ? 1U << i : 0;
-        r = vm_name_check(rec->name, reterr);
-        if (r < 0)
-                return r;
-        if (manager_name_is_taken(m, rec->name))
-                return error_set(reterr, ERROR_VM_EXISTS, "There already is a VM '%s'", rec->name);
-        return vm_spec_check(&rec->spec, given, reterr);
+        r = manager_check_name(m, rec->name, rec->owner, reterr);
+        return r < 0 ? r : vm_spec_check(&rec->spec, given, reterr);
 }
 
 static int find_stored_image(const Manager *m, const VmRecord *rec, Image **ret, Error **reterr) {

@@ -74,7 +74,7 @@ static int generate(const char *output, bool system) {
 
         r = find_folders(system, &folders);
         if (r >= 0)
-                r = boot_files_read(folders, &files);
+                r = boot_files_read(folders, report, &files);
         if (r >= 0) {
                 dir_fd = open(output, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
                 r = dir_fd < 0 ? -errno : 0;

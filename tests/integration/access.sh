@@ -137,6 +137,15 @@ check_error "$password" "An unknown method is no way around" vm bob one NoSuchMe
 check_output "running $pid" "All this changed nothing" echo "$(prop one State) $(prop one PID)"
 check_error "*There already is a VM*" "A name that is taken is taken" create_as as_active bob one
 
+# The machine's own VMs
+mkdir -p /etc/vmctl
+printf 'vm "db" {\n    image "/srv/db.qcow2"\n}\n' > /etc/vmctl/machine.kdl
+check_error "*'db' is the name of a VM of the machine, by '/etc/vmctl/machine.kdl'*" \
+        "A name that a file of the machine has is root's" create_as as_active bob db
+rm /etc/vmctl/machine.kdl
+check "... as long as it has it" create_as as_active bob db
+check "... (it goes)" as_active bob vmctl destroy db
+
 # The group
 check "A member of the group needs no session" create_as as carol two --start
 check "... nor for the console" wait_for_line 30 "quiet|GUEST" "$tests/as" carol vmctl console two --timeout 20

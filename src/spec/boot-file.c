@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "boot-file.h"
-#include "report.h"
 #include "util/fd-util.h"
 
 static void file_done(BootFile *f) {
@@ -48,7 +47,7 @@ static bool is_plain(const char *name) {
         return streq_ptr(escaped, name);
 }
 
-static int add_folder(BootFiles *f, const char *folder) {
+static int add_folder(BootFiles *f, const char *folder, boot_report_t report) {
         _cleanup_free_ char *real = realpath(folder, NULL);
         DIR *d = real ? opendir(real) : NULL;
         struct dirent *e;
@@ -73,7 +72,7 @@ static int add_folder(BootFiles *f, const char *folder) {
         return r;
 }
 
-static void report_diagnostics(KdlDiagnostics *d, const char *path) {
+static void report_diagnostics(KdlDiagnostics *d, const char *path, boot_report_t report) {
         for (size_t i = 0; i < kdl_diagnostics_count(d); i++) {
                 const KdlDiagnostic *e = kdl_diagnostics_get(d, i);
 
@@ -86,7 +85,7 @@ static void report_diagnostics(KdlDiagnostics *d, const char *path) {
                 report(LOG_ERR, "%s has errors: its VMs are no units", path);
 }
 
-static int parse(BootFile *f, const char *text, size_t len) {
+static int parse(BootFile *f, const char *text, size_t len, boot_report_t report) {
         _cleanup_kdl_diagnostics_ KdlDiagnostics *d = NULL;
         /* Whatever "~" is, it is not looked at here. */
         const VmfileOptions options = { .folder = f->folder, .home = "/", .foreign_dependencies = true };
@@ -97,12 +96,12 @@ static int parse(BootFile *f, const char *text, size_t len) {
                 r = vmfile_parse(text, len, &options, &f->file, d);
         if (r == -ENOMEM)
                 return r;
-        report_diagnostics(d, f->path);
+        report_diagnostics(d, f->path, report);
         return 0;
 }
 
 /* An empty file, and a link to /dev/null, are there to hide another. */
-static int read_file(BootFile *f) {
+static int read_file(BootFile *f, boot_report_t report) {
         _cleanup_close_ int fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
         _cleanup_free_ char *text = NULL;
         struct stat st = {};
@@ -122,24 +121,24 @@ static int read_file(BootFile *f) {
                                 r == -EFBIG                    ? "It is too large"
                                                 : r == -EINVAL ? "It is no regular file"
                                                                : strerror(-r));
-        return r < 0 || len == 0 ? 0 : parse(f, text, len);
+        return r < 0 || len == 0 ? 0 : parse(f, text, len, report);
 }
 
 static int compare(const void *a, const void *b) {
         return strcmp(((const BootFile *)a)->name, ((const BootFile *)b)->name);
 }
 
-int boot_files_read(char *const *folders, BootFiles *ret) {
+int boot_files_read(char *const *folders, boot_report_t report, BootFiles *ret) {
         BootFiles f = {};
         int r = 0;
 
         STRV_FOREACH(folder, folders)
                 if (r >= 0)
-                        r = add_folder(&f, *folder);
+                        r = add_folder(&f, *folder, report);
         if (f.n > 0)
                 qsort(f.files, f.n, sizeof(BootFile), compare);
         for (size_t i = 0; r >= 0 && i < f.n; i++)
-                r = read_file(&f.files[i]);
+                r = read_file(&f.files[i], report);
         if (r < 0) {
                 boot_files_done(&f);
                 return r;
