@@ -25,6 +25,7 @@ typedef struct ConvergeItem {
         Json *properties;               /* owned; NULL: it isn't there */
         char *image_url, *image_sha256; /* of its image, or NULL */
         bool origin_gone;
+        uid_t user; /* who we are to the service */
         ConvergePlan plan;
         size_t *after; /* items of the run that have to be done before */
         size_t n_after;

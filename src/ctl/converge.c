@@ -154,12 +154,17 @@ size_t converge_count(const ConvergePlan *p, ConvergeEffect effect) {
         return n;
 }
 
-/* A VM of the same name that isn't this file's is not to be touched. One whose file is gone was moved with
+/* A VM of the same name that isn't this user's, and this file's, is not to be touched: what is handed to it
+ * would be another's. Where it comes from is its owner's word alone. One whose file is gone was moved with
  * its project. */
 static int check_origin(const ConvergeWant *w, const ConvergeHave *h, Error **reterr) {
         const char *theirs = json_get_string(json_get(h->properties, "Spec"), "origin"),
                    *ours = w->spec.origin;
+        uint64_t owner;
 
+        if (json_get_unsigned(h->properties, "Owner", &owner) < 0 || owner != h->user)
+                return error_set(reterr, ERROR_VM_EXISTS,
+                                "The VM '%s' that is there belongs to another user", w->vm->name);
         if (streq_ptr(theirs, ours) || (!isempty(theirs) && h->origin_gone))
                 return 0;
         if (isempty(theirs))

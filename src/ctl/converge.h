@@ -67,6 +67,7 @@ typedef struct ConvergeHave {
         const Json *properties;               /* of the VM, as on the bus; NULL: it isn't there */
         const char *image_url, *image_sha256; /* of its image; "" or NULL: unknown */
         bool origin_gone;                     /* the file that it came from is not there any more */
+        uid_t user;                           /* who we are to the service */
 } ConvergeHave;
 
 typedef struct ConvergePlan {

@@ -389,6 +389,24 @@ int ctl_call_fd(Ctl *c, sd_bus_message *call, sd_bus_error *reterr) {
         return fd < 0 ? -errno : fd;
 }
 
+int ctl_get_user(Ctl *c, uid_t *ret) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        const char *name;
+        uint32_t uid;
+        int r;
+
+        r = sd_bus_get_unique_name(c->bus, &name);
+        if (r >= 0)
+                r = sd_bus_call_method(c->bus, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                                "org.freedesktop.DBus", "GetConnectionUnixUser", NULL, &reply, "s", name);
+        if (r >= 0)
+                r = sd_bus_message_read(reply, "u", &uid);
+        if (r < 0)
+                return r;
+        *ret = uid;
+        return 0;
+}
+
 int ctl_get_all(Ctl *c, const char *path, const char *interface, Json **ret, sd_bus_error *reterr) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
         int r;

@@ -49,6 +49,9 @@ struct Ctl {
 int ctl_connect(Ctl *c);
 void ctl_done(Ctl *c);
 
+/* Whom the bus takes us for: on another host that is not the user who calls. */
+int ctl_get_user(Ctl *c, uid_t *ret);
+
 /* The object of a VM or an image. NULL when memory is short. */
 char *ctl_vm_path(const char *name);
 char *ctl_image_path(const char *name);

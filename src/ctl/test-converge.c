@@ -47,7 +47,9 @@ static void case_init(
                 CHECK_EQ(strv_extendf(&c->want.fingerprints, "step%zu", i), 0);
         if (!state)
                 return;
-        properties = strf("{\"State\": \"%s\", \"ProvisionedSteps\": [%s], \"Spec\": {\"vcpus\": 1, "
+        c->have.user = 1000;
+        properties = strf("{\"Owner\": 1000, \"State\": \"%s\", \"ProvisionedSteps\": [%s], \"Spec\": "
+                          "{\"vcpus\": 1, "
                           "\"memory\": 1073741824, \"network\": \"user\", \"firmware\": \"bios\", "
                           "\"accel\": \"auto\", \"display\": \"vnc\", \"console-log-max\": 99, "
                           "\"image-format\": \"qcow2\", \"image\": \"/srv/p/a.img\", "
@@ -275,6 +277,22 @@ static void test_others(void) {
         CHECK(converge_provision(&c.want, &c.have, false, &c.plan, &c.error) < 0);
         CHECK_STREQ(error_message(c.error),
                         "VM 'web' comes from '/srv/q/VMFile.kdl', not from '" ORIGIN "'");
+        /* Least of all what is another user's, whatever he says that it comes from, and whether that is
+         * there. */
+        for (int i = 0; i < 2; i++) {
+                _cleanup_case_ Case foreign;
+
+                case_init(&foreign, IMAGE STEPS, "running", i ? other : OURS, NULL);
+                foreign.have.origin_gone = i;
+                foreign.have.user = 0;
+                CHECK(converge_up(&foreign.want, &foreign.have, CONVERGE_AUTO, false, &foreign.plan,
+                                      &foreign.error) < 0);
+                CHECK_EQ(error_code(foreign.error), ERROR_VM_EXISTS);
+                CHECK(converge_down(&foreign.want, &foreign.have, true, &foreign.plan, NULL) < 0);
+                CHECK(converge_remove(&foreign.want, &foreign.have, &foreign.plan, NULL) < 0);
+                CHECK(converge_provision(&foreign.want, &foreign.have, false, &foreign.plan, NULL) < 0);
+                CHECK_EQ(foreign.plan.n_actions, 0);
+        }
         /* A project that was moved takes its VMs along. */
         case_init(&gone, IMAGE, "stopped", other, NULL);
         gone.have.origin_gone = true;

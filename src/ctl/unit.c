@@ -100,10 +100,21 @@ static void take_state(Unit *u) {
                         unit_end(u, EXIT_SUCCESS, NULL);
                 break;
         case UNIT_CONVERGING:
+        case UNIT_FINDING:
         case UNIT_STARTING:
         case UNIT_ENDED:
                 break;
         }
+}
+
+/* A unit of root's must not start, and less so provision, what somebody else has called as it is called. */
+static bool is_ours(Unit *u, const Json *properties) {
+        uint64_t owner;
+
+        if (json_get_unsigned(properties, "Owner", &owner) >= 0 && owner == geteuid())
+                return true;
+        unit_end(u, EXIT_FAILURE, "The VM '%s' that is there belongs to another user", u->name);
+        return false;
 }
 
 static int take_properties(Unit *u, const Json *properties) {
@@ -148,11 +159,31 @@ static void on_missing(Unit *u) {
                 unit_end(u, EXIT_SUCCESS, NULL);
         else if (u->step == UNIT_WAITING)
                 unit_end(u, EXIT_FAILURE, "The VM was destroyed");
-        else if (u->step == UNIT_STARTING)
+        else if (u->step == UNIT_STARTING || u->step == UNIT_FINDING)
                 unit_end(u, UNIT_EXIT_NO_VM,
                                 "There is no VM '%s', and no file of %s defines it ('vmctl create' makes "
                                 "one)",
                                 u->name, u->ctl->bus_is_user ? "~/.config/vmctl" : VMCTL_CONF_DIR);
+}
+
+static bool is_cut_off(Unit *u, const sd_bus_error *e);
+static int begin_start(Unit *u);
+
+/* Before Start: whether there is a VM, and whose it is. */
+static int on_found(sd_bus_message *m, Unit *u) {
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+        _cleanup_json_ Json *properties = NULL;
+
+        if (e && is_missing(e))
+                on_missing(u);
+        else if (e && is_cut_off(u, e))
+                unit_query(u);
+        else if (e)
+                fail(u, e, 0, "Failed to look at the VM");
+        else if (ctl_note_owner(u->ctl, m) >= 0 && message_to_json(m, &properties) >= 0 &&
+                        is_ours(u, properties))
+                return begin_start(u);
+        return 0;
 }
 
 static int on_vm(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
@@ -160,6 +191,8 @@ static int on_vm(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         Unit *u = userdata;
 
         u->query = sd_bus_slot_unref(u->query);
+        if (u->step == UNIT_FINDING)
+                return on_found(m, u);
         if (sd_bus_message_is_method_error(m, NULL)) {
                 if (is_missing(sd_bus_message_get_error(m)) && u->step != UNIT_STARTING)
                         on_missing(u);
@@ -169,6 +202,9 @@ static int on_vm(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
                 return 0;                      /* a service that is away is back some time */
         }
         if (ctl_note_owner(u->ctl, m) < 0 || message_to_json(m, &properties) < 0)
+                return 0;
+        /* 'vmctl up' looks for itself, and this may have come before it had made the VM. */
+        if (u->step != UNIT_CONVERGING && !is_ours(u, properties))
                 return 0;
         return take_properties(u, properties);
 }
@@ -199,8 +235,6 @@ static bool is_cut_off(Unit *u, const sd_bus_error *e) {
         return sd_bus_error_has_names(e, SD_BUS_ERROR_NO_REPLY, SD_BUS_ERROR_NAME_HAS_NO_OWNER) &&
                         u->attempts++ < ATTEMPTS_MAX;
 }
-
-static int begin_start(Unit *u);
 
 static int on_started(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         const sd_bus_error *e = sd_bus_message_get_error(m);
@@ -428,7 +462,9 @@ int unit_begin(Unit *u) {
                 u->step = UNIT_CONVERGING;
                 unit_query(u);
                 r = unit_converge(u);
-        } else if (r >= 0)
-                r = begin_start(u);
+        } else if (r >= 0) {
+                u->step = UNIT_FINDING;
+                unit_query(u);
+        }
         return r < 0 ? ctl_report(u->ctl, NULL, r, "Failed to start VM '%s'", u->name) : 0;
 }

@@ -12,6 +12,7 @@
 
 typedef enum UnitStep {
         UNIT_CONVERGING, /* 'vmctl up' makes, starts and provisions it */
+        UNIT_FINDING,    /* whether there is such a VM, and whose it is */
         UNIT_STARTING,   /* Start was called */
         UNIT_WAITING,    /* until it is ready */
         UNIT_READY,

@@ -99,7 +99,7 @@ static int up_begin(Up *u, Ctl *c, const Args *args, ConvergeLoadFlags flags) {
 }
 
 static ConvergeHave have_of(const ConvergeItem *i) {
-        return (ConvergeHave){ i->properties, i->image_url, i->image_sha256, i->origin_gone };
+        return (ConvergeHave){ i->properties, i->image_url, i->image_sha256, i->origin_gone, i->user };
 }
 
 typedef int (*planner_t)(const Up *u, const ConvergeItem *item, ConvergePlan *ret, Error **reterr);

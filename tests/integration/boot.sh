@@ -58,6 +58,23 @@ check "The guest's console is in the journal" logged made "^GUEST READY"
 check_output vm@made.service "... as of the unit and of the VM" \
         eval "journalctl --quiet VM_NAME=made --grep='GUEST READY' --output=json | jq --raw-output ._SYSTEMD_UNIT"
 check "Starting it twice changes nothing" systemctl start vm@made
+
+# Somebody else has a VM of the unit's name, which says of itself that the unit's file defines it.
+check "Somebody makes a VM" as_active bob vmctl create theirs --kernel "$guest/vmlinuz" --initrd "$guest/initrd" \
+        --no-cloud-init --memory 128M --display none --network none --accel tcg
+mark theirs
+check_status 1 "A unit of its name is not started" systemctl start vm@theirs
+check "... because it is his" logged theirs "belongs to another user"
+mkdir --parents /etc/vmctl
+block theirs 'provision "file" { source "/etc/shadow"; destination "/tmp/shadow"; }' 'ssh { }' > /etc/vmctl/theirs.kdl
+systemctl daemon-reload
+mark theirs
+check_status 1 "... neither one that a file defines" systemctl start vm@theirs
+check "... because it is his" logged theirs "belongs to another user"
+check_output prepared "... and nothing was done to it" prop theirs State
+rm /etc/vmctl/theirs.kdl
+systemctl daemon-reload
+vmctl destroy theirs
 check "What a guest prints is no command for a terminal" tell made \
         "sh printf '\\033]0;title\\007\\033[31mred\\033[0m plain\\r\\n'" "^ok sh"
 check "... in the journal" logged made "^red plain"
