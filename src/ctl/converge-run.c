@@ -80,6 +80,7 @@ struct Run {
         bool over;
         int sig; /* that interrupted it; 0: none */
         sd_bus_slot *removed, *changed;
+        sd_event_source *interrupt, *terminate, *post;
 };
 
 void converge_item_done(ConvergeItem *i) {
@@ -471,26 +472,28 @@ static void run_done(Run *run) {
         live_free(run->live);
         sd_bus_slot_unref(run->removed);
         sd_bus_slot_unref(run->changed);
+        sd_event_source_disable_unref(run->interrupt);
+        sd_event_source_disable_unref(run->terminate);
+        sd_event_source_disable_unref(run->post);
         sd_event_unref(run->event);
 }
 
 /* Signals are taken by the loop as long as it runs. */
 static int run_loop(Run *run) {
-        sd_event_source *post;
         int r;
 
         r = sd_bus_attach_event(run->ctl->bus, run->event, SD_EVENT_PRIORITY_NORMAL);
         if (r < 0)
                 return r;
-        r = sd_event_add_signal(run->event, NULL, SIGINT, on_signal, run);
+        r = sd_event_add_signal(run->event, &run->interrupt, SIGINT, on_signal, run);
         if (r >= 0)
-                r = sd_event_add_signal(run->event, NULL, SIGTERM, on_signal, run);
+                r = sd_event_add_signal(run->event, &run->terminate, SIGTERM, on_signal, run);
         if (r >= 0)
                 r = subscribe(run);
         if (r >= 0)
-                r = sd_event_add_post(run->event, &post, schedule, run);
+                r = sd_event_add_post(run->event, &run->post, schedule, run);
         if (r >= 0)
-                r = schedule(post, run);
+                r = schedule(run->post, run);
         /* sd_event_exit() would close the bus. */
         while (r >= 0 && !run->over)
                 r = sd_event_run(run->event, UINT64_MAX);

@@ -55,8 +55,8 @@ static int add_signals(Unit *u) {
                 return -errno;
         (void)signal(SIGHUP, SIG_IGN);
         (void)signal(SIGPIPE, SIG_IGN);
-        r = sd_event_add_signal(u->event, NULL, SIGTERM, on_signal, u);
-        return r < 0 ? r : sd_event_add_signal(u->event, NULL, SIGINT, on_signal, u);
+        r = sd_event_add_signal(u->event, &u->signals[0], SIGTERM, on_signal, u);
+        return r < 0 ? r : sd_event_add_signal(u->event, &u->signals[1], SIGINT, on_signal, u);
 }
 
 static int run(Unit *u) {

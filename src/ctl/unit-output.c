@@ -24,6 +24,10 @@ static void print_line(const Unit *u, const char *line) {
                                 u->name, "VM_NAME=%s", u->name, NULL);
                 return;
         }
+        /* What a line begins with has no say in how grave it is (SyslogLevelPrefix=): of two levels the
+         * first counts, and the second is text. */
+        if (line[0] == '<' && getenv("JOURNAL_STREAM"))
+                (void)printf("<%i>", LOG_INFO);
         (void)puts(line);
         (void)fflush(stdout);
 }
@@ -153,6 +157,7 @@ static int on_child_exit(sd_event_source *s, const siginfo_t *si, void *userdata
         Unit *u = userdata;
 
         u->child = 0;
+        u->child_source = sd_event_source_unref(u->child_source);
         u->child_status = si->si_code == CLD_EXITED ? si->si_status : -1;
         check_child(u);
         return 0;
@@ -179,7 +184,7 @@ int unit_converge(Unit *u) {
 
         r = child_spawn(&spec, &u->child);
         if (r >= 0)
-                r = sd_event_add_child(u->event, NULL, u->child, WEXITED, on_child_exit, u);
+                r = sd_event_add_child(u->event, &u->child_source, u->child, WEXITED, on_child_exit, u);
         if (r >= 0)
                 r = lines_new(u->event, TAKE_FD(out[0]), on_child_line, u, &u->child_lines);
         return r;

@@ -40,6 +40,9 @@ void unit_status(Unit *u, const char *format, ...) {
 void unit_done(Unit *u) {
         sd_bus_slot_unref(u->call);
         sd_bus_slot_unref(u->query);
+        for (size_t i = 0; i < ELEMENTSOF(u->signals); i++)
+                sd_event_source_disable_unref(u->signals[i]);
+        sd_event_source_disable_unref(u->child_source);
         sd_event_source_disable_unref(u->linger);
         lines_free(u->child_lines);
         lines_free(u->console);

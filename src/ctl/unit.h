@@ -36,7 +36,10 @@ typedef struct Unit {
         unsigned attempts;
         sd_bus_slot *call, *query;
 
+        sd_event_source *signals[2];
+
         pid_t child; /* 'vmctl up'; 0: none */
+        sd_event_source *child_source;
         int child_status;
         Lines *child_lines; /* NULL: it has printed all */
         char *last_line;

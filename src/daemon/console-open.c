@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "child-watch.h"
 #include "console-open.h"
 #include "manager.h"
 #include "util/fd-util.h"
@@ -58,11 +57,10 @@ static int open_live_log(Vm *vm, const LogRequest *request, Error **reterr) {
                      : TAKE_FD(fd);
 }
 
-static int on_reader_exit(sd_event_source *s, const siginfo_t *si, void *userdata) {
+static void on_reader_end(const siginfo_t *si, void *userdata) {
         Manager *m = userdata;
 
         m->log_readers--;
-        return 0;
 }
 
 /* A reader that blocks because its client does not read ends when the client closes, or we do. */
@@ -99,14 +97,10 @@ static int spawn_reader(Vm *vm, int output, int log, int old, uint32_t tail) {
         }
         if (r < 0)
                 return r;
-        r = sd_event_add_child(m->event, NULL, pid, WEXITED, on_reader_exit, m);
-        if (r < 0) {
-                (void)kill(pid, SIGKILL);
-                (void)waitpid(pid, NULL, 0);
-                return r;
-        }
-        m->log_readers++;
-        return 0;
+        r = child_watch_new(m->event, pid, true, on_reader_end, m, NULL);
+        if (r >= 0)
+                m->log_readers++;
+        return r;
 }
 
 static int open_log_file(const Vm *vm, const char *name) {

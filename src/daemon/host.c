@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <fcntl.h>
 #include <linux/kvm.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "child-watch.h"
 #include "host.h"
 #include "qmp/qmp.h"
 #include "util/child.h"
@@ -37,12 +36,13 @@ struct Host {
         char **machines;
         char *q35; /* what the alias means */
 
+        /* what was found when it was last looked at */
         char *kvm_reason; /* NULL: KVM works */
         gid_t kvm_gid;
 
         /* a probe that is under way */
         Qmp *qmp;
-        sd_event_source *child;
+        ChildWatch *child;
         unsigned unanswered;
         HostWaiter *waiters;
         size_t n_waiters;
@@ -76,15 +76,21 @@ static void forget_facts(Host *h) {
         h->machines = strv_free(h->machines);
         free(TAKE_PTR(h->version));
         free(TAKE_PTR(h->q35));
-        free(TAKE_PTR(h->kvm_reason));
+}
+
+/* It has told all that there is to know, or never will. */
+static void end_probe(Host *h) {
+        h->qmp = qmp_free(h->qmp);
+        child_watch_kill(h->child);
+        h->child = child_watch_free(h->child);
 }
 
 Host *host_free(Host *h) {
         if (!h)
                 return NULL;
-        qmp_free(h->qmp);
-        sd_event_source_disable_unref(h->child);
+        end_probe(h);
         forget_facts(h);
+        free(h->kvm_reason);
         free(h->waiters);
         free(h->qemu);
         free(h);
@@ -95,8 +101,7 @@ static void finish_probe(Host *h) {
         _cleanup_free_ HostWaiter *waiters = TAKE_PTR(h->waiters);
         size_t n = h->n_waiters;
 
-        h->qmp = qmp_free(h->qmp);
-        h->child = sd_event_source_disable_unref(h->child);
+        end_probe(h);
         h->known = true;
         h->n_waiters = 0;
         for (size_t i = 0; i < n; i++)
@@ -159,10 +164,6 @@ static void on_probe_event(Qmp *q, const char *name, const Json *data, uint64_t 
 
 static const QmpHandlers probe_handlers = { .event = on_probe_event, .closed = on_probe_closed };
 
-static int on_probe_exit(sd_event_source *s, const siginfo_t *si, void *userdata) {
-        return 0; /* the end of the monitor tells */
-}
-
 static int spawn_probe(Host *h, int fd, pid_t *ret) {
         char *const argv[] = { h->qemu, (char *)"-no-user-config", (char *)"-nodefaults", (char *)"-display",
                 (char *)"none", (char *)"-machine", (char *)"none", (char *)"-chardev",
@@ -192,13 +193,7 @@ static int ask_qemu(Host *h) {
                                 "Cannot execute '%s': %s", h->qemu, strerror(-r));
                 return r;
         }
-        r = sd_event_add_child(h->event, &h->child, pid, WEXITED, on_probe_exit, h);
-        if (r < 0) {
-                (void)kill(pid, SIGKILL);
-                (void)waitpid(pid, NULL, 0);
-                return r;
-        }
-        r = sd_event_source_set_child_process_own(h->child, true);
+        r = child_watch_new(h->event, pid, true, NULL, NULL, &h->child); /* the monitor's end tells */
         if (r >= 0)
                 r = qmp_new(h->event, TAKE_FD(pair[0]), 0, PROBE_TIMEOUT, &probe_handlers, h, &h->qmp);
         if (r >= 0)
@@ -209,7 +204,7 @@ static int ask_qemu(Host *h) {
         return r;
 }
 
-static bool cpu_has_virtualization(void) {
+static bool read_cpu_flags(void) {
         _cleanup_close_ int fd = open("/proc/cpuinfo", O_RDONLY | O_CLOEXEC);
         _cleanup_free_ char *text = NULL;
         const char *flags;
@@ -223,6 +218,15 @@ static bool cpu_has_virtualization(void) {
                 return false;
         *end = '\0';
         return strstr(flags, " vmx") || strstr(flags, " svm");
+}
+
+/* They are what they were when the kernel booted. */
+static bool cpu_has_virtualization(void) {
+        static int has = -1;
+
+        if (has < 0)
+                has = read_cpu_flags();
+        return has > 0;
 }
 
 /* Creating a VM can succeed where running one cannot (nested in a host that hides the CPU's feature): the
@@ -246,6 +250,13 @@ static char *why_no_kvm(gid_t *ret_gid) {
         return NULL;
 }
 
+/* A module comes and goes, and so do the rights on its device: it takes some microseconds to see how it is.
+ */
+static void look_at_kvm(Host *h) {
+        free(h->kvm_reason);
+        h->kvm_reason = why_no_kvm(&h->kvm_gid);
+}
+
 static bool same_binary(const struct stat *a, const struct stat *b) {
         return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
                         a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
@@ -256,6 +267,7 @@ int host_ensure(Host *h, host_done_t done, void *userdata) {
         HostWaiter *grown;
         int r;
 
+        look_at_kvm(h);
         if (!h->qmp) {
                 bool there = stat(h->qemu, &st) >= 0;
 
@@ -263,14 +275,12 @@ int host_ensure(Host *h, host_done_t done, void *userdata) {
                         return 1;
                 forget_facts(h);
                 h->binary = st;
-                h->kvm_reason = why_no_kvm(&h->kvm_gid);
                 r = ask_qemu(h);
                 if (r < 0) {
                         if (!h->error)
                                 (void)error_set_errno(
                                                 &h->error, r, "Cannot ask '%s' for its version", h->qemu);
-                        h->qmp = qmp_free(h->qmp);
-                        h->child = sd_event_source_disable_unref(h->child);
+                        end_probe(h);
                         h->known = true;
                         return 1;
                 }

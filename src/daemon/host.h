@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-/* What this host can run: QEMU's version and machine types, asked of QEMU itself; KVM; UEFI firmware. Asked
- * again when the QEMU binary has changed, so that an upgrade needs no restart. */
+/* What this host can run: QEMU's version and machine types, asked of QEMU itself, and again when its binary
+ * has changed, so that an upgrade needs no restart; KVM, looked at each time; UEFI firmware. */
 
 #include <systemd/sd-event.h>
 
@@ -13,9 +13,9 @@ int host_new(sd_event *event, const char *qemu, Host **ret);
 Host *host_free(Host *h);
 DEFINE_CLEANUP(Host *, host_free);
 
-/* Makes sure that what is known holds for the QEMU that is installed now. 1: it does, go on; 0: QEMU is
- * being asked, wait for the callback and call again; negative: no memory and the like. One asker is one
- * `userdata`; host_forget() takes it back. */
+/* Makes sure that what is known holds for the QEMU that is installed, and the KVM that is there, now. 1: it
+ * does, go on; 0: QEMU is being asked, wait for the callback and call again; negative: no memory and the
+ * like. One asker is one `userdata`; host_forget() takes it back. */
 typedef void (*host_done_t)(void *userdata);
 int host_ensure(Host *h, host_done_t done, void *userdata);
 void host_forget(Host *h, void *userdata);

@@ -71,7 +71,6 @@ static int parse_arguments(int argc, char *argv[], Arguments *a) {
 
 static int block_signals(sd_event *event) {
         sigset_t set;
-        int r;
 
         sigemptyset(&set);
         for (const int *s = (const int[]){ SIGTERM, SIGINT, SIGCHLD, 0 }; *s; s++)
@@ -79,9 +78,7 @@ static int block_signals(sd_event *event) {
         if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
                 return -errno;
         (void)signal(SIGPIPE, SIG_IGN);
-        /* NULL as handler: leave the loop. */
-        r = sd_event_add_signal(event, NULL, SIGTERM, NULL, NULL);
-        return r < 0 ? r : sd_event_add_signal(event, NULL, SIGINT, NULL, NULL);
+        return sd_event_set_signal_exit(event, true); /* SIGTERM and SIGINT leave the loop */
 }
 
 static int open_bus(sd_event *event, bool user, sd_bus **ret) {

@@ -2,6 +2,7 @@
 /* Three things tell of a process's end, in any order: the shim's pidfd, QEMU's pidfd, and the monitor's end
  * of file. Only when all three are in is it over; step_end() alone decides. */
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/epoll.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "cgroup.h"
+#include "child-watch.h"
 #include "process.h"
 #include "util/fd-util.h"
 #include "util/log.h"
@@ -19,6 +21,9 @@
 #define CONTROL_LINE_MAX (4 * KIB) /* the shim's reports are one short line each */
 #define EXIT_RECORD_MAX (4 * KIB)
 #define STAT_MAX (4 * KIB)
+#define SHIM_PATIENCE                                                                       \
+        (2 * USEC_PER_SEC) /* from QEMU's end to the record of it, which takes milliseconds \
+                            */
 #define GREETING_PATIENCE (1 * USEC_PER_SEC) /* QEMU greets within milliseconds */
 
 struct Process {
@@ -32,14 +37,16 @@ struct Process {
         uint64_t shim_started;
         int shim_fd, qemu_fd; /* pidfds */
         int control_fd, monitor_fd, runtime_fd;
-        sd_event_source *shim_source, *qemu_source, *control_source, *end_source;
+        ChildWatch *shim_child; /* where it is our child; else: */
+        sd_event_source *shim_source;
+        sd_event_source *qemu_source, *control_source, *silence, *end_source;
 
         Qmp *qmp;
         uint64_t greeting_due; /* CLOCK_MONOTONIC usec, for qmp.sock; 0: that is not what we are connected to
                                 */
         char line[CONTROL_LINE_MAX];
         size_t line_len;
-        bool shim_gone;
+        bool shim_gone, qemu_gone;
         bool gone_ahead;
         int pending_signal; /* for a QEMU that the shim is about to name */
 };
@@ -47,9 +54,11 @@ struct Process {
 Process *process_free(Process *p) {
         if (!p)
                 return NULL;
+        child_watch_free(p->shim_child);
         sd_event_source_disable_unref(p->shim_source);
         sd_event_source_disable_unref(p->qemu_source);
         sd_event_source_disable_unref(p->control_source);
+        sd_event_source_disable_unref(p->silence);
         sd_event_source_disable_unref(p->end_source);
         qmp_free(p->qmp);
         safe_close(p->shim_fd);
@@ -146,15 +155,15 @@ static void step_end(Process *p) {
 
 static void shim_ended(Process *p) {
         p->shim_gone = true;
+        p->silence = sd_event_source_disable_unref(p->silence);
+        p->shim_child = child_watch_free(p->shim_child);
         p->shim_source = sd_event_source_disable_unref(p->shim_source);
         p->shim_fd = safe_close(p->shim_fd);
         step_end(p);
 }
 
-static int on_shim_exit(sd_event_source *s, const siginfo_t *si, void *userdata) {
-        if (userdata) /* else it was let go of */
-                shim_ended(userdata);
-        return 0;
+static void on_shim_exit(const siginfo_t *si, void *userdata) {
+        shim_ended(userdata);
 }
 
 static int on_shim_pidfd(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
@@ -162,12 +171,29 @@ static int on_shim_pidfd(sd_event_source *s, int fd, uint32_t revents, void *use
         return 0;
 }
 
-static int on_qemu_pidfd(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
+static int on_silence(sd_event_source *s, uint64_t usec, void *userdata) {
         Process *p = userdata;
 
+        p->silence = sd_event_source_disable_unref(p->silence);
+        (void)pidfd_send_signal(p->shim_fd, SIGKILL, NULL, 0);
+        p->handlers->shim_silent(p, p->userdata);
+        return 0;
+}
+
+/* The shim is to tell how it ended. It has QEMU's user ID, and so may have been stopped by it. */
+static void qemu_ended(Process *p) {
+        p->qemu_gone = true;
         p->qemu_source = sd_event_source_disable_unref(p->qemu_source);
         p->qemu_fd = safe_close(p->qemu_fd);
+        if (!p->shim_gone && !p->silence &&
+                        sd_event_add_time_relative(p->event, &p->silence, CLOCK_MONOTONIC, SHIM_PATIENCE, 0,
+                                        on_silence, p) < 0)
+                (void)pidfd_send_signal(p->shim_fd, SIGKILL, NULL, 0);
         step_end(p);
+}
+
+static int on_qemu_pidfd(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
+        qemu_ended(userdata);
         return 0;
 }
 
@@ -198,6 +224,12 @@ static const QmpHandlers monitor_handlers = {
         .closed = on_monitor_closed,
 };
 
+static bool has_exited(int pidfd) {
+        struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+        return poll(&p, 1, 0) > 0;
+}
+
 /* The number comes from the shim, which has no more rights than its guest's QEMU: it is believed only for a
  * process in the same scope. */
 static int watch_qemu(Process *p, pid_t pid) {
@@ -209,9 +241,9 @@ static int watch_qemu(Process *p, pid_t pid) {
                 return -errno;
         r = cgroup_unit_of_pid(pid, &unit);
         if (r < 0)
-                return r;
-        if (!streq(unit, p->unit))
-                return -EPERM;
+                return has_exited(fd) ? -ESRCH : r;
+        if (!streq(unit, p->unit)) /* what waits to be reaped may be in no group any more */
+                return has_exited(fd) ? -ESRCH : -EPERM;
         r = sd_event_add_io(p->event, &p->qemu_source, fd, EPOLLIN, on_qemu_pidfd, p);
         if (r < 0)
                 return r;
@@ -234,6 +266,8 @@ static void on_pid(Process *p, const char *text) {
                                 text);
                 return;
         }
+        if (r < 0)
+                qemu_ended(p);
         r = qmp_new(p->event, TAKE_FD(p->monitor_fd), 0, p->timeout, &monitor_handlers, p, &p->qmp);
         if (r < 0)
                 log_error_errno(r, "Cannot talk to QEMU of '%s': %m", p->unit);
@@ -270,19 +304,6 @@ static void on_launch_error(Process *p, const char *text) {
         p->handlers->launch_failed(p, e, p->userdata);
 }
 
-/* All is on record; what the shim still does is to hand the rest of the log to slow readers. The loop reaps
- * it. */
-static void let_go_of_shim(Process *p) {
-        sd_event_source *shim = TAKE_PTR(p->shim_source);
-
-        if (!shim)
-                return;
-        (void)sd_event_source_set_userdata(shim, NULL);
-        (void)sd_event_source_set_floating(shim, true);
-        sd_event_source_unref(shim);
-        shim_ended(p);
-}
-
 static void on_modified(Process *p, const char *path) {
         _cleanup_free_ char *shown = string_escape(path, strlen(path), CONTROL_LINE_MAX);
 
@@ -299,8 +320,8 @@ static void on_line(Process *p, char *line) {
                 on_launch_error(p, rest);
         else if ((rest = startswith(line, "modified ")))
                 on_modified(p, rest);
-        else if (startswith(line, "exited "))
-                let_go_of_shim(p);
+        else if (startswith(line, "exited ") && p->shim_child)
+                shim_ended(p); /* what it still does is to hand the rest of the log to slow readers */
 }
 
 static int on_control(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
@@ -329,16 +350,17 @@ static int on_control(sd_event_source *s, int fd, uint32_t revents, void *userda
         return 0;
 }
 
+/* Without the go-ahead the shim ends by itself when the control socket closes. */
 static int watch_launch(Process *p) {
         int r;
 
+        r = child_watch_new(p->event, p->shim_pid, false, on_shim_exit, p, &p->shim_child);
+        if (r < 0)
+                return r;
         p->shim_fd = pidfd_open(p->shim_pid, 0);
         if (p->shim_fd < 0)
                 return -errno;
         r = process_start_time(p->shim_pid, &p->shim_started);
-        if (r < 0)
-                return r;
-        r = sd_event_add_child(p->event, &p->shim_source, p->shim_pid, WEXITED, on_shim_exit, p);
         if (r < 0)
                 return r;
         r = fd_set_nonblock(p->control_fd, true);
@@ -369,10 +391,8 @@ int process_launch(sd_event *event, Launch *launch, const char *unit, uint64_t t
         if (r < 0)
                 return error_set_errno(reterr, r, "Cannot execute '%s'", l->argv[0]);
         r = watch_launch(p);
-        if (r < 0) {
-                /* Without the go-ahead it ends by itself when the control socket closes. */
+        if (r < 0)
                 return error_set_errno(reterr, r, "Cannot watch '%s'", l->argv[0]);
-        }
         *ret = TAKE_PTR(p);
         return 0;
 }
@@ -444,8 +464,8 @@ int process_attach(sd_event *event, const ProcessIdentity *id, const char *unit,
         if (r < 0)
                 p->shim_gone = true;
         p->qemu_pid = id->qemu_pid;
-        if (id->qemu_pid > 0)
-                (void)watch_qemu(p, id->qemu_pid); /* fails when it has ended */
+        if (id->qemu_pid > 0 && watch_qemu(p, id->qemu_pid) == -ESRCH)
+                qemu_ended(p);
         if (monitor >= 0)
                 r = qmp_new(event, TAKE_FD(monitor), QMP_REATTACH, USEC_INFINITY, &monitor_handlers, p,
                                 &p->qmp);
@@ -456,6 +476,10 @@ int process_attach(sd_event *event, const ProcessIdentity *id, const char *unit,
         step_end(p);
         *ret = TAKE_PTR(p);
         return 0;
+}
+
+bool process_qemu_is_gone(const Process *p) {
+        return p->qemu_gone;
 }
 
 int process_signal(Process *p, int sig) {

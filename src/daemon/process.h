@@ -5,7 +5,8 @@
  *
  * The shim (src/shim) is our child and QEMU's parent. It waits for process_go(), so that the scope can be
  * made around it first. Both outlive us. A process has ended when the shim is gone and, where we have the
- * monitor, that has reached its end too: whatever QEMU still said of its end has been heard then. */
+ * monitor, that has reached its end too: whatever QEMU still said of its end has been heard then. A shim
+ * that does not answer, which QEMU could see to, is not waited for once QEMU has ended. */
 
 #include "launch.h"
 #include "qmp/qmp.h"
@@ -28,7 +29,9 @@ typedef struct ProcessHandlers {
         void (*monitor_ready)(Process *p, void *userdata);
         void (*monitor_event)(Process *p, const char *name, const Json *data, void *userdata);
         void (*monitor_lost)(Process *p, const Error *error, void *userdata); /* while the shim lives on */
-        void (*ended)(Process *p, const ProcessEnd *end, void *userdata);     /* (*) */
+        void (*shim_silent)(Process *p,
+                        void *userdata); /* QEMU has ended, and it does not tell: it was killed */
+        void (*ended)(Process *p, const ProcessEnd *end, void *userdata); /* (*) */
 } ProcessHandlers;
 
 /* Forks the shim as `launch` says and takes that over (also on failure). unit: the scope that it will be in
@@ -56,6 +59,9 @@ int process_attach(sd_event *event, const ProcessIdentity *id, const char *unit,
 /* Forgets it, without ending it. */
 Process *process_free(Process *p);
 DEFINE_CLEANUP(Process *, process_free);
+
+/* QEMU has ended; `ended` follows, when the shim has told how, or has not for too long. */
+bool process_qemu_is_gone(const Process *p);
 
 /* To QEMU, or, before there is one, to the shim. -ESRCH when it is gone. */
 int process_signal(Process *p, int sig);

@@ -3,9 +3,9 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "child-watch.h"
 #include "task.h"
 #include "util/fd-util.h"
 
@@ -15,7 +15,10 @@ struct Task {
         task_done_t done;
         task_line_t line;
         void *userdata;
-        sd_event_source *child, *output, *deadline;
+        task_gone_t gone;
+        void *gone_userdata;
+        ChildWatch *child;
+        sd_event_source *output, *deadline;
         int output_fd;
         char *buf;
         size_t len;
@@ -23,22 +26,11 @@ struct Task {
         bool exited, eof;
 };
 
-/* A killed child that hangs in the kernel, on a file system that does not answer, must not make us wait: its
- * source stays with the loop, belongs to nobody, and reaps it whenever it ends. */
-static void let_go(sd_event_source *child) {
-        (void)sd_event_source_send_child_signal(child, SIGKILL, NULL, 0);
-        (void)sd_event_source_set_userdata(child, NULL);
-        (void)sd_event_source_set_floating(child, true);
-        sd_event_source_unref(child);
-}
-
 Task *task_free(Task *t) {
         if (!t)
                 return NULL;
-        if (t->child && !t->exited)
-                let_go(t->child);
-        else
-                sd_event_source_disable_unref(t->child);
+        child_watch_kill(t->child);
+        child_watch_free(t->child);
         sd_event_source_disable_unref(t->output);
         sd_event_source_disable_unref(t->deadline);
         safe_close(t->output_fd);
@@ -58,24 +50,43 @@ static void step(Task *t) {
         t->done(t->userdata, t->status, buf ?: "", t->len);
 }
 
-static int on_child_exit(sd_event_source *s, const siginfo_t *si, void *userdata) {
+static void on_child_end(const siginfo_t *si, void *userdata) {
         Task *t = userdata;
 
-        if (!t) /* nobody waits any more */
-                return 0;
         t->exited = true;
-        if (t->status == 0)
-                t->status = si->si_code == CLD_EXITED ? si->si_status : -EINTR;
+        t->status = si->si_code == CLD_EXITED ? si->si_status : -EINTR;
         step(t);
-        return 0;
+}
+
+static void on_killed_child_end(const siginfo_t *si, void *userdata) {
+        Task *t = userdata;
+
+        if (t->gone)
+                t->gone(t->gone_userdata); /* may free it */
+}
+
+/* The child may hang in the kernel, so nobody waits for its end but who asks for it with task_kill(). */
+static void stop(Task *t) {
+        t->output = sd_event_source_disable_unref(t->output);
+        t->deadline = sd_event_source_disable_unref(t->deadline);
+        child_watch_set_ended(t->child, on_killed_child_end, t);
+        child_watch_kill(t->child);
 }
 
 static void give_up(Task *t, int reason) {
+        stop(t);
         t->status = reason;
-        t->output = sd_event_source_disable_unref(t->output);
-        let_go(TAKE_PTR(t->child));
         t->exited = t->eof = true;
         step(t);
+}
+
+int task_kill(Task *t, task_gone_t gone, void *userdata) {
+        stop(t);
+        if (child_watch_has_ended(t->child))
+                return 0;
+        t->gone = gone;
+        t->gone_userdata = userdata;
+        return 1;
 }
 
 static int on_deadline(sd_event_source *s, uint64_t usec, void *userdata) {
@@ -127,15 +138,12 @@ static int on_output(sd_event_source *s, int fd, uint32_t revents, void *userdat
         return 0;
 }
 
-static int watch(Task *t, sd_event *event, pid_t pid, uint64_t timeout_usec) {
+static int watch(Task *t, sd_event *event, pid_t pid, bool leads_group, uint64_t timeout_usec) {
         int r;
 
-        r = sd_event_add_child(event, &t->child, pid, WEXITED, on_child_exit, t);
-        if (r < 0) {
-                (void)kill(pid, SIGKILL);
-                (void)waitpid(pid, NULL, 0);
+        r = child_watch_new(event, pid, leads_group, on_child_end, t, &t->child);
+        if (r < 0)
                 return r;
-        }
         if (t->output_fd >= 0) {
                 r = sd_event_add_io(event, &t->output, t->output_fd, EPOLLIN, on_output, t);
                 if (r < 0)
@@ -192,7 +200,7 @@ int task_run(sd_event *event, const ChildSpec *spec, const void *input, size_t l
         r = child_spawn(&with_io, &pid);
         if (r < 0)
                 return r;
-        r = watch(t, event, pid, timeout_usec);
+        r = watch(t, event, pid, spec->flags & CHILD_NEW_SESSION, timeout_usec);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(t);
@@ -216,7 +224,7 @@ int task_call(sd_event *event, int (*function)(void *argument), void *argument, 
                         _exit(255);
                 _exit(function(argument));
         }
-        r = watch(t, event, pid, timeout_usec);
+        r = watch(t, event, pid, false, timeout_usec);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(t);

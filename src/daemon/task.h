@@ -13,9 +13,9 @@
 
 typedef struct Task Task;
 
-/* status: the exit status, or a negative errno: -ETIMEDOUT (deadline; it was killed), -EINTR (died by a
- * signal), -EFBIG (too much output). output is borrowed and NUL-terminated. The owner frees the task in this
- * callback or later. */
+/* status: the exit status, or a negative errno: -EINTR (died by a signal), -ETIMEDOUT (deadline), -EFBIG
+ * (too much output). With the last two it was killed, but may not be gone: see task_kill(). output is
+ * borrowed and NUL-terminated. The owner frees the task in this callback or later. */
 typedef void (*task_done_t)(void *userdata, int status, const char *output, size_t len);
 
 /* The program gets `input` as stdin, and spec's other descriptors; spec->fds must not name 0, 1 or 2. */
@@ -33,6 +33,12 @@ void task_set_line_handler(Task *t, task_line_t line);
 int task_call(sd_event *event, int (*function)(void *argument), void *argument, uint64_t timeout_usec,
                 task_done_t done, void *userdata, Task **ret);
 
-/* Kills it if it runs; no callback. Returns NULL. */
+/* Kills it, with the programs that it runs; `done` is not called any more. For who is to remove or use what
+ * it writes on: returns 1, and `gone` is called once, from the loop, when it does nothing any more, unless
+ * the task is freed before; or 0, and that is so already. */
+typedef void (*task_gone_t)(void *userdata);
+int task_kill(Task *t, task_gone_t gone, void *userdata);
+
+/* Kills it if it runs, and waits for nothing; no callback. Returns NULL. */
 Task *task_free(Task *t);
 DEFINE_CLEANUP(Task *, task_free);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The parts of the service that need neither a bus nor a QEMU: the command line, children, waiters, groups.
  */
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -8,6 +11,7 @@
 #include "cgroup.h"
 #include "qemu-command.h"
 #include "task.h"
+#include "util/fd-util.h"
 #include "util/test.h"
 #include "vm.h"
 
@@ -183,6 +187,102 @@ static void test_task(void) {
         check_task_in_new_loop("(sleep 0.1; echo late) & echo early", enough, 0, "early\nlate\n");
 }
 
+static void note(void *userdata) {
+        *(bool *)userdata = true;
+}
+
+static void on_line(void *userdata, char *line, size_t len) {
+        ((Result *)userdata)->output = strdup(line);
+}
+
+static void run_once(sd_event *event) {
+        CHECK(sd_event_run(event, 20 * USEC_PER_SEC) > 0);
+}
+
+/* A shell and the program that it runs, which both hold lifeline[1]. */
+static Task *start_family(sd_event *event, Result *result, int lifeline[static 2]) {
+        char *const argv[] = { (char *)"/bin/sh", (char *)"-c", (char *)"sleep 1000 & echo up; wait", NULL };
+        ChildFd fd = { .target = 3 };
+        const ChildSpec spec = { .argv = argv, .fds = &fd, .n_fds = 1, .flags = CHILD_NEW_SESSION };
+        Task *t;
+
+        CHECK(pipe2(lifeline, O_CLOEXEC) >= 0);
+        fd.fd = lifeline[1];
+        *result = (Result){ .event = event, .status = 1000 };
+        CHECK_EQ(task_run(event, &spec, "", 0, TASK_NO_DEADLINE, on_done, result, &t), 0);
+        task_set_line_handler(t, on_line);
+        lifeline[1] = safe_close(lifeline[1]);
+        while (!result->output)
+                run_once(event);
+        CHECK_STREQ(result->output, "up");
+        free(TAKE_PTR(result->output));
+        return t;
+}
+
+static bool has_ended(int lifeline) {
+        struct pollfd p = { .fd = lifeline };
+
+        return poll(&p, 1, 20000) == 1 && (p.revents & POLLHUP);
+}
+
+static bool have_children(void) {
+        siginfo_t si;
+
+        return waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) >= 0;
+}
+
+static size_t count_fds(void) {
+        DIR *d = opendir("/proc/self/fd");
+        size_t n = 0;
+
+        CHECK(d);
+        while (readdir(d))
+                n++;
+        closedir(d);
+        return n;
+}
+
+/* Who waits for a killed task hears once that it is gone. The program that it ran goes, too. */
+static void test_kill(void) {
+        _cleanup_close_pair_ int lifeline[2] = { -EBADF, -EBADF };
+        _cleanup_(sd_event_unrefp) sd_event *event = NULL;
+        bool gone = false;
+        Result result;
+        Task *t;
+
+        CHECK(sd_event_new(&event) >= 0);
+        t = start_family(event, &result, lifeline);
+        CHECK_EQ(task_kill(t, note, &gone), 1);
+        CHECK(!gone);
+        while (!gone)
+                run_once(event);
+        CHECK(has_ended(lifeline[0]));
+        CHECK_EQ(result.status, 1000);
+        CHECK_EQ(task_kill(t, note, &gone), 0);
+        task_free(t);
+}
+
+/* Nobody waits for one that was let go of, but the loop, which keeps nothing of it. */
+static void test_let_go(void) {
+        _cleanup_(sd_event_unrefp) sd_event *event = NULL;
+        size_t before;
+
+        CHECK(sd_event_new(&event) >= 0);
+        CHECK(sd_event_run(event, 0) >= 0);
+        before = count_fds();
+        for (int i = 0; i < 3; i++) {
+                _cleanup_close_pair_ int lifeline[2] = { -EBADF, -EBADF };
+                Result result;
+
+                task_free(start_family(event, &result, lifeline));
+                CHECK(has_ended(lifeline[0]));
+                while (have_children())
+                        run_once(event);
+                CHECK_EQ(result.status, 1000);
+        }
+        CHECK_EQ(count_fds(), before);
+}
+
 static void test_cgroup(void) {
         _cleanup_free_ char *unit = NULL;
         CgroupUsage usage;
@@ -201,7 +301,9 @@ int main(void) {
         test_command();
         test_tables();
         test_waiters();
-        test_task();
+        test_kill();
+        test_let_go();
+        test_task(); /* leaves children to loops that run no more */
         test_cgroup();
         return 0;
 }

@@ -20,13 +20,6 @@ static void tell(Vm *vm, const char *name, VmEventField a, VmEventField b, VmEve
         vm->manager->hooks->vm_event(vm->manager, vm, &event);
 }
 
-/* What QEMU writes is shown to people and put in D-Bus strings: only enumeration words pass. */
-static const char *word(const Json *data, const char *key) {
-        const char *s = json_get_string(data, key);
-
-        return s && strlen(s) <= 64 ? s : "";
-}
-
 static VmEventField text(const char *key, const char *value) {
         return (VmEventField){ .key = key, .string = value };
 }
@@ -36,26 +29,33 @@ static VmEventField flag(const char *key, bool value) {
 static const VmEventField none;
 
 static void on_shutdown(Vm *vm, const Json *data) {
-        (void)free_and_strdup(&vm->shutdown_reason, word(data, "reason"));
+        (void)free_and_strdup(&vm->shutdown_reason, qmp_word(data, "reason"));
         vm_changed(vm, VM_CHANGE_COUNTERS);
         tell(vm, "shutdown", flag("guest", json_get_boolean(data, "guest") == 1),
-                        text("reason", word(data, "reason")), none, none);
+                        text("reason", qmp_word(data, "reason")), none, none);
 }
 
 static void on_reset(Vm *vm, const Json *data) {
         vm->resets++;
         vm_changed(vm, VM_CHANGE_COUNTERS);
         tell(vm, "reset", flag("guest", json_get_boolean(data, "guest") == 1),
-                        text("reason", word(data, "reason")), none, none);
+                        text("reason", qmp_word(data, "reason")), none, none);
 }
 
 static void on_panicked(Vm *vm, const Json *data) {
         vm->panicked = true;
-        tell(vm, "guest-panicked", text("action", word(data, "action")), none, none, none);
+        tell(vm, "guest-panicked", text("action", qmp_word(data, "action")), none, none, none);
 }
 
 static void on_crashloaded(Vm *vm, const Json *data) {
-        tell(vm, "guest-crashloaded", text("action", word(data, "action")), none, none, none);
+        tell(vm, "guest-crashloaded", text("action", qmp_word(data, "action")), none, none, none);
+}
+
+/* Disks have their names from people. */
+static const char *device_name(const Json *data) {
+        const char *name = json_get_string(data, "node-name");
+
+        return name && vm_name_is_valid(name) ? name : qmp_word(data, "node-name");
 }
 
 static void on_io_error(Vm *vm, const Json *data) {
@@ -67,17 +67,18 @@ static void on_io_error(Vm *vm, const Json *data) {
                                 "The host's disk is full: the guest was paused; free some space, then "
                                 "resume it");
         else
-                (void)vm_warn(vm, "Device '%s' had an I/O error (%s)", word(data, "node-name"),
-                                word(data, "operation"));
+                (void)vm_warn(vm, "Device '%s' had an I/O error (%s)", device_name(data),
+                                qmp_word(data, "operation"));
         vm_changed(vm, VM_CHANGE_COUNTERS);
-        tell(vm, "io-error", text("device", word(data, "node-name")),
-                        text("operation", word(data, "operation")), text("action", word(data, "action")),
+        tell(vm, "io-error", text("device", device_name(data)),
+                        text("operation", qmp_word(data, "operation")),
+                        text("action", qmp_word(data, "action")),
                         text("reason", nospace ? "nospace" : "other"));
 }
 
 static void on_watchdog(Vm *vm, const Json *data) {
-        (void)vm_warn(vm, "The guest's watchdog expired (%s)", word(data, "action"));
-        tell(vm, "watchdog", text("action", word(data, "action")), none, none, none);
+        (void)vm_warn(vm, "The guest's watchdog expired (%s)", qmp_word(data, "action"));
+        tell(vm, "watchdog", text("action", qmp_word(data, "action")), none, none, none);
 }
 
 static void on_stop(Vm *vm, const Json *data) {
@@ -105,8 +106,8 @@ static void on_powerdown(Vm *vm, const Json *data) {
 }
 
 static void on_memory_failure(Vm *vm, const Json *data) {
-        (void)vm_warn(vm, "The host reported a memory error (%s)", word(data, "action"));
-        tell(vm, "memory-failure", text("action", word(data, "action")), none, none, none);
+        (void)vm_warn(vm, "The host reported a memory error (%s)", qmp_word(data, "action"));
+        tell(vm, "memory-failure", text("action", qmp_word(data, "action")), none, none, none);
 }
 
 static const struct {
@@ -153,10 +154,10 @@ void vm_note_status(Vm *vm, const char *status) {
 }
 
 static void on_queried(void *userdata, int r, const Json *result, const Error *error) {
-        const char *status = json_get_string(result, "status");
+        const char *status = qmp_word(result, "status");
         Vm *vm = userdata;
 
-        if (r < 0 || !status || strlen(status) > 64)
+        if (r < 0 || isempty(status))
                 return; /* a connection that has ended is reported by itself */
         if (!streq(status, "prelaunch") && !vm->start)
                 vm->came_up = true;
@@ -256,10 +257,13 @@ static void conclude(Vm *vm, const ProcessEnd *end) {
                 vm_set_failure(vm, VM_FAILURE_OOM,
                                 "The VM needed more memory than its memory-max and was killed");
         else if (vm->ending || process_qemu_pid(vm->process) == 0 ||
-                        (end->known && !end->signaled && end->code == 0))
+                        (end->known && !end->signaled && end->code == 0) ||
+                        (!end->known && vm->shutdown_reason)) /* QEMU itself has told why */
                 vm_set_failure(vm, VM_FAILURE_NONE, NULL);
         else if (!end->known)
-                vm_set_failure(vm, VM_FAILURE_SIGNAL, "QEMU and its shim ended without a record");
+                vm_set_failure(vm, VM_FAILURE_SIGNAL,
+                                "QEMU has ended, and how is not known: its shim had been killed, or did not "
+                                "answer");
         else if (end->signaled) {
                 message = strf("QEMU was killed by signal %i (%s): %s", end->code,
                                 sigdescr_np(end->code) ?: "unknown", said);
@@ -268,6 +272,15 @@ static void conclude(Vm *vm, const ProcessEnd *end) {
                 message = strf("QEMU exited with status %i: %s", end->code, said);
                 vm_set_failure(vm, VM_FAILURE_EXIT_CODE, message);
         }
+}
+
+static void on_shim_silent(Process *p, void *userdata) {
+        Vm *vm = userdata;
+
+        log_at(LOG_WARNING, vm_name(vm), NULL,
+                        "QEMU has ended and its shim does not answer: what is left of %s is killed",
+                        vm->unit);
+        systemd_kill_scope(vm->manager->systemd, vm->unit);
 }
 
 static void on_ended(Process *p, const ProcessEnd *end, void *userdata) {
@@ -302,6 +315,7 @@ const ProcessHandlers vm_process_handlers = {
         .monitor_ready = on_ready,
         .monitor_event = on_event,
         .monitor_lost = on_lost,
+        .shim_silent = on_shim_silent,
         .ended = on_ended,
 };
 

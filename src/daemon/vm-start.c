@@ -346,7 +346,7 @@ static void on_continued(void *userdata, int r, const Json *result, const Error 
 
 /* QEMU answers in order, so this is the last reply. */
 static void on_status(void *userdata, int r, const Json *result, const Error *error) {
-        const char *status = json_get_string(result, "status");
+        const char *status = qmp_word(result, "status");
         VmStart *s = userdata;
         Vm *vm = s->vm;
 
@@ -354,7 +354,7 @@ static void on_status(void *userdata, int r, const Json *result, const Error *er
         if (r < 0 || s->step == START_FAILING)
                 return;
         vm->came_up = true;
-        vm_note_status(vm, status ?: "running");
+        vm_note_status(vm, *status ? status : "running");
         complete(s, 0);
 }
 
@@ -417,6 +417,9 @@ static int check_startable(Vm *vm, Error **reterr) {
         if (vm->create || vm->removal || vm->stop || vm->ending)
                 return error_set(reterr, ERROR_INVALID_STATE, "VM '%s' cannot be started while it is %s",
                                 vm_name(vm), vm->removal ? "being destroyed" : vm_state_to_string(state));
+        if (vm->process && !vm->start && process_qemu_is_gone(vm->process))
+                return error_set(reterr, ERROR_INVALID_STATE,
+                                "VM '%s' cannot be started yet: its QEMU has just ended", vm_name(vm));
         return 0;
 }
 

@@ -16,6 +16,16 @@ static const JsonLimits message_limits = {
  * and answers with an error that has no id. */
 #define RESYNC "\xff"
 
+const char *qmp_word(const Json *object, const char *key) {
+        const Json *value = json_get(object, key);
+        const char *word = json_string(value);
+        size_t n = word ? strspn(word, "abcdefghijklmnopqrstuvwxyz0123456789-") : 0;
+
+        if (!value)
+                return "";
+        return n > 0 && n <= QMP_WORD_MAX && word[n] == '\0' ? word : "unknown";
+}
+
 static int protocol_error(Error **reterr, const char *what) {
         return error_set(reterr, ERROR_QMP_FAILED, "QEMU broke the monitor's protocol: %s", what);
 }

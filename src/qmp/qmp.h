@@ -84,6 +84,12 @@ typedef void (*qmp_raw_reply_t)(void *userdata, int r, const char *text, const E
 int qmp_call_raw(Qmp *q, const char *text, uint64_t timeout_usec, qmp_raw_reply_t callback, void *userdata,
                 QmpCall **ret_call, Error **reterr);
 
+/* The enumeration word that `object` has at `key`, borrowed: "" where it has none. QEMU's words are shown to
+ * people and sent on, and a QEMU that a guest has taken over may say anything: what is no word of lower-case
+ * letters, digits and hyphens, or longer than any of QEMU's, is "unknown". */
+#define QMP_WORD_MAX 64
+const char *qmp_word(const Json *object, const char *key);
+
 /* Nobody waits any more: the callback will not come. The command itself may still run in QEMU. Returns NULL.
  */
 QmpCall *qmp_cancel(QmpCall *call);

@@ -83,6 +83,46 @@ static void test_events(void) {
         CHECK_EQ(x.last_usec, 0);
 }
 
+static void check_word(const char *json, const char *word) {
+        _cleanup_json_ Json *doc = NULL;
+
+        CHECK(json_parse(json, strlen(json), NULL, &doc, NULL) >= 0);
+        CHECK_STREQ(qmp_word(doc, "reason"), word);
+}
+
+/* A QEMU that a guest has taken over says what it likes. */
+static void test_words(void) {
+        static const char long_word[] =
+                        "{\"reason\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+                        "aaaaaaa\"}";
+
+        check_word("{\"reason\":\"guest-shutdown\"}", "guest-shutdown");
+        check_word("{\"reason\":\"pre2-x\"}", "pre2-x");
+        check_word("{}", "");
+        check_word("{\"reason\":\"\"}", "unknown");
+        check_word("{\"reason\":7}", "unknown");
+        check_word("{\"reason\":\"\\u001b]0;title\\u0007\"}", "unknown");
+        check_word("{\"reason\":\"running\\nHint: run me\"}", "unknown");
+        check_word("{\"reason\":\"Running\"}", "unknown");
+        check_word("{\"reason\":\"caf\u00e9\"}", "unknown");
+        check_word(long_word, "unknown");
+        CHECK_STREQ(qmp_word(NULL, "reason"), "");
+}
+
+/* So do its errors, which are shown, too. */
+static void test_hostile_description(void) {
+        _cleanup_fixture_ Fixture x;
+        _cleanup_reply_ Reply reply = {};
+
+        fixture_init_ready(&x, NULL, hold);
+        call(&x, "query-status", LATE, &reply);
+        RUN_UNTIL(x.event, x.n_held == 1);
+        fake_qmp_refuse(x.peer, x.held[0], "GenericError", "\\u001b[2J<0>\\n\\u009b1m");
+        RUN_UNTIL(x.event, reply.n == 1);
+        CHECK_EQ(reply.r, -EPROTO);
+        CHECK_STREQ(reply.message, "QEMU refused 'query-status': \\x1b[2J<0>\\x0a\\xc2\\x9b1m");
+}
+
 static void test_split_messages(void) {
         static const char text[] = "{\"event\": \"ONE\"}\r\n{\"event\": \"TWO\"}\r\n";
         _cleanup_fixture_ Fixture x;
@@ -488,6 +528,8 @@ int main(void) {
         test_calls_behind_negotiation();
         test_late_greeting();
         test_events();
+        test_words();
+        test_hostile_description();
         test_split_messages();
         test_replies();
         test_error_without_id();
