@@ -14,6 +14,9 @@
 #define PROVISION_LOG_MAX (64 * MIB)
 #define PROVISION_PIECE (16 * KIB)
 
+#define CONSOLE_TEXT_MAX (256 * KIB) /* of some lines, which may be any length */
+#define LOG_PATIENCE_MS 10000        /* for more of a log that is all there already */
+
 int console_log_open(Ctl *c, const char *name, uint32_t tail, bool follow, sd_bus_error *reterr) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         _cleanup_free_ char *path = ctl_vm_path(name);
@@ -33,17 +36,50 @@ int console_log_open(Ctl *c, const char *name, uint32_t tail, bool follow, sd_bu
         return r < 0 ? r : ctl_call_fd(c, m, reterr);
 }
 
-int console_log_copy(int fd, bool raw) {
+/* As read(), and -ETIMEDOUT. */
+static ssize_t read_within(int fd, void *data, size_t size, int timeout_ms) {
+        struct pollfd p = { .fd = fd, .events = POLLIN };
+        ssize_t n;
+        int r;
+
+        do
+                r = poll(&p, 1, timeout_ms);
+        while (r < 0 && errno == EINTR);
+        if (r <= 0)
+                return r < 0 ? -errno : -ETIMEDOUT;
+        do
+                n = read(fd, data, size);
+        while (n < 0 && errno == EINTR);
+        return n < 0 ? -errno : n;
+}
+
+int console_log_read(int fd, uint64_t usec, char **ret, size_t *ret_len) {
+        _cleanup_free_ char *text = malloc(CONSOLE_TEXT_MAX + 1);
+        uint64_t end = now_monotonic() + usec;
+        size_t len = 0;
+        ssize_t n = -ENOMEM;
+
+        while (text &&
+                        (n = len < CONSOLE_TEXT_MAX ? read_within(fd, text + len, CONSOLE_TEXT_MAX - len,
+                                                                      (int)((end - MIN(now_monotonic(), end)) /
+                                                                                      USEC_PER_MSEC))
+                                                    : 0) > 0)
+                len += (size_t)n;
+        if (n < 0 && n != -ETIMEDOUT)
+                return (int)n;
+        text[len] = '\0';
+        *ret = TAKE_PTR(text);
+        *ret_len = len;
+        return (int)n;
+}
+
+/* Copies to standard output, up to the end; harmless to a terminal unless raw. */
+static int copy(int fd, bool raw, bool follow) {
         Sanitizer s = {};
         char data[16384];
         ssize_t n;
 
-        for (;;) {
-                n = read(fd, data, sizeof(data));
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n <= 0)
-                        break;
+        while ((n = read_within(fd, data, sizeof(data), follow ? -1 : LOG_PATIENCE_MS)) > 0) {
                 if (raw)
                         (void)fwrite(data, 1, (size_t)n, stdout);
                 else
@@ -53,7 +89,7 @@ int console_log_copy(int fd, bool raw) {
         if (!raw)
                 sanitize_end(&s, stdout);
         (void)fflush(stdout);
-        return n < 0 ? -errno : 0;
+        return (int)n;
 }
 
 /* What to show and how. */
@@ -71,7 +107,12 @@ static int show_console(Ctl *c, const LogView *v) {
         fd = console_log_open(c, v->name, v->tail, v->follow, &error);
         if (fd < 0)
                 return ctl_report(c, &error, fd, "Failed to open the console log of VM '%s'", v->name);
-        r = console_log_copy(fd, v->raw);
+        r = copy(fd, v->raw, v->follow);
+        if (r == -ETIMEDOUT)
+                (void)sd_bus_error_setf(&error, error_code_name(ERROR_CONSOLE_UNAVAILABLE),
+                                "The console of VM '%s' does not answer", v->name);
+        if (r == -ETIMEDOUT)
+                return ctl_report(c, &error, r, "Failed to read the console log of VM '%s'", v->name);
         return r < 0 ? ctl_report(c, NULL, r, "Failed to read the console log of VM '%s'", v->name) : 0;
 }
 

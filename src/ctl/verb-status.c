@@ -17,7 +17,7 @@
 #include "verbs.h"
 
 #define CONSOLE_LINES 5
-#define CONSOLE_LINES_MAX (256 * KIB) /* of text: a "line" may be any length */
+#define CONSOLE_PATIENCE (1 * USEC_PER_SEC) /* it is there in milliseconds, or does not come at all */
 
 static void print_head(const Json *vm) {
         const char *state = fields_string(vm, "State"), *reason = fields_string(vm, "FailureReason");
@@ -192,6 +192,13 @@ static void print_troubles(const Json *vm) {
         print_warnings(json_get(vm, "Warnings"));
 }
 
+static void print_no_console(const char *why) {
+        term_label("Console");
+        printf("%s", term_style(stdout, STYLE_YELLOW));
+        term_print(stdout, why);
+        printf("%s\n", term_normal(stdout));
+}
+
 /* The last lines of the console, if the caller may see them without being asked for a password. */
 static void print_console(Ctl *c, const char *name, uint32_t lines) {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
@@ -199,14 +206,18 @@ static void print_console(Ctl *c, const char *name, uint32_t lines) {
         _cleanup_close_ int fd = -EBADF;
         bool ask = c->ask_password;
         Sanitizer s = { .plain = !term_has_colors(stdout) };
-        size_t len;
+        size_t len = 0;
+        int r;
 
         if (lines == 0 || c->host)
                 return;
         c->ask_password = false;
         fd = console_log_open(c, name, lines, false, &error);
         c->ask_password = ask;
-        if (fd < 0 || read_all(fd, CONSOLE_LINES_MAX, &text, &len) < 0 || len == 0)
+        r = fd < 0 ? fd : console_log_read(fd, CONSOLE_PATIENCE, &text, &len);
+        if (r == -ETIMEDOUT || sd_bus_error_has_name(&error, error_code_name(ERROR_CONSOLE_UNAVAILABLE)))
+                print_no_console(error.message ?: "It does not answer");
+        if (len == 0)
                 return;
         putchar('\n');
         for (const char *line = text; *line;) {

@@ -27,29 +27,58 @@ static int connect_shim(Vm *vm, const char *name) {
         return connect(fd, (const struct sockaddr *)&sa, sizeof(sa)) < 0 ? -errno : TAKE_FD(fd);
 }
 
-static bool has_shim(const Vm *vm) {
+static bool has_qemu(const Vm *vm) {
         return vm->process && process_qemu_pid(vm->process) > 0;
+}
+
+static int check_shim(const Vm *vm, Error **reterr) {
+        switch (process_shim_state(vm->process)) {
+        case SHIM_RUNNING:
+                return 0;
+        case SHIM_STOPPED:
+                return error_set(reterr, ERROR_CONSOLE_UNAVAILABLE,
+                                "The console of VM '%s' does not answer: its shim (PID %i) was stopped",
+                                vm_name(vm), (int)process_shim_pid(vm->process));
+        default:
+                return error_set(reterr, ERROR_CONSOLE_UNAVAILABLE,
+                                "VM '%s' has lost its console: its shim was killed", vm_name(vm));
+        }
+}
+
+/* The connection is made by the kernel, so the shim is not waited for; its queue may be full. */
+static int set_not_connected(const Vm *vm, int r, Error **reterr) {
+        return error_set(reterr, ERROR_CONSOLE_UNAVAILABLE, "The console of VM '%s' does not answer: %s",
+                        vm_name(vm), strerror(-r));
 }
 
 int console_open(Vm *vm, Error **reterr) {
         _cleanup_close_ int fd = -EBADF;
         int r;
 
-        if (!has_shim(vm))
+        if (!has_qemu(vm))
                 return error_set(reterr, ERROR_INVALID_STATE, "VM '%s' has no console now: it is %s",
                                 vm_name(vm), vm_state_to_string(vm_state(vm)));
+        r = check_shim(vm, reterr);
+        if (r < 0)
+                return r;
         fd = connect_shim(vm, "console.sock");
         if (fd < 0)
-                return error_set_errno(reterr, fd, "Cannot connect to the console of VM '%s'", vm_name(vm));
+                return set_not_connected(vm, fd, reterr);
         r = fd_set_nonblock(fd, false); /* clients expect a plain descriptor */
         return r < 0 ? error_set_errno(reterr, r, "Cannot open the console") : TAKE_FD(fd);
 }
 
 static int open_live_log(Vm *vm, const LogRequest *request, Error **reterr) {
-        _cleanup_close_ int fd = connect_shim(vm, "log.sock");
+        _cleanup_close_ int fd = -EBADF;
         int r;
 
-        r = fd < 0 ? fd : fd_set_nonblock(fd, false);
+        r = check_shim(vm, reterr);
+        if (r < 0)
+                return r;
+        fd = connect_shim(vm, "log.sock");
+        if (fd < 0)
+                return set_not_connected(vm, fd, reterr);
+        r = fd_set_nonblock(fd, false);
         /* A fresh socket takes eight bytes without waiting. */
         if (r >= 0)
                 r = write_all(fd, request, sizeof(*request));
@@ -117,7 +146,10 @@ int console_open_log(Vm *vm, const LogRequest *request, Error **reterr) {
         _cleanup_close_ int log = -EBADF, old = -EBADF;
         int r;
 
-        if (has_shim(vm))
+        /* Without a shim nobody writes on the files, either. */
+        if (has_qemu(vm) &&
+                        (request->flags & LOG_REQUEST_THIS_RUN ||
+                                        process_shim_state(vm->process) != SHIM_GONE))
                 return open_live_log(vm, request, reterr);
         if (request->flags & LOG_REQUEST_THIS_RUN)
                 return error_set(reterr, ERROR_INVALID_STATE, "VM '%s' does not run: it is %s", vm_name(vm),

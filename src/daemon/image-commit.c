@@ -29,16 +29,11 @@ struct ImageCommit {
         image_commit_done_t done;
         void *userdata;
         Task *task;
+        ImageCommit *next; /* in store->killed_commits */
 };
 
-ImageCommit *image_commit_free(ImageCommit *c) {
-        if (!c)
-                return NULL;
-        if (c->task) { /* it may have got this far or that */
-                task_free(c->task);
-                image_store_delete(c->store, c->folder);
-                image_store_delete(c->store, c->record.uuid);
-        }
+static void destroy(ImageCommit *c) {
+        task_free(c->task);
         image_record_done(&c->record);
         safe_close(c->dir_fd);
         free(c->folder);
@@ -47,9 +42,51 @@ ImageCommit *image_commit_free(ImageCommit *c) {
         free(c->replaces);
         free(c->text);
         free(c);
+}
+
+/* It has got this far or that. */
+static void discard(ImageCommit *c) {
+        image_store_delete(c->store, c->folder);
+        image_store_delete(c->store, c->record.uuid);
+        destroy(c);
+}
+
+static void on_gone(void *userdata) {
+        ImageCommit *c = userdata;
+
+        for (ImageCommit **p = &c->store->killed_commits; *p; p = &(*p)->next)
+                if (*p == c) {
+                        *p = c->next;
+                        break;
+                }
+        discard(c);
+}
+
+/* A child that is killed in the middle of its rename still makes it: what it has made is removed when it is
+ * gone. */
+ImageCommit *image_commit_free(ImageCommit *c) {
+        if (!c)
+                return NULL;
+        if (!c->task)
+                destroy(c);
+        else if (task_kill(c->task, on_gone, c) == 0)
+                discard(c);
+        else {
+                c->next = c->store->killed_commits;
+                c->store->killed_commits = c;
+        }
         return NULL;
 }
 DEFINE_CLEANUP(ImageCommit *, image_commit_free);
+
+void image_store_forget_commits(ImageStore *s) {
+        while (s->killed_commits) {
+                ImageCommit *c = s->killed_commits;
+
+                s->killed_commits = c->next;
+                destroy(c);
+        }
+}
 
 char *image_displaced_name(const ImageRecord *rec) {
         return strf("%.*s-%.8s", VM_NAME_MAX - 9, rec->name, rec->uuid);
@@ -127,11 +164,10 @@ static void on_committed(void *userdata, int status, const char *output, size_t 
         _cleanup_error_ Error *e = NULL;
         Image *image = NULL;
 
-        c->task = task_free(c->task);
-        if (r >= 0)
+        if (r >= 0) {
+                c->task = task_free(c->task);
                 r = enter(c, &image);
-        else
-                image_store_delete(c->store, c->folder);
+        }
         if (r < 0)
                 (void)error_set_errno(&e, r, "The image cannot be put into the store");
         c->done(c->userdata, r < 0 ? NULL : image, e);

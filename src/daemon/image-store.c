@@ -54,6 +54,7 @@ ImageStore *image_store_free(ImageStore *s) {
         if (!s)
                 return NULL;
         transfers_free(s);
+        image_store_forget_commits(s);
         for (size_t i = 0; i < s->n_images; i++)
                 image_free(s->images[i]);
         free(s->images);

@@ -19,9 +19,10 @@ typedef struct ImageStore {
         int fd, partial_fd; /* folders */
         Image **images;     /* owned, sorted by name */
         size_t n_images;
-        char **reserved;            /* names of images that are about to come */
-        Transfer *transfers;        /* owned list of downloads under way */
-        struct Deletion *deletions; /* owned list */
+        char **reserved;                    /* names of images that are about to come */
+        Transfer *transfers;                /* owned list of downloads under way */
+        struct Deletion *deletions;         /* owned list */
+        struct ImageCommit *killed_commits; /* owned list of those whose children are not gone yet */
 } ImageStore;
 
 int image_store_new(Manager *manager, int state_fd, ImageStore **ret);
@@ -56,6 +57,7 @@ typedef void (*image_commit_done_t)(void *userdata, Image *image, const Error *e
 int image_commit(ImageStore *s, ImageRecord *record, int dir_fd, const char *file, const char *replaces,
                 image_commit_done_t done, void *userdata, ImageCommit **ret);
 ImageCommit *image_commit_free(ImageCommit *c);
+void image_store_forget_commits(ImageStore *s); /* that were freed, but whose children are not gone yet */
 
 /* Import: a file, or what comes out of a pipe, by descriptor (borrowed). A job. */
 typedef struct ImageOptions {

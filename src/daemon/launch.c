@@ -131,8 +131,8 @@ static int add_disks(Builder *b) {
         return r;
 }
 
-/* A user's file: the shim opens it at a number that is kept free for it. QEMU knows no file sets for a
- * kernel, and opens that by its name ('p'). */
+/* A user's file: the shim opens it at a number that is kept free for it, and with its owner's rights,
+ * whatever they are by now. QEMU knows no file sets for a kernel, and opens that by its name ('p'). */
 static int add_user_file(Builder *b, VmFile which, char access, int *ret) {
         const FileRef *f = &b->in->record->files[which];
         int target = b->next_target;
@@ -146,11 +146,26 @@ static int add_user_file(Builder *b, VmFile which, char access, int *ret) {
                         target, access, f->inode, f->btime, f->ctime, f->mtime, f->size, f->path);
 }
 
-static int add_user_files(Builder *b) {
-        QemuFds *fds = &b->machine.fds;
-        int r;
+/* What follows is the owner's. An image of the store, which comes before it, is ours. */
+static int add_owner(Builder *b) {
+        const VmRecord *rec = b->in->record;
 
-        r = add_user_file(b, VM_FILE_IMAGE, 'r', &fds->base);
+        return b->in->config->uid_count > 0 && rec->owner != 0
+                        ? strv_extendf(&b->options, "--owner=%u", (unsigned)rec->owner)
+                        : 0;
+}
+
+static int add_user_files(Builder *b) {
+        bool stored = b->in->record->image_uuid;
+        QemuFds *fds = &b->machine.fds;
+        int r = 0;
+
+        if (!stored)
+                r = add_owner(b);
+        if (r >= 0)
+                r = add_user_file(b, VM_FILE_IMAGE, 'r', &fds->base);
+        if (r >= 0 && stored)
+                r = add_owner(b);
         if (r >= 0)
                 r = add_user_file(b, VM_FILE_KERNEL, 'p', &fds->kernel);
         return r < 0 ? r : add_user_file(b, VM_FILE_INITRD, 'p', &fds->initrd);

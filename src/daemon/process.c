@@ -94,11 +94,13 @@ static int process_new(sd_event *event, const char *unit, const ProcessHandlers 
         return 0;
 }
 
-/* Field 22, counted behind the command name, which may hold anything but ends with the last parenthesis. */
-int process_start_time(pid_t pid, uint64_t *ret) {
+/* Fields 3 and 22, counted behind the command name, which may hold anything but ends with the last
+ * parenthesis. */
+static int read_stat(pid_t pid, char *ret_state, uint64_t *ret_started) {
         _cleanup_free_ char *name = strf("/proc/%i/stat", (int)pid), *text = NULL;
         unsigned long long v;
         const char *rest;
+        char state;
         int r;
 
         if (!name)
@@ -109,12 +111,30 @@ int process_start_time(pid_t pid, uint64_t *ret) {
         rest = strrchr(text, ')');
         if (!rest ||
                         sscanf(rest + 1,
-                                        " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
+                                        " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
                                         "%*d %*d %*d %llu",
-                                        &v) != 1)
+                                        &state, &v) != 2)
                 return -EBADMSG;
-        *ret = v;
+        *ret_state = state;
+        *ret_started = v;
         return 0;
+}
+
+int process_start_time(pid_t pid, uint64_t *ret) {
+        char state;
+
+        return read_stat(pid, &state, ret);
+}
+
+/* What is stopped says so. It may be stopped later all the same, or wait for a disk: whoever reads what it
+ * sends has a deadline of their own. */
+ShimState process_shim_state(const Process *p) {
+        uint64_t started;
+        char state;
+
+        if (p->shim_gone || p->qemu_pid == 0 || read_stat(p->shim_pid, &state, &started) < 0)
+                return SHIM_GONE;
+        return state == 'T' || state == 't' ? SHIM_STOPPED : SHIM_RUNNING;
 }
 
 static void read_end(Process *p, ProcessEnd *ret) {
@@ -283,7 +303,7 @@ static void on_launch_error(Process *p, const char *text) {
                 { "missing ", ERROR_IMAGE_MISSING, "Cannot open the file %s" },
                 { "changed ", ERROR_IMAGE_CHANGED,
                                 "The file is not the one that the VM was created from: %s" },
-                { "access ", ERROR_IMAGE_MISSING, "Cannot open the file %s" },
+                { "access ", ERROR_IMAGE_UNREADABLE, "The VM's owner may not read the file %s" },
                 { "exec ", ERROR_QEMU_MISSING, "QEMU cannot be executed: %s" },
                 { "system ", ERROR_QEMU_FAILED, "QEMU cannot be set up: %s" },
         };

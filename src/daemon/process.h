@@ -60,6 +60,10 @@ int process_attach(sd_event *event, const ProcessIdentity *id, const char *unit,
 Process *process_free(Process *p);
 DEFINE_CLEANUP(Process *, process_free);
 
+/* The shim, as far as it serves QEMU's console now: SHIM_GONE also before QEMU is executed. */
+typedef enum ShimState { SHIM_GONE, SHIM_STOPPED, SHIM_RUNNING } ShimState;
+ShimState process_shim_state(const Process *p);
+
 /* QEMU has ended; `ended` follows, when the shim has told how, or has not for too long. */
 bool process_qemu_is_gone(const Process *p);
 

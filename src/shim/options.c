@@ -38,6 +38,7 @@ static const OptionDef option_table[] = {
         { "uid", OPTION_ID, AT(uid) },
         { "gid", OPTION_ID, AT(gid) },
         { "group", OPTION_GROUP },
+        { "owner", OPTION_ID, AT(owner) },
         { "control", OPTION_FD, AT(control), .run = true },
         { "serial", OPTION_TARGET, AT(serial), .run = true },
         { "console-log", OPTION_FD, AT(console_log), .run = true, .cat = true },
@@ -127,6 +128,7 @@ static int parse_file(Parser *p, char *value) {
         if (o->n_files >= OPTION_FILES_MAX)
                 return -E2BIG;
         f.path = rest;
+        f.owner = o->owner;
         f.by_path = streq(access, "p");
         if (parse_u64(ino, &f.ino) < 0 || parse_u64(btime, &f.btime) < 0 || parse_u64(ctime, &f.ctime) < 0 ||
                         parse_u64(mtime, &f.mtime) < 0 || parse_u64(size, &f.size) < 0)

@@ -22,6 +22,7 @@ typedef struct OptionPaths {
 /* A file that QEMU is to find open, if it still is the one that was meant. */
 typedef struct GivenFile {
         int target;   /* its number in QEMU */
+        uid_t owner;  /* with whose rights it is opened; 0: ours */
         bool by_path; /* QEMU opens /proc/self/fd/TARGET again, with its own rights */
         uint64_t ino;
         uint64_t btime; /* nanoseconds; 0: the file system has none, and ctime counts */
@@ -38,6 +39,7 @@ typedef struct Options {
         bool has_identity; /* --uid and --gid are given */
         uid_t uid;
         gid_t gid;
+        uid_t owner; /* of the files that follow */
         size_t n_groups;
         gid_t groups[OPTION_GROUPS_MAX];
         int control;

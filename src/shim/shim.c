@@ -27,6 +27,8 @@
  *   --file FD:p:...        the same for a file that QEMU reads anew at each start, as /proc/self/fd/FD: what
  * was written to it counts, and where its identity may not read the file, there is a copy of it in memory at
  * FD
+ *   --owner N              the files that follow are opened with the rights that this user has now; without,
+ * with ours
  *   --serial FD            where QEMU finds the socket of its serial console
  *   --console-log FD, --console-log-old FD, --console-log-max BYTES
  *                          two regular files for what the guest prints, and their bound (see ring-log.h)
@@ -177,7 +179,9 @@ static int prepare_files(const Shim *s, Error **reterr_error) {
 
         for (size_t i = 0; i < o->n_files; i++) {
                 bool modified = false;
-                _cleanup_close_ int fd = given_file_open(&o->files[i], &modified, reterr_error);
+                _cleanup_close_ int fd = o->files[i].owner != 0
+                                ? given_file_open_as_owner(&o->files[i], &modified, reterr_error)
+                                : given_file_open(&o->files[i], &modified, reterr_error);
                 int r;
 
                 if (fd < 0)

@@ -309,6 +309,56 @@ static void test_file_access(void) {
         expect_refused(b, "access /etc/shadow: Permission denied");
 }
 
+/* The rights of the file's owner count, not those that the shim has while it prepares. */
+static void test_file_of_owner(void) {
+        static const struct {
+                mode_t file, folder;
+                uid_t uid; /* of the file */
+                bool ok;
+        } cases[] = {
+                { 0600, 0755, BED_UID, true },
+                { 0644, 0755, 0, true },
+                { 0600, 0755, 0, false },
+                { 0644, 0700, 0, false },
+                { 0200, 0755, BED_UID, false },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                _cleanup_(bed_freep) Bed *b = bed_new();
+                _cleanup_free_ char *path = make_image(b, "image"), *out = NULL;
+
+                CHECK_EQ(chown(path, cases[i].uid, 0), 0);
+                CHECK_EQ(chmod(path, cases[i].file), 0);
+                CHECK_EQ(chmod(b->dir, cases[i].folder), 0);
+                bed_option(b, "--owner=%i", BED_UID);
+                add_given(b, path, 0, 0, 0, true);
+                if (cases[i].ok) {
+                        out = bed_output(b, "cat <&9; echo x >&9; exit 0");
+                        CHECK(startswith(out, "content of the image\n"));
+                } else {
+                        _cleanup_free_ char *error = strf("access %s: Permission denied", path);
+
+                        expect_refused(b, error);
+                }
+        }
+}
+
+/* Other errors come through, and files before the option are not the owner's. */
+static void test_file_before_owner(void) {
+        _cleanup_(bed_freep) Bed *b = bed_new(), *missing = bed_new();
+        _cleanup_free_ char *path = make_image(b, "image"), *out = NULL;
+
+        CHECK_EQ(chmod(path, 0600), 0);
+        add_given(b, path, 0, 0, 0, true);
+        bed_option(b, "--owner=%i", BED_UID);
+        out = bed_output(b, "cat <&9; exit 0");
+        CHECK(startswith(out, "content of the image\n"));
+
+        bed_option(missing, "--owner=%i", BED_UID);
+        bed_option(missing, "--file=20:r:1:1:1:1:1:/no/such/image");
+        expect_refused(missing, "missing /no/such/image: No such file or directory");
+}
+
 static void test_identity(void) {
         _cleanup_(bed_freep) Bed *b = bed_new();
         _cleanup_free_ char *out = NULL;
@@ -612,6 +662,8 @@ int main(int argc, char **argv) {
                 { "file-link", test_file_link },
                 { "file-other-type", test_file_other_type },
                 { "file-access", test_file_access, .user = true },
+                { "file-of-owner", test_file_of_owner },
+                { "file-before-owner", test_file_before_owner },
                 { "identity", test_identity },
                 { "shim-identity", test_shim_identity },
                 { "descriptors", test_descriptors },

@@ -39,6 +39,8 @@ static const struct {
                         "'vmctl image import FILE' unpacks it into the store." },
         [ERROR_IMAGE_MISSING] = { NAME("ImageMissing"), ENOENT,
                         "Put the file back where it was, or destroy the VM and create it anew." },
+        [ERROR_IMAGE_UNREADABLE] = { NAME("ImageUnreadable"), EACCES,
+                        "Give the VM's owner the right to read it, on the file and the folders above it." },
         [ERROR_IMAGE_CHANGED] = { NAME("ImageChanged"), ESTALE,
                         "The file is another one than the VM was created from: put the old one back." },
         [ERROR_IMAGE_IN_USE] = { NAME("ImageInUse"), EBUSY,
@@ -95,6 +97,8 @@ static const struct {
         [ERROR_NOT_ATTACHED] = { NAME("NotAttached"), ENOTCONN,
                         "'ss --unix --processes' shows who has the socket; 'vmctl kill' works all the "
                         "same." },
+        [ERROR_CONSOLE_UNAVAILABLE] = { NAME("ConsoleUnavailable"), EHOSTDOWN,
+                        "The VM's next run has a console again; 'vmctl kill' ends this one." },
         [ERROR_FIRMWARE_MISSING] = { NAME("FirmwareMissing"), ENOENT,
                         "Install UEFI firmware (Debian: apt install ovmf), or create with '--firmware "
                         "bios'." },
