@@ -173,8 +173,16 @@ static void step_end(Process *p) {
                 log_error("Out of memory: the end of '%s' goes unnoticed", p->unit);
 }
 
+static bool has_exited(int pidfd) {
+        struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+        return poll(&p, 1, 0) > 0;
+}
+
 static void shim_ended(Process *p) {
         p->shim_gone = true;
+        if (p->qemu_fd >= 0 && !has_exited(p->qemu_fd))
+                p->handlers->shim_lost(p, p->userdata);
         p->silence = sd_event_source_disable_unref(p->silence);
         p->shim_child = child_watch_free(p->shim_child);
         p->shim_source = sd_event_source_disable_unref(p->shim_source);
@@ -243,12 +251,6 @@ static const QmpHandlers monitor_handlers = {
         .event = on_monitor_event,
         .closed = on_monitor_closed,
 };
-
-static bool has_exited(int pidfd) {
-        struct pollfd p = { .fd = pidfd, .events = POLLIN };
-
-        return poll(&p, 1, 0) > 0;
-}
 
 /* The number comes from the shim, which has no more rights than its guest's QEMU: it is believed only for a
  * process in the same scope. */

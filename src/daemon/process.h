@@ -31,6 +31,7 @@ typedef struct ProcessHandlers {
         void (*monitor_lost)(Process *p, const Error *error, void *userdata); /* while the shim lives on */
         void (*shim_silent)(Process *p,
                         void *userdata); /* QEMU has ended, and it does not tell: it was killed */
+        void (*shim_lost)(Process *p, void *userdata); /* it has ended, and QEMU lives on */
         void (*ended)(Process *p, const ProcessEnd *end, void *userdata); /* (*) */
 } ProcessHandlers;
 

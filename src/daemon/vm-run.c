@@ -274,6 +274,10 @@ static void conclude(Vm *vm, const ProcessEnd *end) {
         }
 }
 
+static void on_shim_lost(Process *p, void *userdata) {
+        (void)vm_warn(userdata, "The VM's shim was killed, so its console is cut off");
+}
+
 static void on_shim_silent(Process *p, void *userdata) {
         Vm *vm = userdata;
 
@@ -316,6 +320,7 @@ const ProcessHandlers vm_process_handlers = {
         .monitor_event = on_event,
         .monitor_lost = on_lost,
         .shim_silent = on_shim_silent,
+        .shim_lost = on_shim_lost,
         .ended = on_ended,
 };
 

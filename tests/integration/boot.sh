@@ -78,6 +78,10 @@ vmctl destroy theirs
 check "What a guest prints is no command for a terminal" tell made \
         "sh printf '\\033]0;title\\007\\033[31mred\\033[0m plain\\r\\n'" "^ok sh"
 check "... in the journal" logged made "^red plain"
+check "... nor does it say how grave that is" tell made "echo <0>no emergency" "^<0>no emergency"
+check "... where all are told of emergencies" logged made "^<0>no emergency"
+check_output 6 "... but a line as any other" \
+        eval "journalctl --quiet VM_NAME=made --grep='no emergency' --output=json | jq --raw-output .PRIORITY"
 check "Stop" systemctl stop vm@made
 check_output "stopped guest-shutdown" "... shuts the guest down" \
         eval "echo \$(prop made State) \$(prop made ShutdownReason)"
