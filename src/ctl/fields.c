@@ -28,6 +28,15 @@ void fields_print(const char *label, const Json *object, const char *key) {
         putchar('\n');
 }
 
+void fields_print_word(const char *before, const Json *object, const char *key) {
+        const char *s = fields_string(object, key);
+
+        if (*s) {
+                (void)fputs(before, stdout);
+                term_print(stdout, s);
+        }
+}
+
 void fields_print_time(const char *label, const Json *object, const char *key) {
         _cleanup_free_ char *when = text_timestamp(fields_number(object, key));
 

@@ -4,6 +4,8 @@
 
 #include "ctl.h"
 
+/* Members are what the service says, and some of that is what QEMU, a guest or an image says: it is shown by
+ * the functions here, which let no control character pass. */
 const char *fields_string(const Json *object, const char *key);
 uint64_t fields_number(const Json *object, const char *key);
 
@@ -11,6 +13,9 @@ uint64_t fields_number(const Json *object, const char *key);
 void fields_print(const char *label, const Json *object, const char *key);
 void fields_print_time(const char *label, const Json *object, const char *key);
 void fields_print_list(const char *label, const Json *list);
+
+/* Prints a string behind the text before it; nothing at all when it is empty. No line of its own. */
+void fields_print_word(const char *before, const Json *object, const char *key);
 
 /* A line for the member Owner. */
 void fields_print_owner(const Ctl *c, const Json *object);

@@ -94,23 +94,23 @@ static void print_machines(const Json *types) {
                 const char *alias = json_key(types, i), *type = json_string(json_member(types, i)) ?: "";
 
                 term_label(i == 0 ? "Machines" : "");
-                printf(streq(alias, type) ? "%s\n" : "%s, new VMs get %s\n", alias, type);
+                term_print(stdout, alias);
+                if (!streq(alias, type)) {
+                        printf(", new VMs get ");
+                        term_print(stdout, type);
+                }
+                putchar('\n');
         }
 }
 
 static void print_capabilities(const Json *o) {
-        const char *accel = json_get_string(o, "default-accelerator");
-
         term_label("QEMU");
         term_print(stdout, json_get_string(o, "qemu-version") ?: "?");
         printf(", ");
         term_print(stdout, json_get_string(o, "qemu-path") ?: "?");
         putchar('\n');
         fields_print_list("Accel", json_get(o, "accelerators"));
-        if (accel) {
-                term_label("Default");
-                puts(accel);
-        }
+        fields_print("Default", o, "default-accelerator");
         print_machines(json_get(o, "machine-types"));
         fields_print_list("In use", json_get(o, "machine-types-in-use"));
         fields_print_list("Firmware", json_get(o, "firmware"));

@@ -44,14 +44,28 @@ Table *table_free(Table *t) {
         return NULL;
 }
 
+static bool is_plain(const char *s) {
+        for (; *s; s++)
+                if (*s < ' ' || *s > '~')
+                        return false;
+        return true;
+}
+
 int table_add(Table *t, const char *text, Style style) {
         Cell *c = &t->cells[t->n_cells];
+        _cleanup_free_ char *safe = NULL;
         size_t len;
 
         if (t->n_cells >= t->max_cells)
                 return -ENOBUFS;
         if (isempty(text))
                 text = "-";
+        if (!is_plain(text)) {
+                safe = string_escape(text, strlen(text), SIZE_MAX / 8);
+                if (!safe)
+                        return -ENOMEM;
+                text = safe;
+        }
         len = strlen(text);
         if (len <= CELL_TEXT)
                 memcpy(c->text, text, len + 1);

@@ -17,7 +17,8 @@ Table *table_new(const Column *columns, size_t n_columns, size_t max_rows);
 Table *table_free(Table *t);
 DEFINE_CLEANUP(Table *, table_free);
 
-/* Fills the cells from left to right, row by row. `text` is copied; NULL and "" show as "-". */
+/* Fills the cells from left to right, row by row. `text` is copied; NULL and "" show as "-", and
+ * control characters as term_print() shows them. */
 int table_add(Table *t, const char *text, Style style);
 int table_addf(Table *t, const char *format, ...) _printf_(2, 3);
 

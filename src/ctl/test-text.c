@@ -142,6 +142,19 @@ static void test_table(void) {
                         "größe        5  -\n");
 }
 
+/* Names of snapshots come from images of anybody. */
+static void test_table_of_controls(void) {
+        static const Column columns[] = { { "NAME" }, { "STATE" } };
+        _cleanup_(table_freep) Table *t = table_new(columns, ELEMENTSOF(columns), 1);
+
+        CHECK(t);
+        CHECK(table_add(t, "a\033]0;b\007\n", STYLE_NONE) == 0);
+        CHECK(table_add(t, "\302\2331m\377", STYLE_NONE) == 0);
+        CHECK_TEXT(PRINTED(f, table_print(t, f, SIZE_MAX)),
+                        "NAME               STATE\n"
+                        "a\\x1b]0;b\\x07\\x0a  \\xc2\\x9b1m\\xff\n");
+}
+
 static void check_sanitized(const char *in, const char *expected) {
         size_t len = strlen(in);
 
@@ -198,6 +211,7 @@ int main(void) {
         test_quote();
         test_distance();
         test_table();
+        test_table_of_controls();
         test_sanitize();
         test_plain();
         return 0;

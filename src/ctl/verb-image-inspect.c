@@ -42,13 +42,16 @@ static void print_users(char *const *users) {
 }
 
 static void print_image(const Ctl *c, const Json *image, char *const *users) {
-        const char *format = fields_string(image, "Format"), *source = fields_string(image, "SourceFormat");
+        const char *source = fields_string(image, "SourceFormat");
 
         printf("%s● %s", term_style(stdout, STYLE_GREEN), term_normal(stdout));
         term_print(stdout, fields_string(image, "Name"));
         putchar('\n');
         term_label("Format");
-        printf(isempty(source) || streq(source, format) ? "%s\n" : "%s, was %s\n", format, source);
+        fields_print_word("", image, "Format");
+        if (!streq(source, fields_string(image, "Format")))
+                fields_print_word(", was ", image, "SourceFormat");
+        putchar('\n');
         print_sizes("Size", image, "VirtualSize", "Size", "Allocated");
         fields_print_owner(c, image);
         term_label("Access");

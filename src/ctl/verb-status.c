@@ -20,7 +20,7 @@
 #define CONSOLE_PATIENCE (1 * USEC_PER_SEC) /* it is there in milliseconds, or does not come at all */
 
 static void print_head(const Json *vm) {
-        const char *state = fields_string(vm, "State"), *reason = fields_string(vm, "FailureReason");
+        const char *state = fields_string(vm, "State");
         uint64_t since = fields_number(vm, "StateChangedAt"), now = now_realtime();
         _cleanup_free_ char *when = text_timestamp(since), *ago = text_duration(now - MIN(since, now));
         Style style = style_of_state(state);
@@ -28,9 +28,13 @@ static void print_head(const Json *vm) {
         printf("%s%s%s ", term_style(stdout, style), streq(state, "running") ? "●" : "○",
                         term_normal(stdout));
         term_print(stdout, fields_string(vm, "Name"));
-        printf(" - %s%s%s", term_style(stdout, style), state, term_normal(stdout));
-        if (*reason)
-                printf(" (%s)", reason);
+        printf(" - %s", term_style(stdout, style));
+        term_print(stdout, state);
+        printf("%s", term_normal(stdout));
+        if (*fields_string(vm, "FailureReason")) {
+                fields_print_word(" (", vm, "FailureReason");
+                putchar(')');
+        }
         if (since > 0)
                 printf(" since %s; %s ago", when ?: "?", ago ?: "?");
         putchar('\n');
@@ -39,15 +43,21 @@ static void print_head(const Json *vm) {
 
 static void print_machine(const Json *vm) {
         const Json *spec = json_get(vm, "Spec");
-        const char *accel = fields_string(vm, "Accelerator"), *cpu = fields_string(spec, "cpu");
-        uint64_t vcpus = fields_number(spec, "vcpus");
+        bool runs = *fields_string(vm, "Accelerator");
 
         term_label("Machine");
-        printf("%s, %s, %s", fields_string(vm, "Backend"), fields_string(vm, "Machine"),
-                        *fields_string(spec, "firmware") ? fields_string(spec, "firmware") : "bios");
-        printf(", %s\n", *accel ? accel : fields_string(spec, "accel"));
+        fields_print_word("", vm, "Backend");
+        fields_print_word(", ", vm, "Machine");
+        if (*fields_string(spec, "firmware"))
+                fields_print_word(", ", spec, "firmware");
+        else
+                printf(", bios");
+        fields_print_word(", ", runs ? vm : spec, runs ? "Accelerator" : "accel");
+        putchar('\n');
         term_label("vCPUs");
-        printf("%" PRIu64 "%s%s\n", vcpus, *cpu ? ", " : "", cpu);
+        printf("%" PRIu64, fields_number(spec, "vcpus"));
+        fields_print_word(", ", spec, "cpu");
+        putchar('\n');
         term_label("RAM");
         printf("%" PRIu64 " MB%s\n", fields_number(spec, "memory") / MIB,
                         json_get_boolean(spec, "balloon") > 0 ? ", balloon" : "");
@@ -62,7 +72,8 @@ static void print_disk(const Json *vm) {
                         fields_print_size("", fields_number(spec, "disk"));
                 else
                         printf("as large as the image");
-                printf(", %s\n", fields_string(spec, "image-format"));
+                fields_print_word(", ", spec, "image-format");
+                putchar('\n');
         }
         /* An image of the store is known by its name. */
         fields_print("Image", spec, *fields_string(spec, "image-name") ? "image-name" : "image");
@@ -77,9 +88,8 @@ static void print_network(const Json *vm) {
         const Json *spec = json_get(vm, "Spec"), *addresses = json_get(vm, "Addresses");
 
         term_label("Network");
-        printf("%s", fields_string(spec, "network"));
-        if (*fields_string(vm, "MAC"))
-                printf(", %s", fields_string(vm, "MAC"));
+        fields_print_word("", spec, "network");
+        fields_print_word(", ", vm, "MAC");
         for (size_t i = 0; i < json_length(addresses); i++) {
                 printf(", ");
                 term_print(stdout, json_string(json_element(addresses, i)) ?: "");
@@ -87,8 +97,8 @@ static void print_network(const Json *vm) {
         putchar('\n');
         if (fields_number(vm, "SSHPort") > 0) {
                 term_label("SSH");
-                printf("%s@127.0.0.1 port %" PRIu64 "\n", fields_string(vm, "SSHUser"),
-                                fields_number(vm, "SSHPort"));
+                term_print(stdout, fields_string(vm, "SSHUser"));
+                printf("@127.0.0.1 port %" PRIu64 "\n", fields_number(vm, "SSHPort"));
         }
 }
 
@@ -99,8 +109,8 @@ static void print_unit(const Json *vm) {
                 printf("PID %" PRIu64 ", UID %" PRIu64, fields_number(vm, "PID"), fields_number(vm, "UID"));
                 if (json_get_boolean(vm, "Attached") == 0)
                         printf(", %snot attached%s", term_style(stdout, STYLE_YELLOW), term_normal(stdout));
-                else if (*fields_string(vm, "QMPStatus"))
-                        printf(", %s", fields_string(vm, "QMPStatus"));
+                else
+                        fields_print_word(", ", vm, "QMPStatus");
                 putchar('\n');
         }
 }

@@ -42,7 +42,7 @@ listen
 
 check "A guest is up" eval 'vmctl start v && booted v'
 check "Its shim is stopped" stop_shim v
-check_output "*Console: The console of VM 'v' does not answer: *" "Its status is told, with this" within_ms 2000 vmctl status v
+check_output "*Console: The console of VM 'v' does not answer: *" "Its status is told, with this" within_ms 2000 timeout 20 vmctl status v
 check_error "*The console of VM 'v' does not answer: its shim (PID *) was stopped*Hint: *" "Its log is an error" \
         timeout 10 vmctl log v --console
 check_error "*The console of VM 'v' does not answer: *" "... also where it is followed" timeout 10 vmctl log v --console --follow
@@ -68,7 +68,7 @@ forget_signals
 check "Its shim is killed" kill_shim v
 check_output running "It runs" prop v State
 check_output "*Warning: The VM's shim was killed, so its console is cut off*GUEST READY*" "Its status is told, with this" \
-        within_ms 2000 vmctl status v
+        within_ms 2000 timeout 20 vmctl status v
 check_error "*VM 'v' has lost its console: its shim was killed*" "It has no console" timeout 10 vmctl console v
 check_output "*GUEST READY*" "... but what was printed" timeout 10 vmctl log v --console
 check "Its QEMU is killed" kill -KILL "$(prop v PID)"
