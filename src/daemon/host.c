@@ -39,6 +39,8 @@ struct Host {
         /* what was found when it was last looked at */
         char *kvm_reason; /* NULL: KVM works */
         gid_t kvm_gid;
+        struct stat kvm_node; /* with which a VM could be made, if kvm_made */
+        bool kvm_made;
 
         /* a probe that is under way */
         Qmp *qmp;
@@ -229,24 +231,40 @@ static bool cpu_has_virtualization(void) {
         return has > 0;
 }
 
+/* To make a VM and drop it again takes the kernel many milliseconds: that is done once for each device node,
+ * which is another one when the module was loaded anew. */
+static int make_vm(Host *h, int fd, const struct stat *node) {
+        _cleanup_close_ int vm = -EBADF;
+
+        if (h->kvm_made && node->st_ino == h->kvm_node.st_ino && node->st_rdev == h->kvm_node.st_rdev &&
+                        node->st_ctim.tv_sec == h->kvm_node.st_ctim.tv_sec &&
+                        node->st_ctim.tv_nsec == h->kvm_node.st_ctim.tv_nsec)
+                return 0;
+        vm = ioctl(fd, KVM_CREATE_VM, 0);
+        h->kvm_made = vm >= 0;
+        h->kvm_node = *node;
+        return vm < 0 ? -errno : 0;
+}
+
 /* Creating a VM can succeed where running one cannot (nested in a host that hides the CPU's feature): the
  * CPU flags have the last word. */
-static char *why_no_kvm(gid_t *ret_gid) {
-        _cleanup_close_ int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm = -EBADF;
+static char *why_no_kvm(Host *h) {
+        _cleanup_close_ int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
         struct stat st;
+        int r;
 
-        *ret_gid = 0;
+        h->kvm_gid = 0;
         if (fd < 0)
                 return strf("/dev/kvm cannot be opened: %s", strerror(errno));
         if (ioctl(fd, KVM_GET_API_VERSION, 0) != KVM_API_VERSION)
                 return strdup("/dev/kvm speaks another version of its interface");
         if (!cpu_has_virtualization())
                 return strdup("the CPU shows neither vmx nor svm");
-        vm = ioctl(fd, KVM_CREATE_VM, 0);
-        if (vm < 0)
-                return strf("/dev/kvm creates no VM: %s", strerror(errno));
-        if (fstat(fd, &st) >= 0 && (st.st_mode & 0006) != 0006)
-                *ret_gid = st.st_gid;
+        r = fstat(fd, &st) < 0 ? -errno : make_vm(h, fd, &st);
+        if (r < 0)
+                return strf("/dev/kvm creates no VM: %s", strerror(-r));
+        if ((st.st_mode & 0006) != 0006)
+                h->kvm_gid = st.st_gid;
         return NULL;
 }
 
@@ -254,7 +272,7 @@ static char *why_no_kvm(gid_t *ret_gid) {
  */
 static void look_at_kvm(Host *h) {
         free(h->kvm_reason);
-        h->kvm_reason = why_no_kvm(&h->kvm_gid);
+        h->kvm_reason = why_no_kvm(h);
 }
 
 static bool same_binary(const struct stat *a, const struct stat *b) {

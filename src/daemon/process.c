@@ -21,9 +21,8 @@
 #define CONTROL_LINE_MAX (4 * KIB) /* the shim's reports are one short line each */
 #define EXIT_RECORD_MAX (4 * KIB)
 #define STAT_MAX (4 * KIB)
-#define SHIM_PATIENCE                                                                       \
-        (2 * USEC_PER_SEC) /* from QEMU's end to the record of it, which takes milliseconds \
-                            */
+/* From QEMU's end to the record of it. It takes milliseconds, but a host may be busy. */
+#define SHIM_PATIENCE (5 * USEC_PER_SEC)
 #define GREETING_PATIENCE (1 * USEC_PER_SEC) /* QEMU greets within milliseconds */
 
 struct Process {
@@ -199,12 +198,13 @@ static int on_shim_pidfd(sd_event_source *s, int fd, uint32_t revents, void *use
         return 0;
 }
 
+/* Killed, it may still hang in the kernel, on the disk of its logs. */
 static int on_silence(sd_event_source *s, uint64_t usec, void *userdata) {
         Process *p = userdata;
 
-        p->silence = sd_event_source_disable_unref(p->silence);
         (void)pidfd_send_signal(p->shim_fd, SIGKILL, NULL, 0);
         p->handlers->shim_silent(p, p->userdata);
+        shim_ended(p);
         return 0;
 }
 
@@ -277,6 +277,7 @@ static int watch_qemu(Process *p, pid_t pid) {
 }
 
 static void on_pid(Process *p, const char *text) {
+        bool is_gone;
         uint32_t pid;
         int r;
 
@@ -288,11 +289,12 @@ static void on_pid(Process *p, const char *text) {
                                 text);
                 return;
         }
-        if (r < 0)
-                qemu_ended(p);
+        is_gone = r < 0;
         r = qmp_new(p->event, TAKE_FD(p->monitor_fd), 0, p->timeout, &monitor_handlers, p, &p->qmp);
         if (r < 0)
                 log_error_errno(r, "Cannot talk to QEMU of '%s': %m", p->unit);
+        if (is_gone)
+                qemu_ended(p);
         p->handlers->executed(p, p->userdata);
 }
 
