@@ -4,10 +4,6 @@
 
 #include "qemu-command.h"
 
-/* The fdsets. A set holds a read-write and a read-only descriptor where QEMU reopens the file to drop a
- * right. */
-enum { SET_OVERLAY = 1, SET_BASE, SET_SEED, SET_VARS, SET_DISKS };
-
 /* Slots on pcie.0; 0x1f and 0x0 are the chipset's. */
 enum {
         SLOT_VIDEO = 0x1,

@@ -10,6 +10,10 @@
 #include "spec/vm-lists.h"
 #include "spec/vm-record.h"
 
+/* The fdsets. A set holds a read-write and a read-only descriptor, in this order, where QEMU reopens the
+ * file to drop a right. */
+enum { SET_OVERLAY = 1, SET_BASE, SET_SEED, SET_VARS, SET_DISKS };
+
 /* Numbers in QEMU's table; -1: there is none. */
 typedef struct QemuFds {
         int monitor, monitor_listen, agent_listen, serial;

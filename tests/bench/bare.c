@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "bare.h"
+#include "daemon/qemu-command.h"
 #include "service.h"
 #include "stats.h"
 #include "util/fd-util.h"
@@ -21,37 +22,25 @@
 #define TEXT_MAX (64 * KIB)
 #define SOURCES_MIN 64 /* above every number that QEMU is promised */
 #define FDS_MAX 32
-#define FOLDER_SETS 5
 #define DEADLINE_MS 120000 /* of silence; a boot takes seconds even on a busy machine */
 
 struct Bare {
-        char *folder; /* of the VM */
+        char *folder;                  /* of the VM */
+        char *image, *kernel, *initrd; /* its users' files; NULL: none */
         char *sockets;
-        char **shim, **qemu; /* QEMU's arguments are the end of the shim's */
+        char **qemu; /* the command line */
 
         struct {
                 int source, target;
         } fds[FDS_MAX];
         size_t n_fds;
-        unsigned set_members[FOLDER_SETS]; /* so many descriptors were put in it */
+        unsigned set_members[SET_DISKS]; /* so many descriptors were put in it */
 
         pid_t pid;
         int pidfd, monitor, serial;
         char text[TEXT_MAX]; /* of the console */
         size_t text_len;
 };
-
-/* The shim is QEMU's parent. */
-static uint32_t parent_of(uint32_t pid) {
-        _cleanup_free_ char *path = strf("/proc/%u/status", pid), *text = NULL;
-        const char *line;
-        unsigned parent;
-
-        CHECK(path && read_file_at(AT_FDCWD, path, CMDLINE_MAX, &text, NULL) >= 0);
-        line = strstr(text, "\nPPid:");
-        CHECK(line && sscanf(line, "\nPPid: %u", &parent) == 1);
-        return parent;
-}
 
 static char **read_command_line(uint32_t pid) {
         _cleanup_free_ char *path = strf("/proc/%u/cmdline", pid), *text = NULL;
@@ -72,10 +61,10 @@ Bare *bare_new(const char *vm) {
         b->folder = service_vm_string(vm, "Folder");
         b->sockets = strdup("/tmp/bench-XXXXXX");
         CHECK(b->sockets && mkdtemp(b->sockets));
-        b->shim = b->qemu = read_command_line(parent_of(service_vm_pid(vm)));
-        while (*b->qemu && !streq(*b->qemu, "--"))
-                b->qemu++;
-        CHECK(*b->qemu++);
+        b->image = service_vm_spec_string(vm, "image");
+        b->kernel = service_vm_spec_string(vm, "kernel");
+        b->initrd = service_vm_spec_string(vm, "initrd");
+        b->qemu = read_command_line(service_vm_pid(vm));
         return b;
 }
 
@@ -85,7 +74,10 @@ Bare *bare_free(Bare *b) {
         (void)rmdir(b->sockets);
         free(b->sockets);
         free(b->folder);
-        strv_free(b->shim);
+        free(b->image);
+        free(b->kernel);
+        free(b->initrd);
+        strv_free(b->qemu);
         free(b);
         return NULL;
 }
@@ -98,38 +90,33 @@ static void give(Bare *b, int fd, int target) {
         safe_close(fd);
 }
 
-/* A user's file is named in the shim's arguments: --file=TARGET:r:INODE:BTIME:CTIME:PATH. The shim has
- * parted that at the colons, which is seen from outside, too. */
-static const char *user_file(const Bare *b, int target) {
-        STRV_FOREACH(a, b->shim) {
-                const char *number = startswith(*a, "--file=");
+static int open_file(const char *path, int flags) {
+        int fd = path ? open(path, flags | O_CLOEXEC) : -EBADF;
 
-                if (number && atoi(number) == target)
-                        return a[5];
-        }
-        return NULL;
+        if (fd < 0)
+                TEST_FAIL("%s: %s", path ?: "A file that the VM does not have", strerror(errno));
+        return fd;
 }
 
-/* The VM's own files are known by the number of their set (src/daemon/qemu-command.c). A set of a file that
- * is written has two descriptors, the writable one first. */
-static int open_set_member(Bare *b, int target, unsigned set) {
+/* A file is known by its set. A set of a file that is written has two descriptors, the writable one first.
+ */
+static int open_set_member(Bare *b, unsigned set) {
         static const struct {
                 const char *name;
                 int flags;
-        } own[FOLDER_SETS] = {
-                [1] = { "overlay.qcow2", O_RDWR },
-                [3] = { "seed.iso", O_RDONLY },
-                [4] = { "vars.fd", O_RDWR },
+        } own[SET_DISKS] = {
+                [SET_OVERLAY] = { "overlay.qcow2", O_RDWR },
+                [SET_SEED] = { "seed.iso", O_RDONLY },
+                [SET_VARS] = { "vars.fd", O_RDWR },
         };
-        const char *path = user_file(b, target);
-        _cleanup_free_ char *own_path = NULL;
+        _cleanup_free_ char *path = NULL;
 
-        if (path)
-                return open(path, O_RDONLY | O_CLOEXEC);
-        CHECK(set < FOLDER_SETS && own[set].name);
-        own_path = strf("%s/%s", b->folder, own[set].name);
-        CHECK(own_path);
-        return open(own_path, (b->set_members[set]++ == 0 ? own[set].flags : O_RDONLY) | O_CLOEXEC);
+        if (set == SET_BASE)
+                return open_file(b->image, O_RDONLY);
+        CHECK(set < SET_DISKS && own[set].name);
+        path = strf("%s/%s", b->folder, own[set].name);
+        CHECK(path);
+        return open_file(path, b->set_members[set]++ == 0 ? own[set].flags : O_RDONLY);
 }
 
 static int listen_at(const Bare *b, const char *name) {
@@ -153,16 +140,16 @@ static int connect_pair(int *ret_ours) {
         return pair[1];
 }
 
-/* Makes what an argument of QEMU's refers to by number. */
-static void provide(Bare *b, const char *argument) {
+/* Makes what an argument of QEMU's refers to by number. `option` is the one before it. */
+static void provide(Bare *b, const char *option, const char *argument) {
         char name[16];
         unsigned set;
         int target;
 
         if (sscanf(argument, "fd=%i,set=%u", &target, &set) == 2)
-                give(b, open_set_member(b, target, set), target);
+                give(b, open_set_member(b, set), target);
         else if (sscanf(argument, "/proc/self/fd/%i", &target) == 1)
-                give(b, open(user_file(b, target) ?: "", O_RDONLY | O_CLOEXEC), target);
+                give(b, open_file(streq(option, "-kernel") ? b->kernel : b->initrd, O_RDONLY), target);
         else if (sscanf(argument, "socket,id=%15[a-z],fd=%i", name, &target) == 2)
                 give(b,
                                 streq(name, "monitor")                  ? connect_pair(&b->monitor)
@@ -206,8 +193,8 @@ double bare_start(Bare *b) {
         b->n_fds = b->text_len = 0;
         b->text[0] = '\0';
         memset(b->set_members, 0, sizeof(b->set_members));
-        STRV_FOREACH(a, b->qemu)
-                provide(b, *a);
+        for (char **a = b->qemu; a[0] && a[1]; a++)
+                provide(b, a[0], a[1]);
         start = now_ms();
         spawn(b);
         handshake(b->monitor);

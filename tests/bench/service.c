@@ -245,6 +245,26 @@ char *service_vm_string(const char *vm, const char *property) {
         return value;
 }
 
+char *service_vm_spec_string(const char *vm, const char *key) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        _cleanup_free_ char *path = vm_path(vm);
+        const char *name, *value;
+
+        check_call(sd_bus_get_property(bus, NAME, path, NAME ".VM", "Spec", &e, &reply, "a{sv}"), "Spec",
+                        &e);
+        CHECK(sd_bus_message_enter_container(reply, 'a', "{sv}") >= 0);
+        while (sd_bus_message_enter_container(reply, 'e', "sv") > 0) {
+                CHECK(sd_bus_message_read_basic(reply, 's', &name) >= 0);
+                if (streq(name, key)) {
+                        CHECK(sd_bus_message_read(reply, "v", "s", &value) >= 0);
+                        return strdup(value);
+                }
+                CHECK(sd_bus_message_skip(reply, "v") >= 0 && sd_bus_message_exit_container(reply) >= 0);
+        }
+        return NULL;
+}
+
 uint32_t service_vm_pid(const char *vm) {
         _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         _cleanup_free_ char *path = vm_path(vm);

@@ -27,5 +27,6 @@ size_t service_list(void);         /* returns how many there are */
 double systemd_make_scope(void);
 
 char *service_vm_string(const char *vm, const char *property); /* the caller frees it */
+char *service_vm_spec_string(const char *vm, const char *key); /* the same; NULL: the definition has none */
 uint32_t service_vm_pid(const char *vm);
 int service_open_console(const char *vm); /* the caller closes it */
