@@ -44,7 +44,7 @@ static int add(BootFiles *f, const char *folder, const char *name) {
 static bool is_plain(const char *name) {
         _cleanup_free_ char *escaped = string_escape(name, strlen(name), SIZE_MAX);
 
-        return streq_ptr(escaped, name);
+        return escaped && streq(escaped, name);
 }
 
 static int add_folder(BootFiles *f, const char *folder, boot_report_t report) {
