@@ -128,6 +128,19 @@ static void test_links(void) {
         CHECK_EQ(node_inode(tree_resolve(t, "a"))->n_links, 1);
 }
 
+/* The new name takes the place of the folder that the old one is in, and then does not fit. */
+static void test_link_over_its_target(void) {
+        _cleanup_tree_ Tree *t = new_tree();
+
+        CHECK_EQ(add_file(t, "a/low", 0), 0);
+        CHECK_EQ(add_file(t, "a/high", 1), 0);
+        CHECK_EQ(tree_link(t, "a", "a/low", 1, NULL), -EINVAL);
+        check_tree(t, "a a/high");
+        CHECK_EQ(tree_link(t, "a", "a/high", 2, NULL), 0);
+        check_tree(t, "a");
+        CHECK_EQ(node_inode(tree_resolve(t, "a"))->n_links, 1);
+}
+
 static void test_layers(void) {
         _cleanup_tree_ Tree *t = new_tree();
 
@@ -216,6 +229,7 @@ int main(void) {
         test_spellings();
         test_no_way_through();
         test_links();
+        test_link_over_its_target();
         test_layers();
         test_resolve();
         test_files();

@@ -424,10 +424,10 @@ int tree_link(Tree *t, const char *path, const char *target, uint32_t layer, Err
         inode = n->inode;
         if (inode->n_links >= TREE_LINKS_MAX)
                 return refuse(reterr, path, "its file has more than %d names", TREE_LINKS_MAX);
-        inode->n_links++; /* first, since the path may be the last name of it */
+        inode->n_links++; /* first, since the path may be the last name of it, or lead to where that is */
         r = place(t, path, layer, inode, reterr);
         if (r < 0)
-                inode->n_links--;
+                release_inode(t, inode);
         return r;
 }
 
