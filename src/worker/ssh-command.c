@@ -30,7 +30,6 @@
         "sleep 1\n"                                                                   \
         "done\n"                                                                      \
         "done\n"                                                                      \
-        "%s"                                                                          \
         "} >/dev/null 2>&1 &\n"
 
 #define BUFFER_SIZE (32 * KIB)
@@ -81,16 +80,14 @@ static char *format_env(const Json *env) {
         return text;
 }
 
-int ssh_command_wrap(
-                const char *script, const Json *env, const char *remove, char **ret_line, char **ret_input) {
-        _cleanup_free_ char *exports = format_env(env), *quoted = ssh_quote(script),
-                            *removal = remove ? strf("rm -f %s\n", remove) : strdup(""), *input = NULL,
+int ssh_command_wrap(const char *script, const Json *env, char **ret_line, char **ret_input) {
+        _cleanup_free_ char *exports = format_env(env), *quoted = ssh_quote(script), *input = NULL,
                             *line = NULL;
 
-        if (!exports || !quoted || !removal)
+        if (!exports || !quoted)
                 return -ENOMEM;
         input = strf("exec 3<&0 </dev/null\n" WATCHER "exec 3<&-\n%sexec \"${SHELL:-/bin/sh}\" -c %s",
-                        removal, exports, quoted);
+                        exports, quoted);
         if (!input)
                 return -ENOMEM;
         line = strf("exec /bin/sh -c 'eval \"$(dd bs=1 count=%zu 2>/dev/null)\"'", strlen(input));
@@ -317,7 +314,7 @@ int ssh_command_ask(SshSession *s, const char *script, uint64_t deadline, SshOut
                             *input = NULL;
         SshCommand command = { .input_fd = -EBADF, .deadline = deadline };
 
-        if (!whole || ssh_command_wrap(whole, NULL, NULL, &line, &input) < 0)
+        if (!whole || ssh_command_wrap(whole, NULL, &line, &input) < 0)
                 return error_set_errno(reterr, -ENOMEM, "Failed to ask the guest");
         command.line = line;
         command.input = input;

@@ -29,10 +29,8 @@ char *ssh_quote(const char *s);
 
 /* A command line that runs `script` in a process group of its own, without standard input, and the text to
  * send it. The group ends with SIGTERM when standard input does before it, as happens when we cancel or the
- * connection ends. `env` is an object of strings or NULL. `remove`, a path or NULL, is deleted in any case.
- */
-int ssh_command_wrap(
-                const char *script, const Json *env, const char *remove, char **ret_line, char **ret_input);
+ * connection ends. `env` is an object of strings or NULL. */
+int ssh_command_wrap(const char *script, const Json *env, char **ret_line, char **ret_input);
 
 /* Runs a script of /bin/sh and collects its output, as far as the tail goes. */
 int ssh_command_ask(SshSession *s, const char *script, uint64_t deadline, SshOutput *output, SshExit *ret,

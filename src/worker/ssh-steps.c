@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "ssh-keeper.h"
 #include "ssh-report.h"
 #include "ssh-sftp.h"
 #include "ssh-steps.h"
@@ -51,12 +52,11 @@ static int run_command(Step *s, const SshCommand *command, Error **reterr) {
         return r < 0 ? r : judge(s, &ended, reterr);
 }
 
-/* `remove` as in ssh_command_wrap(). */
-static int run_script(Step *s, const char *script, const char *remove, Error **reterr) {
+static int run_script(Step *s, const char *script, Error **reterr) {
         _cleanup_free_ char *line = NULL, *input = NULL;
         SshCommand command = { .input_fd = -EBADF, .deadline = s->deadline };
 
-        if (ssh_command_wrap(script, s->spec->env, remove, &line, &input) < 0)
+        if (ssh_command_wrap(script, s->spec->env, &line, &input) < 0)
                 return error_set_errno(reterr, -ENOMEM, "Failed to run a command");
         command.line = line;
         command.input = input;
@@ -64,7 +64,7 @@ static int run_script(Step *s, const char *script, const char *remove, Error **r
 }
 
 static int run_shell(Step *s, Error **reterr) {
-        return run_script(s, s->spec->text, NULL, reterr);
+        return run_script(s, s->spec->text, reterr);
 }
 
 /* From its beginning, wherever whoever opened it has read to. */
@@ -92,27 +92,38 @@ static int upload_script(Step *s, SshSftp *f, const char *path, Error **reterr) 
         return r < 0 ? r : ssh_sftp_put(f, step_fd(s), path, 0700, &s->progress, reterr);
 }
 
-/* The name is unknown to others in the guest until the file is there. */
-static int run_script_file(Step *s, Error **reterr) {
-        _cleanup_free_ char *path = NULL, *script = NULL;
-        _cleanup_ssh_sftp_ SshSftp f = {};
+/* A folder in the guest's /tmp, whose name is unknown to others in the guest until it is there. */
+static int make_folder(Step *s, SshKeeper *keeper, char **ret, Error **reterr) {
+        _cleanup_free_ char *path = NULL;
         char random[17];
         int r;
 
         r = ssh_random(random);
-        if (r >= 0) {
-                path = strf("/tmp/vmctl-provision-%zu-%s.sh", s->number, random);
-                script = path ? strf("exec %s", path) : NULL;
-        }
-        if (!script)
-                return error_set_errno(reterr, -ENOMEM, "Failed to name the script");
-        r = upload_script(s, &f, path, reterr);
+        if (r >= 0)
+                path = strf("/tmp/vmctl-provision-%zu-%s", s->number, random);
+        if (!path)
+                return error_set_errno(reterr, -ENOMEM, "Failed to name a folder");
+        r = ssh_keeper_begin(keeper, s->steps->session, path, true, reterr);
         if (r < 0)
                 return r;
-        r = run_script(s, script, path, reterr);
-        if (r != -EAGAIN) /* else there is no connection */
-                ssh_sftp_tidy(&f, NULL, path);
-        return r;
+        *ret = TAKE_PTR(path);
+        return 0;
+}
+
+static int run_script_file(Step *s, Error **reterr) {
+        _cleanup_free_ char *folder = NULL, *script = NULL;
+        _cleanup_ssh_keeper_ SshKeeper keeper = {};
+        _cleanup_ssh_sftp_ SshSftp f = {};
+        int r;
+
+        r = make_folder(s, &keeper, &folder, reterr);
+        if (r < 0)
+                return r;
+        script = strf("exec %s/script", folder);
+        if (!script)
+                return error_set_errno(reterr, -ENOMEM, "Failed to name the script");
+        r = upload_script(s, &f, script + strlen("exec "), reterr);
+        return r < 0 ? r : run_script(s, script, reterr);
 }
 
 /* A helper of our own, of whose output only an error is of interest. */
@@ -172,19 +183,18 @@ static int explain(Step *s, int r, Error **reterr) {
 /* Written beside the destination, then renamed. */
 static int put_directly(Step *s, SshSftp *f, mode_t mode, Error **reterr) {
         _cleanup_free_ char *temporary = ssh_sftp_temporary(s->spec->destination);
+        _cleanup_ssh_keeper_ SshKeeper keeper = {};
         int r;
 
         if (!temporary)
                 return error_set_errno(reterr, -ENOMEM, "Failed to name a file");
-        r = ssh_sftp_put(f, step_fd(s), temporary, mode, &s->progress, reterr);
-        if (r < 0)
-                return r;
-        r = ssh_sftp_replace(f, temporary, s->spec->destination, reterr);
-        if (r < 0)
-                ssh_sftp_tidy(f, NULL, temporary);
-        return r;
+        r = ssh_keeper_begin(&keeper, s->steps->session, temporary, false, reterr);
+        if (r >= 0)
+                r = ssh_sftp_put(f, step_fd(s), temporary, mode, &s->progress, reterr);
+        return r < 0 ? r : ssh_sftp_replace(f, temporary, s->spec->destination, reterr);
 }
 
+/* What is beside the destination is root's, so the keeper cannot remove it. */
 static char *sudo_script(const char *from, const char *to, mode_t mode) {
         _cleanup_free_ char *temporary = ssh_sftp_temporary(to), *a = ssh_quote(from), *b = NULL, *c = NULL,
                             *script = NULL, *quoted = NULL;
@@ -193,29 +203,30 @@ static char *sudo_script(const char *from, const char *to, mode_t mode) {
         c = ssh_quote(to);
         if (!a || !b || !c)
                 return NULL;
-        script = strf("umask 077; { cat <%s >%s && chmod %04o %s && mv -f -- %s %s; } || { rm -f -- %s; "
-                      "exit 1; }",
-                        a, b, (unsigned)mode, b, b, c, b);
+        script = strf("umask 077; t=%s; trap 'rm -f -- \"$t\"' EXIT; trap 'exit 1' HUP INT TERM; "
+                      "cat <%s >\"$t\" && chmod %04o \"$t\" && mv -f -- \"$t\" %s",
+                        b, a, (unsigned)mode, c);
         quoted = script ? ssh_quote(script) : NULL;
         return quoted ? strf("exec sudo -n /bin/sh -c %s </dev/null", quoted) : NULL;
 }
 
 static int put_by_sudo(Step *s, SshSftp *f, mode_t mode, Error **reterr) {
-        _cleanup_free_ char *temporary = ssh_sftp_temporary("/tmp/"),
-                            *script = temporary ? sudo_script(temporary, s->spec->destination, mode) : NULL;
+        _cleanup_free_ char *folder = NULL, *file = NULL, *script = NULL;
+        _cleanup_ssh_keeper_ SshKeeper keeper = {};
         struct stat st;
         int r;
 
+        r = make_folder(s, &keeper, &folder, reterr);
+        if (r < 0)
+                return r;
+        file = strf("%s/file", folder);
+        script = file ? sudo_script(file, s->spec->destination, mode) : NULL;
         if (!script)
                 return error_set_errno(reterr, -ENOMEM, "Failed to name a file");
         r = rewind_source(s, &st, reterr);
         if (r >= 0)
-                r = ssh_sftp_put(f, step_fd(s), temporary, 0600, &s->progress, reterr);
-        if (r < 0)
-                return r;
-        r = ask(s, script, reterr);
-        ssh_sftp_tidy(f, NULL, temporary);
-        return r;
+                r = ssh_sftp_put(f, step_fd(s), file, 0600, &s->progress, reterr);
+        return r < 0 ? r : ask(s, script, reterr);
 }
 
 static int put_file(Step *s, Error **reterr) {

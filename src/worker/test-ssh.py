@@ -269,6 +269,13 @@ class Case(unittest.TestCase):
         finally:
             os.close(fd)
 
+    def wait_removed(self, path):
+        """By the guest itself."""
+        deadline = time.monotonic() + TIMEOUT
+        while os.path.exists(path) and time.monotonic() < deadline:
+            select.select([], [], [], 0.05)
+        self.assertFalse(os.path.exists(path))
+
     def scripts(self):
         return [n for n in os.listdir("/tmp") if n.startswith("vmctl-provision-")]
 
@@ -647,7 +654,7 @@ class Script(Case):
         request, files = self.script(b"#!/bin/sh\necho \"$0 $A\"; stat -c %a $0; cat\n", env={"A": "b c"})
         os.lseek(files[0], 0, os.SEEK_END)
         w = self.expect(request, files=files, port=self.sshd())
-        self.assertRegex(w.text(), r"^/tmp/vmctl-provision-1-[0-9a-f]{16}\.sh b c\n700\n$")
+        self.assertRegex(w.text(), r"^/tmp/vmctl-provision-1-[0-9a-f]{16}/script b c\n700\n$")
         self.assertFalse(os.path.exists(w.text().split()[0]))
         self.assertEqual([line["name"] for line in w.lines[:-2] if line["phase"] == "step"], ["setup.sh"])
 
@@ -659,18 +666,51 @@ class Script(Case):
         self.assertEqual(w.lines[-2]["status"], 3)
         self.assertEqual(self.scripts(), before)
 
+    def start(self, text):
+        request, files = self.script(b"#!/bin/sh\n" + text)
+        w = Worker(request, files=files, port=self.sshd())
+        found = w.wait_for_output(rb"pid=(\d+),([^,]*),(\d+)")
+        self.assertTrue(os.path.exists(found[2]))
+        return w, int(found[1]), found[2].decode(), int(found[3])
+
     def test_is_removed_when_canceled(self):
+        for text in (b"echo pid=$$,$0,0; exec sleep 300\n",
+                     b"trap '' TERM HUP INT; echo pid=$$,$0,0; while :; do sleep 1; done\n"):
+            for end in (signal.SIGTERM, signal.SIGKILL):
+                with self.subTest(text=text, end=end):
+                    w, pid, path, _ = self.start(text)
+                    w.process.send_signal(end)
+                    w.finish()
+                    self.wait_gone(pid)
+                    self.wait_removed(path)
+                    self.wait_removed(os.path.dirname(path))
+
+    def test_is_removed_when_it_kills_its_group(self):
+        before = self.scripts()
+        request, files = self.script(b"#!/bin/sh\nkill -KILL 0\n")
+        self.expect_error("ProvisionFailed", "signal KILL", request, files=files, port=self.sshd())
+        self.assertEqual(self.scripts(), before)
+
+    def test_is_removed_when_the_connection_is_lost(self):
+        w, pid, path, session = self.start(b"trap '' TERM HUP INT; echo pid=$$,$0,$PPID; while :; do sleep 1; done\n")
+        os.kill(session, signal.SIGKILL)
+        self.check_error(w.finish(), "ProvisionFailed", "connection was lost")
+        self.wait_gone(pid)
+        self.wait_removed(path)
+        self.wait_removed(os.path.dirname(path))
+
+    def test_is_removed_when_the_upload_is_cut_off(self):
+        before = self.scripts()
         for end in (signal.SIGTERM, signal.SIGKILL):
-            request, files = self.script(b"#!/bin/sh\necho pid=$$,$0,; exec sleep 300\n")
+            request, files = self.script(b"")
+            os.ftruncate(files[0], 512 << 20)
             w = Worker(request, files=files, port=self.sshd())
-            found = w.wait_for_output(rb"pid=(\d+),([^,]*),")
+            w.wait_for_phase("uploading")
+            made = set(self.scripts()) - set(before)
+            self.assertEqual(len(made), 1)
             w.process.send_signal(end)
             w.finish()
-            self.wait_gone(int(found[1]))
-            deadline = time.monotonic() + TIMEOUT  # by the guest itself
-            while os.path.exists(found[2]) and time.monotonic() < deadline:
-                select.select([], [], [], 0.05)
-            self.assertFalse(os.path.exists(found[2]))
+            self.wait_removed(os.path.join("/tmp", made.pop()))
 
     def test_interpreter(self):
         request, files = self.script(b"#!/usr/bin/env python3\nimport sys; print(sys.argv[0][:5]); sys.exit(4)\n")
@@ -750,6 +790,19 @@ class File(Case):
         w.process.terminate()
         self.check_error(w.finish(), "Canceled", "")
         self.assertFalse([n for n in os.listdir(self.folder) if n.startswith(".vmctl") or n == "to"])
+
+    def test_worker_is_killed(self):
+        """Nothing is left beside the destination."""
+        fd = self.memfd(b"")
+        os.ftruncate(fd, 512 << 20)
+        w = Worker(self.step(), files=[fd], port=self.sshd())
+        w.wait_for_phase("uploading")
+        made = [n for n in os.listdir(self.folder) if n.startswith(".vmctl")]
+        self.assertEqual(len(made), 1)
+        w.process.kill()
+        w.finish()
+        self.wait_removed(self.path(made[0]))
+        self.assertEqual(sorted(os.listdir(self.folder)), ["authorized", "config"])
 
     def tar(self, names):
         data = io.BytesIO()
