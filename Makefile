@@ -6,11 +6,12 @@ BUILD ?= build
 MESON_OPTIONS ?=
 
 .DEFAULT_GOAL := all
-.PHONY: all setup check demo bench install uninstall clean help
+.PHONY: all setup check soak demo bench install uninstall clean help
 
 help:
 	@echo 'make             install the packages that are needed (as root), and build'
 	@echo 'make check       build and run all tests (as root)'
+	@echo 'make soak        build and run the tests that take half an hour and more (as root)'
 	@echo 'make demo        build and show a VM from a cloud image, from create to ssh (as root);'
 	@echo '                 KEEP=1 ends in a shell where vmctl works'
 	@echo 'make bench       build and measure (as root)'
@@ -32,6 +33,9 @@ all: setup $(BUILD)/build.ninja
 
 check: all
 	tests/run --build $(BUILD)
+
+soak: all
+	tests/soak --build $(BUILD)
 
 demo: all
 	tests/demo --build $(BUILD)

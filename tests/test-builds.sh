@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# What the build under test does not show: clang has nothing to complain of either, and the unit tests hold when
-# the sanitizers look on.
+# What the build under test does not show: clang has nothing to complain of either, the unit tests hold when the
+# sanitizers look on, and gcc, which warns of more then, compiles what is installed with them, too.
 # timeout: 900
 
 # shellcheck source=tests/lib.sh
@@ -10,6 +10,15 @@
 
 cd "$(dirname "$0")/.." || exit
 build=$(realpath "${BUILD:-build}")
+
+# Neither tests nor linking, which show nothing new.
+compile_installed() {
+        local -a objects
+
+        mapfile -t objects < <(ninja -C "$1" -t targets all | sed -n 's/^\(src\/[^:]*\.c\.o\): .*/\1/p' |
+                grep --invert-match /test-)
+        [ ${#objects[@]} -gt 0 ] && ninja -C "$1" -j 2 "${objects[@]}"
+}
 
 # configure DIR OPTION...: an earlier one is brought up to date.
 configure() {
@@ -29,3 +38,8 @@ mkdir -p "$build/guest" && ln --symbolic --force --no-dereference "$build/guest"
 for test in life restart; do
         check "so does integration/$test" env BUILD="$build/sanitized" "tests/integration/$test.sh"
 done
+
+export CC=gcc
+check "a build with gcc and the sanitizers is configured" configure "$build/sanitized-gcc" \
+        -Db_sanitize=address,undefined
+check "gcc compiles everything with them without a warning" compile_installed "$build/sanitized-gcc"
