@@ -2,8 +2,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
+#include <stdnoreturn.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -158,17 +158,33 @@ static void provide(Bare *b, const char *option, const char *argument) {
                                 target);
 }
 
-static void spawn(Bare *b) {
+static noreturn void execute(const Bare *b, int go) {
         static char *const env[] = { (char *)"PATH=/usr/bin:/bin", (char *)"LANG=C.UTF-8", NULL };
-        posix_spawn_file_actions_t actions;
+        int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        char word;
 
-        CHECK_EQ(posix_spawn_file_actions_init(&actions), 0);
-        CHECK_EQ(posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDWR, 0), 0);
-        CHECK_EQ(posix_spawn_file_actions_adddup2(&actions, STDIN_FILENO, STDOUT_FILENO), 0);
+        if (go >= 0 && read(go, &word, 1) != 1)
+                _exit(1);
+        for (int fd = STDIN_FILENO; fd <= STDOUT_FILENO; fd++)
+                (void)dup2(null, fd);
         for (size_t i = 0; i < b->n_fds; i++)
-                CHECK_EQ(posix_spawn_file_actions_adddup2(&actions, b->fds[i].source, b->fds[i].target), 0);
-        CHECK_EQ(posix_spawn(&b->pid, b->qemu[0], &actions, NULL, b->qemu, env), 0);
-        CHECK_EQ(posix_spawn_file_actions_destroy(&actions), 0);
+                (void)dup2(b->fds[i].source, b->fds[i].target);
+        (void)execve(b->qemu[0], b->qemu, env);
+        _exit(1);
+}
+
+/* In a scope it is executed when that is there, as its memory would be charged elsewhere before. */
+static void spawn(Bare *b, bool in_scope) {
+        _cleanup_close_ int go = -EBADF, theirs = in_scope ? connect_pair(&go) : -EBADF;
+
+        b->pid = fork();
+        CHECK(b->pid >= 0);
+        if (b->pid == 0)
+                execute(b, theirs);
+        if (!in_scope)
+                return;
+        systemd_make_scope(b->pid);
+        CHECK_EQ(write(go, "", 1), 1);
 }
 
 /* Greeting, the reply to qmp_capabilities, the reply to query-status. */
@@ -187,7 +203,7 @@ static void handshake(int fd) {
         } while (!strstr(buf, "\"status\":"));
 }
 
-double bare_start(Bare *b) {
+double bare_start(Bare *b, bool in_scope) {
         double start;
 
         b->n_fds = b->text_len = 0;
@@ -196,12 +212,12 @@ double bare_start(Bare *b) {
         for (char **a = b->qemu; a[0] && a[1]; a++)
                 provide(b, a[0], a[1]);
         start = now_ms();
-        spawn(b);
+        spawn(b, in_scope);
+        for (size_t i = 0; i < b->n_fds; i++) /* or its end would not be seen */
+                safe_close(b->fds[i].source);
         handshake(b->monitor);
         start = now_ms() - start;
 
-        for (size_t i = 0; i < b->n_fds; i++)
-                safe_close(b->fds[i].source);
         b->pidfd = pidfd_open(b->pid, 0);
         CHECK(b->pidfd >= 0);
         return start;

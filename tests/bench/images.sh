@@ -10,20 +10,21 @@ bench_memory=/dev/shm/vmctl-bench
 bench_store=/var/lib/vmctl/images
 
 # What `run` has set
-: "${build:?}" "${measure:?}" "${runs:?}" "${image_runs:?}"
+: "${build:?}" "${measure:?}" "${runs:?}" "${image_runs:?}" "${image_mib:?}"
 
-# A GiB of which little is data, in pieces that shrink to a half.
+# Of which little is data, in pieces that shrink to a half.
 make_sparse_image() {
         python3 -c '
 import random, sys
 rng = random.Random(1)
+size = int(sys.argv[2]) << 20
 with open(sys.argv[1], "wb") as f:
-    for i in range(0, 1 << 30, 64 << 20):
+    for i in range(0, size, 64 << 20):
         f.seek(i)
         f.write(b"".join(rng.randbytes(512) + bytes([rng.randrange(8)]) * 512 for _ in range(5 << 10)))
-    f.truncate(1 << 30)
+    f.truncate(size)
     f.seek(510)
-    f.write(b"\x55\xaa")' "$1" # what says that it is a disk
+    f.write(b"\x55\xaa")' "$1" "$image_mib" # what says that it is a disk
 }
 
 # start_file_server FOLDER: sets url. One that costs little itself.
@@ -144,7 +145,7 @@ section_images() {
         make_sparse_image $bench_memory/image.raw
         zstd --quiet -3 $bench_memory/image.raw -o $bench_memory/image.raw.zst
         start_file_server $bench_memory
-        printf 'An image of 1 GiB, %d MiB of it data, %d MiB compressed:\n\n' \
+        printf 'An image of %d MiB, %d MiB of it data, %d MiB compressed:\n\n' "$image_mib" \
                 "$(du --block-size=1M $bench_memory/image.raw | cut -f 1)" \
                 $(($(stat --format=%s $bench_memory/image.raw.zst) >> 20))
         "$measure" heading

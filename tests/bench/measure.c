@@ -10,8 +10,11 @@
  * file turns LABEL RUNS CLEAR OURS BARE commands of a shell, each of the last two after CLEAR, which is not
  * measured list LABEL RUNS         ListVMs, and `vmctl list` as a whole populate N IMAGE        define VMs
  * until there are N boot N KERNEL INITRD    make and start N VMs, and wait until their guests are up memory
- * what the service has of its own, in KiB
+ * what the service has of its own, in KiB clients N IMAGE RUNS    what N connected clients cost, and how
+ * long a change takes that all hear of running N KERNEL        what N running VMs cost the service; QEMU may
+ * be a stand-in
  */
+#include <dirent.h>
 #include <fcntl.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -76,20 +79,30 @@ static void command_heading(char **args) {
         table_heading();
 }
 
+/* A scope that is made soon after another does not wait for the kernel as the first one did. */
+static void pass_time(Bare *b) {
+        (void)bare_start(b, false);
+        (void)bare_kill(b);
+}
+
 static void command_start(char **args) {
-        Series start = {}, kill = {}, bare_starts = {}, bare_kills = {}, scopes = {}, floor = {};
+        Series start = {}, kill = {}, bare_starts = {}, bare_kills = {}, floor = {}, scoped = {};
         _cleanup_(bare_freep) Bare *b = learn_bare(args[1]);
 
         for (unsigned i = 0; i < number(args[2]); i++) {
-                series_add(&bare_starts, bare_start(b));
+                series_add(&bare_starts, bare_start(b, false));
                 series_add(&bare_kills, bare_kill(b));
                 series_add(&start, time_call(service_start, args[1]));
                 series_add(&kill, time_call(service_kill, args[1]));
-                series_add(&scopes, systemd_make_scope());
-                series_add(&floor, bare_starts.ms[i] + scopes.ms[i]);
+                pass_time(b);
+                series_add(&scoped, bare_start(b, true));
+                (void)bare_kill(b);
+                pass_time(b);
+                series_add(&floor, bare_starts.ms[i] + systemd_time_scope());
         }
         print_row("Start", args[0], &start, &bare_starts);
         print_row("... beside bare and a scope", NULL, &start, &floor);
+        print_row("... beside bare in a scope", NULL, &start, &scoped);
         print_row("Kill", args[0], &kill, &bare_kills);
 }
 
@@ -98,7 +111,7 @@ static void command_stop(char **args) {
         Series stop = {}, bare_stops = {};
 
         for (unsigned i = 0; i < number(args[2]); i++) {
-                (void)bare_start(b);
+                (void)bare_start(b, false);
                 bare_await_text(b, GUEST_READY);
                 series_add(&bare_stops, bare_powerdown(b));
                 service_start(args[1]);
@@ -226,12 +239,117 @@ static unsigned field(const char *text, const char *name) {
         return v;
 }
 
-static void command_memory(char **args) {
-        _cleanup_free_ char *path = strf("/proc/%u/smaps_rollup", service_pid()), *text = NULL;
+typedef struct Footprint {
+        unsigned pss, private; /* KiB */
+        unsigned matches;      /* at the bus */
+        unsigned descriptors;
+} Footprint;
+
+static unsigned count_descriptors(uint32_t pid) {
+        _cleanup_free_ char *path = strf("/proc/%u/fd", pid);
+        struct dirent *e;
+        unsigned n = 0;
+        DIR *d;
+
+        CHECK(path);
+        d = opendir(path);
+        CHECK(d);
+        while ((e = readdir(d)))
+                n += e->d_name[0] != '.';
+        CHECK_EQ(closedir(d), 0);
+        return n;
+}
+
+static void footprint(Footprint *ret) {
+        uint32_t pid = service_pid();
+        _cleanup_free_ char *path = strf("/proc/%u/smaps_rollup", pid), *text = NULL;
 
         CHECK(path && read_file_at(AT_FDCWD, path, FILE_MAX, &text, NULL) >= 0);
-        printf("%u %u\n", field(text, "\nPss:"),
-                        field(text, "\nPrivate_Clean:") + field(text, "\nPrivate_Dirty:"));
+        *ret = (Footprint){
+                .pss = field(text, "\nPss:"),
+                .private = field(text, "\nPrivate_Clean:") + field(text, "\nPrivate_Dirty:"),
+                .matches = service_count_matches(),
+                .descriptors = count_descriptors(pid),
+        };
+}
+
+static void command_memory(char **args) {
+        Footprint f;
+
+        footprint(&f);
+        printf("%u %u\n", f.pss, f.private);
+}
+
+static void print_figure(const char *what, unsigned n, unsigned before, unsigned after) {
+        printf("| %-28s | %7u | %7u | %7.2f |\n", what, before, after, ((double)after - before) / n);
+}
+
+static void print_footprints(const char *of, unsigned n, const Footprint *before, const Footprint *after) {
+        printf("\n| %-28s | %7s | %7u | %7s |\n", of, "none", n, "each");
+        printf("|:-----------------------------|--------:|--------:|--------:|\n");
+        print_figure("matches at the bus", n, before->matches, after->matches);
+        print_figure("descriptors", n, before->descriptors, after->descriptors);
+        print_figure("memory (PSS), KiB", n, before->pss, after->pss);
+        (void)fflush(stdout);
+}
+
+/* What is told to all who listen; the reply comes after the signals. */
+static double time_change(const char *vm) {
+        double start = now_ms();
+
+        service_set_memory(vm, GUEST_MEMORY);
+        service_set_memory(vm, 2 * GUEST_MEMORY);
+        return (now_ms() - start) / 2;
+}
+
+static void command_running(char **args) {
+        const NewVm spec = { .kernel = args[1], .memory = GUEST_MEMORY };
+        Footprint before, after;
+        unsigned n = number(args[0]);
+
+        for (unsigned i = 0; i < n; i++) {
+                _cleanup_free_ char *name = strf("object-%u", i);
+
+                CHECK(name);
+                service_create(name, &spec);
+        }
+        footprint(&before);
+        for (unsigned i = 0; i < n; i++) {
+                _cleanup_free_ char *name = strf("object-%u", i);
+
+                CHECK(name);
+                service_start(name);
+        }
+        footprint(&after);
+        print_footprints("running", n, &before, &after);
+        for (unsigned i = 0; i < n; i++) {
+                _cleanup_free_ char *name = strf("object-%u", i);
+
+                CHECK(name);
+                service_destroy(name);
+        }
+}
+
+/* What a client costs the service that has called it once and stays: it hears of changes from then on. */
+static void command_clients(char **args) {
+        const NewVm spec = { .image = args[1], .memory = GUEST_MEMORY };
+        Footprint before, after;
+        Series alone = {}, beside = {};
+        unsigned n = number(args[0]);
+
+        service_create("changed", &spec);
+        footprint(&before);
+        for (unsigned i = 0; i < number(args[2]); i++)
+                series_add(&alone, time_change("changed"));
+        service_add_clients(n);
+        footprint(&after);
+        for (unsigned i = 0; i < number(args[2]); i++)
+                series_add(&beside, time_change("changed"));
+        service_destroy("changed");
+        CHECK_EQ(service_list(), 0);
+        table_heading();
+        table_row("A change, heard by all", &beside, &alone);
+        print_footprints("clients", n, &before, &after);
 }
 
 static const struct {
@@ -249,6 +367,8 @@ static const struct {
         { "populate", 2, command_populate },
         { "boot", 3, command_boot },
         { "memory", 0, command_memory },
+        { "clients", 3, command_clients },
+        { "running", 2, command_running },
 };
 
 int main(int argc, char **argv) {

@@ -7,9 +7,7 @@ project=/root/project
 upload=/dev/shm/vmctl-upload
 
 # What `run` has set
-: "${build:?}" "${measure:?}" "${guest:?}" "${project_runs:?}"
-
-readonly project_vms=10 upload_mib=256
+: "${build:?}" "${measure:?}" "${guest:?}" "${project_runs:?}" "${project_vms:?}" "${upload_mib:?}"
 
 # `vmctl up` carries out all at once; by hand each VM is waited for.
 make_project() {

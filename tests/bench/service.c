@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <fcntl.h>
+#include <pwd.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <systemd/sd-bus.h>
@@ -194,35 +195,48 @@ static sd_bus_message *new_scope_call(pid_t pid) {
         CHECK(unit);
         CHECK(sd_bus_message_new_method_call(bus, &m, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_NAME ".Manager",
                               "StartTransientUnit") >= 0);
-        CHECK(sd_bus_message_append(m, "ssa(sv)a(sa(sv))", unit, "fail", 8, "Slice", "s", "vmctl.slice",
+        CHECK(sd_bus_message_append(m, "ssa(sv)a(sa(sv))", unit, "fail", 9, "Slice", "s", "vmctl.slice",
                               "PIDs", "au", 1, (uint32_t)pid, "CollectMode", "s", "inactive-or-failed",
                               "CPUAccounting", "b", true, "MemoryAccounting", "b", true, "TasksAccounting",
-                              "b", true, "MemoryMax", "t", GIB, "DevicePolicy", "s", "strict", 0) >= 0);
+                              "b", true, "MemoryMax", "t", GIB, "DevicePolicy", "s", "strict", "DeviceAllow",
+                              "a(ss)", 5, "/dev/null", "rw", "/dev/zero", "rw", "/dev/full", "rw",
+                              "/dev/random", "rw", "/dev/urandom", "rw", 0) >= 0);
         return m;
 }
 
-double systemd_make_scope(void) {
+void systemd_make_scope(pid_t pid) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *match = NULL;
+        _cleanup_(sd_bus_slot_unrefp) _unused_ sd_bus_slot *match = NULL;
         JobEnd end = {};
-        pid_t pid;
+
+        CHECK(sd_bus_match_signal_async(bus, &match, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_NAME ".Manager",
+                              "JobRemoved", on_job_removed, NULL, &end) >= 0);
+        reply = call(new_scope_call(pid));
+        await_job(&end, reply);
+}
+
+double systemd_time_scope(void) {
+        pid_t pid = fork();
         double ms;
 
-        CHECK(sd_bus_match_signal(bus, &match, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_NAME ".Manager",
-                              "JobRemoved", on_job_removed, &end) >= 0);
-        pid = fork();
         CHECK(pid >= 0);
         if (pid == 0) {
                 (void)pause();
                 _exit(0);
         }
         ms = now_ms();
-        reply = call(new_scope_call(pid));
-        await_job(&end, reply);
+        systemd_make_scope(pid);
         ms = now_ms() - ms;
         CHECK_EQ(kill(pid, SIGKILL), 0);
         CHECK_EQ(waitpid(pid, NULL, 0), pid);
         return ms;
+}
+
+void service_set_memory(const char *vm, uint64_t bytes) {
+        sd_bus_message *m = new_vm_call(vm, "UpdateSpec");
+
+        CHECK(sd_bus_message_append(m, "a{sv}", 1, "memory", "t", bytes) >= 0);
+        sd_bus_message_unref(call(m));
 }
 
 size_t service_list(void) {
@@ -283,4 +297,50 @@ int service_open_console(const char *vm) {
         fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
         CHECK(fd >= 0);
         return fd;
+}
+
+static sd_bus *new_client(uid_t uid) {
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        sd_bus *client;
+
+        CHECK_EQ(seteuid(uid), 0);
+        CHECK(sd_bus_open_system(&client) >= 0);
+        check_call(sd_bus_call_method(
+                                   client, NAME, MANAGER_PATH, NAME ".Manager", "ListVMs", &e, NULL, NULL),
+                        "ListVMs", &e);
+        CHECK_EQ(seteuid(0), 0);
+        return client;
+}
+
+void service_add_clients(unsigned n) {
+        static const char *const users[] = { "root", "alice", "bob" };
+
+        for (unsigned i = 0; i < n; i++) {
+                const struct passwd *user = getpwnam(users[i % ELEMENTSOF(users)]);
+
+                CHECK(user);
+                (void)new_client(user->pw_uid); /* ends with the program */
+        }
+}
+
+unsigned service_count_matches(void) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        const char *name;
+        uint32_t n;
+
+        check_call(sd_bus_call_method(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                                   "org.freedesktop.DBus.Debug.Stats", "GetConnectionStats", &e, &reply, "s",
+                                   NAME),
+                        "GetConnectionStats", &e);
+        CHECK(sd_bus_message_enter_container(reply, 'a', "{sv}") >= 0);
+        while (sd_bus_message_enter_container(reply, 'e', "sv") > 0) {
+                CHECK(sd_bus_message_read_basic(reply, 's', &name) >= 0);
+                if (streq(name, "MatchRules")) {
+                        CHECK(sd_bus_message_read(reply, "v", "u", &n) >= 0);
+                        return n;
+                }
+                CHECK(sd_bus_message_skip(reply, "v") >= 0 && sd_bus_message_exit_container(reply) >= 0);
+        }
+        TEST_FAIL("The bus counts no match rules");
 }

@@ -21,12 +21,21 @@ void service_destroy(const char *vm);
 void service_start(const char *vm);
 void service_kill(const char *vm);
 void service_stop(const char *vm); /* returns when the job is done */
-size_t service_list(void);         /* returns how many there are */
+void service_set_memory(const char *vm, uint64_t bytes);
+size_t service_list(void); /* returns how many there are */
 
-/* What PID 1 alone takes: a scope as the service has it, around a process that sleeps, in milliseconds. */
-double systemd_make_scope(void);
+/* A scope as the service has it around a process; returns when it is there. */
+void systemd_make_scope(pid_t pid);
+
+/* What PID 1 alone takes: a scope around a process that sleeps, in milliseconds. */
+double systemd_time_scope(void);
 
 char *service_vm_string(const char *vm, const char *property); /* the caller frees it */
 char *service_vm_spec_string(const char *vm, const char *key); /* the same; NULL: the definition has none */
 uint32_t service_vm_pid(const char *vm);
 int service_open_console(const char *vm); /* the caller closes it */
+
+/* Other connections, of several users since the bus caps those of one, that have called once. They last as
+ * long as the program, and read nothing. */
+void service_add_clients(unsigned n);
+unsigned service_count_matches(void); /* of the service's connection */
