@@ -26,7 +26,8 @@ SERVICE, ROOT_PATH = "org.vmctl1", "/org/vmctl1"
 FREEDESKTOP, ERRORS = "org.freedesktop.DBus.", "org.vmctl1.Error."
 PROPERTIES = FREEDESKTOP + "Properties"
 REFUSED = {FREEDESKTOP + "Error.AccessDenied", FREEDESKTOP + "Error.InteractiveAuthorizationRequired"}
-UNKNOWN = {FREEDESKTOP + "Error.UnknownObject", FREEDESKTOP + "Error.UnknownMethod"}
+# As sd-bus says it of an object, and of one that only has others below it
+UNKNOWN = {FREEDESKTOP + "Error.Unknown" + what for what in ("Object", "Method", "Interface", "Property")}
 NAMED = re.compile(r"org\.vmctl1\.Error\.\w+|org\.freedesktop\.DBus\.Error\."
                    r"(AccessDenied|InteractiveAuthorizationRequired|Unknown\w+|PropertyReadOnly|InvalidArgs|LimitsExceeded)")
 OWNERS = ("alice", "bob", "dave", "root")
@@ -71,6 +72,18 @@ def check(description, problem=None):
 
 def check_all(description, problems):
     check(description, "\n".join(problems))
+
+
+class CannotPrepare(Exception):
+    pass
+
+
+def attempt(function, *args):
+    """A group of checks that others do not depend on"""
+    try:
+        function(*args)
+    except CannotPrepare as reason:
+        check("%s can be tried" % function.__name__, str(reason))
 
 
 # The callers
@@ -167,7 +180,7 @@ def value(path, interface, name):
 
 def must(reply):
     if reply.error:
-        raise SystemExit("could not prepare: %s" % reply)
+        raise CannotPrepare(str(reply))
     return reply
 
 
@@ -224,7 +237,14 @@ def import_image(caller, name, shared=False, file="/srv/disk.raw"):
 def prepare_image(caller, name, shared=False):
     result = import_image(caller, name, shared)
     if result != "done":
-        raise SystemExit("could not prepare the image %s: %s" % (name, result))
+        raise CannotPrepare("image %s: %s" % (name, result))
+
+
+def remove_image(name):
+    """And what else may bear its name by then"""
+    for _ in range(3):
+        if administrator.call(path_of("image", name), IMAGE, "Remove").error:
+            break
 
 
 class EndlessJob:
@@ -364,6 +384,7 @@ def check_table(interfaces):
 
 
 def try_method(caller, thing, member, rule):
+    caller.asked()
     with opened("/srv/exported", os.O_RDWR | os.O_CREAT | os.O_TRUNC) as scratch:
         reply = caller.call(thing.path, thing.interface, member, *arguments(thing.interface, member, scratch), seconds=60)
     return judge(caller, thing, reply, may(caller, rule, thing, member), caller.asked())
@@ -397,6 +418,7 @@ def check_properties(caller, thing, names):
     calls = [("GetAll", "s", thing.interface)]
     calls += [("Get", "ss", thing.interface, name) for name in names]
     calls += [("Set", "ssv", thing.interface, name, ("s", "x")) for name in names]
+    caller.asked()
     for call in calls:
         reply = caller.call(thing.path, PROPERTIES, *call)
         problem = judge(caller, thing, reply, expected, caller.asked())
@@ -423,24 +445,28 @@ def check_adding(caller):
     with opened("/srv/disk.raw") as disk:
         cases = [
             ("PullImage", True, "sa{sv}", "file:///srv/%s-pulled.raw" % me, {"shared": ("b", False)}),
-            ("PullImage", False, "sa{sv}", "file:///srv/%s-pulled.raw" % me, {"shared": ("b", True)}),
+            ("PullImage", False, "sa{sv}", "file:///srv/declared.raw",
+             {"shared": ("b", True), "name": ("s", "pulled-for-all")}),
             ("ImportImage", True, "sha{sv}", me + "-imported", disk, {"shared": ("b", False)}),
-            ("ImportImage", False, "sha{sv}", me + "-for-all", disk, {"shared": ("b", True)}),
+            ("ImportImage", False, "sha{sv}", "imported-for-all", disk, {"shared": ("b", True)}),
             ("InspectImage", True, "ha{sv}", disk, {}),
             ("PruneImages", True, "ta{sv}", 1 << 50, {"dry-run": ("b", True)}),
             ("PruneImages", False, "ta{sv}", 1 << 50, {"all": ("b", True), "dry-run": ("b", True)}),
             ("CreateVMFromURL", True, "ssa{sv}a{sv}", me + "-from-url", "file:///srv/%s-pulled.raw" % me,
-             options(), {"name": ("s", me + "-pulled-too")}),
+             options(), {"name": ("s", me + "-pulled-too"), "shared": ("b", False)}),
         ]
         for member, for_oneself, *args in cases:
             expected = caller.name == "root" or (for_oneself and has_rights(caller))
             problem = judge(caller, Thing(MANAGER, ROOT_PATH, me), manager(caller, member, *args), expected, [])
             problems += ["%s%s: %s" % (member, "" if for_oneself else " for all", problem)] if problem else []
-    reply, name = create(caller, me + "-made-" + caller.kind), me + "-made-" + caller.kind
+    name = me + "-made"
+    caller.asked()
+    reply = create(caller, name)
     problem = judge(caller, vm_thing(me, name), reply, has_rights(caller), caller.asked())
     problems += ["CreateVM: %s" % problem] if problem else []
     if not reply.error and value(path_of("vm", name), VM, "Owner") != caller.uid:
         problems.append("CreateVM: it is somebody else's")
+    destroy(name)
     check_all("%s: methods of the Manager that make something" % caller, problems)
 
 
@@ -511,6 +537,7 @@ class Snapshot:
 
 def send_and_wait(caller, path, interface, member, *args):
     """Sends a call and waits until polkit is asked, or there is a reply: what comes first."""
+    caller.asked()
     serial = caller.send(path, interface, member, *args)
     bus.pump([caller.bus, monitor], lambda: serial in caller.bus.replies or
              any(name == caller.bus.name for name, _, _ in questions), 10)
@@ -561,17 +588,19 @@ def check_vm_appears_at_once(caller):
     check_all("%s: Destroy of what root makes at this moment" % caller, problems)
 
 
-def check_vm_replaced(caller, member, start):
-    path = path_of("vm", "swap")
-    must(create(caller, "swap"))
-    caller.asked()
+def check_vm_replaced(caller, owner, name, member, start):
+    """The caller may do this with the owner's VM, and then that is another's."""
+    path = path_of("vm", name)
+    destroy(name)
+    must(create(owner, name))
     with silent_polkit():
         serial = send_and_wait(caller, path, VM, member, *arguments(VM, member, -1))
-        must(destroy("swap"))
-        must(create(administrator, "swap", start))
+        must(destroy(name))
+        must(create(administrator, name, start))
         before = traits(path, VM)
     check_unknown("%s: %s of what is replaced meanwhile" % (caller, member), caller, serial, path, VM, before)
-    destroy("swap")
+    destroy(name)
+    must(create(owner, name))
 
 
 def check_image_race(caller, member, change, description):
@@ -587,7 +616,7 @@ def check_image_race(caller, member, change, description):
         if os.fstat(scratch).st_size > 0:
             check("... and nothing of it was written out", "%d bytes" % os.fstat(scratch).st_size)
     for other in ["swap", "renamed"] + (others or []):
-        administrator.call(path_of("image", other), IMAGE, "Remove")
+        remove_image(other)
 
 
 def check_images_race(caller):
@@ -609,7 +638,6 @@ def check_images_race(caller):
         check_image_race(caller, member, appear, "appears meanwhile")
         for change, description in ((replace, "is replaced meanwhile"), (rename, "gets another name meanwhile")):
             prepare_image(caller, "swap")
-            caller.asked()
             check_image_race(caller, member, change, description)
 
 
@@ -631,24 +659,21 @@ def check_job_appears(caller):
 
 def check_names(first, second):
     """A name is its owner's from the call on, until that has failed."""
-    with open(GATE + ".made", "wb"):
-        os.mkfifo(GATE)
     pull = ("ssa{sv}a{sv}", "held", URL + "/gate/held.raw", options(), {"name": ("s", "held-image")})
-    job = must(manager(first, "CreateVMFromURL", *pull))
     problems = []
-    for other in (second, administrator):
-        reply = create(other, "held")
-        if reply.error != ERRORS + "VMExists":
-            problems.append("%s: %s" % (other, reply))
-        if not reply.error:
-            destroy("held")
-        if first.name in reply.text or str(first.uid) in reply.text:
-            problems.append("%s is told whose it is: %s" % (other, reply.text))
-    check_all("A name is taken while its VM is still being made", problems)
-    must(administrator.call(job.body[0], JOB, "Cancel"))
-    wait_job(first, job)
-    os.close(os.open(GATE, os.O_RDWR))
-    os.remove(GATE)
+    with closed_gate():
+        job = must(manager(first, "CreateVMFromURL", *pull))
+        for other in (second, administrator):
+            reply = create(other, "held")
+            if reply.error != ERRORS + "VMExists":
+                problems.append("%s: %s" % (other, reply))
+            if not reply.error:
+                destroy("held")
+            if first.name in reply.text or str(first.uid) in reply.text:
+                problems.append("%s is told whose it is: %s" % (other, reply.text))
+        check_all("A name is taken while its VM is still being made", problems)
+        must(administrator.call(job.body[0], JOB, "Cancel"))
+        wait_job(first, job)
     reply = create(second, "held")
     check("... and free when that has failed", reply.error and str(reply))
     destroy("held")
@@ -672,10 +697,12 @@ def check_declared(caller):
     refusals = {ERRORS + "VMExists", FREEDESKTOP + "Error.AccessDenied"}
     url = ("ssa{sv}a{sv}", "declared", "file:///srv/declared.raw", options(), {})
     problems = []
-    for reply in (create(caller, "declared"), manager(caller, "CreateVMFromURL", *url)):
+    for make in (lambda: create(caller, "declared"), lambda: manager(caller, "CreateVMFromURL", *url)):
+        reply = make()
         if reply.error not in refusals:
             problems.append(str(reply))
-            wait_job(caller, reply) if not reply.error and "/job/" in reply.body[0] else None
+            if not reply.error and "/job/" in reply.body[0]:
+                wait_job(caller, reply)
         elif not re.search(r"/etc/vmctl|declared by|reserved|administrator", reply.text):
             problems.append("does not say why: %s" % reply)
         destroy("declared")
@@ -686,18 +713,14 @@ def check_declared(caller):
 
 
 def vm_from_image(caller, name, key, image):
-    plain = {k: v for k, v in options().items() if k not in ("append",)}
-    reply = caller.bus.wait(caller.send(ROOT_PATH, MANAGER, "CreateVM", "sa{sv}", name,
-                                        {**plain, key: ("s", image)}), 60)
-    return reply
+    plain = {k: v for k, v in options().items() if k != "append"}
+    return manager(caller, "CreateVM", "sa{sv}", name, {**plain, key: ("s", image)}, seconds=60)
 
 
 def check_root_uses(owner):
     """Root manages all, and uses only what is root's or shared."""
     url, problems = "file:///srv/%s-only.raw" % owner.name, []
-    result = wait_job(owner, manager(owner, "PullImage", "sa{sv}", url, {}))
-    if result != "done":
-        raise SystemExit("could not pull: " + result)
+    must_be_done(owner, manager(owner, "PullImage", "sa{sv}", url, {}))
     os.remove("/srv/%s-only.raw" % owner.name)
     for key, image in (("image-name", owner.name + "-img"), ("image-url", url)):
         reply = vm_from_image(administrator, "root-uses", key, image)
@@ -715,41 +738,112 @@ def check_root_uses(owner):
     destroy("root-uses")
 
 
+@contextlib.contextmanager
+def closed_gate():
+    """What is pulled from /gate stays in the middle, until the end of this."""
+    os.mkfifo(GATE)
+    try:
+        yield
+    finally:
+        # Whoever has the FIFO open reads its end, and whoever comes later finds none.
+        fd = os.open(GATE, os.O_RDWR)
+        os.remove(GATE)
+        os.close(fd)
+
+
+def write_served(name):
+    with open(os.path.join(WWW, name), "wb") as file, open("/srv/disk.raw", "rb") as disk:
+        file.write(disk.read()[:512] + os.urandom(1 << 18))
+
+
+def pull(caller, url, **more):
+    return manager(caller, "PullImage", "sa{sv}", url, {"name": ("s", "wanted"), **more})
+
+
+def judge_pull(first, result, uuid, job):
+    """result is of somebody else's import under the name that a pull of first's was about, uuid what it has made."""
+    pulled, path = wait_job(first, job), path_of("image", "wanted")
+    if result == "done":
+        now = value(path, IMAGE, "UUID")
+        return None if now == uuid else "the import was done, its image is gone; the pull: %s" % pulled
+    if "ImageExists" not in result:
+        return "the import: %s" % result
+    if pulled != "done" or value(path, IMAGE, "Owner") != first.uid:
+        return "the pull: %s" % pulled
+    return None
+
+
 def check_pulls(first, second):
     """Whoever comes to a name while a pull is under way either hears that it is taken, or keeps it."""
-    path, image = path_of("image", "wanted"), {"name": ("s", "wanted")}
-    for other in (administrator, second):
-        os.mkfifo(GATE)
-        job = must(manager(first, "PullImage", "sa{sv}", "%s/gate/wanted-%s.raw" % (URL, other.name), image))
-        result = import_image(other, "wanted")
-        uuid = value(path, IMAGE, "UUID")
-        os.close(os.open(GATE, os.O_RDWR))
-        os.remove(GATE)
-        pulled = wait_job(first, job)
-        problems = []
-        if result == "done" and value(path, IMAGE, "UUID") != uuid:
-            problems.append("the image of %s is gone; the pull: %s" % (other, pulled))
-        if result != "done" and "ImageExists" not in result:
-            problems.append(result)
-        if result != "done" and value(path, IMAGE, "Owner") != first.uid:
-            problems.append("the pull was %s, and the image is not its owner's" % pulled)
-        check_all("A pull displaces nothing that %s has put under its name since" % other, problems)
-        administrator.call(path, IMAGE, "Remove")
+    path = path_of("image", "wanted")
+    for number, other in enumerate((administrator, second)):
+        url = "%s/gate/wanted-%d.raw" % (URL, number)
+        write_served("wanted-%d.raw" % number)
+        with closed_gate():
+            job = must(pull(first, url))
+            result = import_image(other, "wanted")
+            uuid = value(path, IMAGE, "UUID")
+        check("A pull displaces nothing that %s puts under its name meanwhile" % other.name,
+              judge_pull(first, result, uuid, job))
 
-    for other in (first, second):
-        os.mkfifo(GATE)
-        job = must(manager(first, "PullImage", "sa{sv}", "%s/gate/again-%s.raw" % (URL, other.name), image))
-        wait_job(other, manager(other, "PullImage", "sa{sv}", URL + "/plain/missing", image))
-        result = import_image(second, "wanted")
-        os.close(os.open(GATE, os.O_RDWR))
-        os.remove(GATE)
-        pulled, problems = wait_job(first, job), []
-        if "ImageExists" not in result:
-            problems.append("somebody else's import: %s" % result)
-        if pulled != "done" or value(path, IMAGE, "Owner") != first.uid:
-            problems.append("the pull: %s" % pulled)
-        check_all("A second pull that fails (%s) leaves the first one its name" % other, problems)
-        administrator.call(path, IMAGE, "Remove")
+        remove_image("wanted")
+        must_be_done(first, pull(first, url))
+        write_served("wanted-%d.raw" % number)
+        with closed_gate():
+            job = must(pull(first, url, refresh=("b", True)))
+            must(first.call(path, IMAGE, "Remove"))
+            result = import_image(other, "wanted")
+            uuid = value(path, IMAGE, "UUID")
+        check("... nor does one that renews an image that is gone by then", judge_pull(first, result, uuid, job))
+        remove_image("wanted")
+
+        write_served("wanted-%d.raw" % number)
+        with closed_gate():
+            job = must(pull(first, url))
+            again = pull(first, url, format=("s", "raw"))
+            missing = pull(second, URL + "/plain/missing")
+            if missing.error is None:
+                wait_job(second, missing)
+            result = import_image(other, "wanted")
+            uuid = value(path, IMAGE, "UUID")
+        problem = judge_pull(first, result, uuid, job)
+        if not problem and "ImageExists" not in result:
+            problem = "the name was free: %s after %s" % (result, again)
+        check("Further pulls that fail leave the first one its name, as %s sees" % other.name, problem)
+        remove_image("wanted")
+
+
+def must_be_done(caller, reply):
+    result = wait_job(caller, reply)
+    if result != "done":
+        raise CannotPrepare(result)
+
+
+def check_adoption(owner):
+    """What is made of a VMFile is made for who does it: somebody else's VM is left alone, whatever it says it is."""
+    os.mkdir("/root/project")
+    for file, name in (("/root/project/VMFile.kdl", "project"), ("/etc/vmctl/unit.kdl", "unit")):
+        must(create(owner, name, origin=("s", file)))
+        with open(file, "w", encoding="utf-8") as vmfile:
+            vmfile.write('vm "%s" { kernel "%s/vmlinuz"; initrd "%s/initrd"; memory 192; network "none"; display "none"; '
+                         'accel "tcg"; }\n' % (name, GUEST, GUEST))
+    must(create(owner, "moved", origin=("s", "/nowhere/VMFile.kdl")))
+    with open("/root/project/moved.kdl", "w", encoding="utf-8") as vmfile:
+        vmfile.write('vm "moved" { kernel "%s/vmlinuz"; memory 192; network "none"; accel "tcg"; }\n' % GUEST)
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
+    for name, command in (("project", ["vmctl", "up", "--file", "/root/project/VMFile.kdl"]),
+                          ("moved", ["vmctl", "up", "--file", "/root/project/moved.kdl"]),
+                          ("unit", ["systemctl", "start", "vm@unit.service"])):
+        before = traits(path_of("vm", name), VM)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        after, problems = traits(path_of("vm", name), VM), []
+        if before != after:
+            problems.append("it was %s and is %s" % (before, after))
+        if done.returncode == 0:
+            problems.append("it succeeds: " + done.stdout)
+        check_all("Root's '%s' leaves a VM of %s alone" % (" ".join(command[:2]), owner.name), problems)
+        subprocess.run(["systemctl", "stop", "vm@unit.service"], check=False)
+        destroy(name)
 
 
 # Jobs and signals
@@ -880,16 +974,19 @@ def main():
         job.end()
 
     for member, start in (("Destroy", False), ("OpenConsole", True), ("Kill", True), ("UpdateSpec", False)):
-        check_vm_appears(session, member, start)
-        check_vm_replaced(session, member, start)
-    check_vm_appears_at_once(session)
-    check_images_race(session)
-    check_job_appears(session)
-    check_names(session, group)
-    check_declared(session)
-    check_root_uses(session)
-    check_pulls(session, group)
-    check_jobs(session, group, ruled)
+        for caller in users:
+            attempt(check_vm_appears, caller, member, start)
+        for caller, owner, name in ((session, session, "alice-vm"), (group, group, "bob-vm"), (ruled, group, "bob-ruled")):
+            attempt(check_vm_replaced, caller, owner, name, member, start)
+    attempt(check_vm_appears_at_once, session)
+    attempt(check_images_race, session)
+    attempt(check_job_appears, session)
+    attempt(check_names, session, group)
+    attempt(check_declared, session)
+    attempt(check_root_uses, session)
+    attempt(check_pulls, session, group)
+    attempt(check_adoption, session)
+    attempt(check_jobs, session, group, ruled)
 
     for caller in callers:
         check_adding(caller)

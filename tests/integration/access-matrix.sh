@@ -33,9 +33,7 @@ make_disk /srv/disk.raw 65536 1M
 for name in alice-pulled bob-pulled dave-pulled root-pulled alice-only declared; do
         make_disk "/srv/$name.raw" 65536 1M
 done
-for name in held wanted-root wanted-bob again-alice again-bob; do
-        make_disk "$www/$name.raw" 262144 1M
-done
+make_disk "$www/held.raw" 262144 1M
 chmod --recursive a+rX /srv
 
 try python3 "$tests/integration/access-matrix.py" "$tests" "${BUILD:-$tests/../build}/guest" "$url" "$www" "$gate"
