@@ -12,6 +12,7 @@ import collections
 import os
 import select
 import socket
+import struct
 import sys
 import time
 
@@ -74,16 +75,17 @@ def register_silent_agent():
     return agent
 
 
-def silent_agent(calls):
-    """Calls that wait for a password"""
-    agent, per_connection = register_silent_agent(), 100
+def waiting(calls, with_agent):
+    """Calls that wait for a password, or for polkit itself. A connection can have 128 of them under way."""
+    agent, per_connection = with_agent == "agent" and register_silent_agent(), 100
     connections = [connect() for _ in range(-(-int(calls) // per_connection))]
     for i in range(int(calls)):
         connection = connections[i // per_connection]
         send(connection, ROOT_PATH, MANAGER, "CreateVM", "sa{sv}", "mine-%d" % i, {}, flags=bus.ALLOW_INTERACTIVE)
     collect(connections, int(calls), 3)
     hold()
-    agent.close()
+    if agent:
+        agent.close()
 
 
 def big_calls(calls, size):
@@ -94,7 +96,7 @@ def big_calls(calls, size):
         if i % 3 == 0:
             connections.append(connect())
         try:
-            send(connections[-1], ROOT_PATH, MANAGER, "CreateVM", "sa{sv}", "big-%d" % i, {"append": ("s", text)},
+            send(connections[-1], ROOT_PATH, MANAGER, "CreateVM", "sa{sv}", "big-%d" % i, {"append": ("ay", text)},
                  flags=bus.ALLOW_INTERACTIVE)
         except OSError as reason:
             answers["the connection: %s" % reason] += 1
@@ -116,9 +118,12 @@ def clients(number):
 def comers_and_goers(number):
     """Clients that are gone before they are answered"""
     deadline = time.monotonic() + SECONDS
-    for _ in range(int(number)):
+    for i in range(int(number)):
         connection = connect()
-        send(connection, ROOT_PATH, MANAGER, "ListVMs")
+        if i % 2:
+            send(connection, ROOT_PATH, MANAGER, "ListVMs")
+        else:
+            send(connection, ROOT_PATH, "org.freedesktop.DBus.Properties", "Get", "ss", MANAGER, "Version")
         connection.close()
         if time.monotonic() > deadline:
             break
@@ -126,64 +131,82 @@ def comers_and_goers(number):
     hold()
 
 
-def waiters(number, vm):
-    """Each has the service start a process."""
-    connection = connect()
-    for _ in range(int(number)):
-        send(connection, vm_path(vm), VM, "WaitReady", "sta{sv}", "ssh", 60000000, {})
-    collect([connection], int(number))
+def send_paced(calls):
+    """With few under way at once: what is too much is what the service holds for us then, not that we are in a hurry."""
+    connection, sent, deadline = connect(), 0, time.monotonic() + SECONDS
+    for call in calls:
+        send(connection, *call)
+        sent += 1
+        if not bus.pump([connection], lambda: sum(answers.values()) > sent - 8, deadline - time.monotonic()):
+            break
+    collect([connection], sent, 5)
+
+
+def waiters(number, vm, key):
+    """Each has the service start a process, which reads a descriptor's file from where it is at."""
+    def calls():
+        for _ in range(int(number)):
+            with open(key, "rb") as private_key:
+                yield (vm_path(vm), VM, "WaitReady", "sta{sv}", "ssh", 60000000,
+                       {"private-key": ("h", private_key.fileno())})
+    send_paced(calls())
     hold()
 
 
-def jobs(number):
-    """Imports that never end, then pulls and exports"""
-    connections, pipes = [connect() for _ in range(6)], []
-    for i in range(int(number)):
-        reading, writing = os.pipe()
-        send(connections[i % 6], ROOT_PATH, MANAGER, "ImportImage", "sha{sv}", "endless-%d" % i, reading, {})
-        os.close(reading)
-        pipes.append(writing)
-    for i in range(int(number)):
-        send(connections[i % 6], ROOT_PATH, MANAGER, "PullImage", "sa{sv}", "http://127.0.0.1:9/%d.raw" % i, {})
-    file = os.open("/dev/shm/export-%d" % os.getpid(), os.O_RDWR | os.O_CREAT, 0o600)
-    for i in range(int(number)):
-        send(connections[i % 6], ROOT_PATH + "/image/mallory_2dimage", "org.vmctl1.Image", "Export", "ha{sv}", file, {})
-    collect(connections, 3 * int(number))
+def jobs(number, image):
+    """Imports of what never comes, pulls, and exports"""
+    pipe, file = os.pipe()[0], os.memfd_create("export")
+    path = "%s/image/%s" % (ROOT_PATH, image.replace("-", "_2d"))
+    send_paced([(ROOT_PATH, MANAGER, "ImportImage", "sha{sv}", "endless-%d" % i, pipe, {}) for i in range(int(number))] +
+               [(ROOT_PATH, MANAGER, "PullImage", "sa{sv}", "http://127.0.0.1:9/%d.raw" % i, {}) for i in range(int(number))] +
+               [(path, "org.vmctl1.Image", "Export", "ha{sv}", file, {}) for i in range(int(number))])
     hold()
+    connection = bus.Connection()
+    for job in connection.call(SERVICE, ROOT_PATH, MANAGER, "ListJobs").body[0]:
+        connection.call(SERVICE, job[1], "org.vmctl1.Job", "Cancel")
 
 
-def encode_list(serial):
-    return bus.encode_call(serial, SERVICE, ROOT_PATH, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")[0]
+class Flood:
+    """One connection and the calls that it has still to send, a hundred at a time"""
+    call = bytearray(bus.encode_call(0, SERVICE, ROOT_PATH, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")[0])
+
+    def __init__(self, calls):
+        self.sock, self.left, self.serial, self.rest = bus.Connection().sock, calls, 10, b""
+        self.sock.setblocking(False)
+
+    def fileno(self):
+        return self.sock.fileno()
+
+    def push(self):
+        """Whether there is more to send"""
+        if not self.rest and self.left > 0:
+            block = self.call * min(self.left, 100)
+            for at in range(0, len(block), len(self.call)):
+                struct.pack_into("<I", block, at + 8, self.serial)
+                self.serial += 1
+            self.left -= 100
+            self.rest = memoryview(block)
+        try:
+            self.rest = self.rest[self.sock.send(self.rest):]
+        except BlockingIOError:
+            pass
+        except OSError as reason:
+            answers["the connection: %s" % reason] += 1
+            return False
+        return bool(self.rest) or self.left > 0
 
 
 def flood(number, calls):
     """Calls as fast as the bus takes them, whose answers are never read"""
-    # One connection's worth of calls is made once; only their numbers differ, and they may repeat.
-    block = b"".join(encode_list(serial) for serial in range(10, 110))
-    connections = [bus.Connection().sock for _ in range(int(number))]
-    left = {connection: [int(calls) // 100, memoryview(block)] for connection in connections}
-    for connection in connections:
-        connection.setblocking(False)
+    floods = [Flood(int(calls)) for _ in range(int(number))]
+    pushing, deadline = set(floods), time.monotonic() + SECONDS
     print("begun", flush=True)
-    deadline = time.monotonic() + SECONDS
-    while left and time.monotonic() < deadline:
-        for connection in select.select([], list(left), [], 1)[1]:
-            blocks, rest = left[connection]
-            try:
-                rest = rest[connection.send(rest):]
-            except BlockingIOError:
-                continue
-            except OSError as reason:
-                answers["the connection: %s" % reason] += 1
-                del left[connection]
-                continue
-            if not rest:
-                blocks, rest = blocks - 1, memoryview(block)
-            left[connection] = [blocks, rest]
-            if blocks == 0:
-                del left[connection]
-        if select.select([sys.stdin], [], [], 0)[0]:
+    while pushing and time.monotonic() < deadline:
+        ended, ready, _ = select.select([sys.stdin], pushing, [], 1)
+        pushing -= {one for one in ready if not one.push()}
+        if ended:
             break
+    answers["sent"] = sum(one.serial - 10 for one in floods)
     hold()
 
 
@@ -210,5 +233,5 @@ def toggle(vm, times):
 
 
 KINDS = {function.__name__.replace("_", "-"): function for function in
-         (silent_agent, big_calls, clients, comers_and_goers, waiters, jobs, flood, deaf, toggle)}
+         (waiting, big_calls, clients, comers_and_goers, waiters, jobs, flood, deaf, toggle)}
 KINDS[sys.argv[1]](*sys.argv[2:])

@@ -74,6 +74,8 @@ class Writer:
             self.data += struct.pack("<I", len(text)) + text + b"\0"
         elif kind == "g":
             self.data += bytes([len(value)]) + value.encode() + b"\0"
+        elif kind == "ay":
+            self.data += struct.pack("<I", len(value)) + value
         elif kind == "v":
             self.put("g", value[0])
             self.put(*value)
