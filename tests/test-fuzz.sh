@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # Each fuzzer for a moment: FUZZ_SECONDS [10]. "make soak" gives them more time.
-# timeout: 600
+# timeout: 900
 
 # shellcheck source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"

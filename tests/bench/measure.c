@@ -285,7 +285,7 @@ static void print_figure(const char *what, unsigned n, unsigned before, unsigned
 }
 
 static void print_footprints(const char *of, unsigned n, const Footprint *before, const Footprint *after) {
-        printf("\n| %-28s | %7s | %7u | %7s |\n", of, "none", n, "each");
+        printf("| %-28s | %7s | %7u | %7s |\n", of, "none", n, "each");
         printf("|:-----------------------------|--------:|--------:|--------:|\n");
         print_figure("matches at the bus", n, before->matches, after->matches);
         print_figure("descriptors", n, before->descriptors, after->descriptors);
@@ -349,6 +349,7 @@ static void command_clients(char **args) {
         CHECK_EQ(service_list(), 0);
         table_heading();
         table_row("A change, heard by all", &beside, &alone);
+        (void)puts("");
         print_footprints("clients", n, &before, &after);
 }
 

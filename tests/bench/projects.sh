@@ -50,7 +50,7 @@ start_sshd() {
         /usr/sbin/sshd -D -f $upload/config &
         sshd=$!
         echo "[127.0.0.1]:10999 $(cat $upload/host.pub)" > $upload/known
-        head -c ${upload_mib}M /dev/urandom > $upload/file
+        head -c "${upload_mib}M" /dev/urandom > $upload/file
         until ssh-keyscan -p 10999 127.0.0.1 2> /dev/null | grep --quiet ed25519; do :; done
 }
 upload_by_worker() {
