@@ -33,6 +33,7 @@ struct ScopeWatch {
         Systemd *systemd; /* borrowed */
         char *unit;
         sd_bus_slot *removed, *changed, *state, *check;
+        bool exists; /* what is removed now is the scope */
 };
 
 static int on_subscribed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
@@ -127,7 +128,9 @@ static int on_unit_removed(sd_bus_message *m, void *userdata, sd_bus_error *erro
         ScopeWatch *w = userdata;
         const char *unit;
 
-        if (sd_bus_message_read(m, "s", &unit) >= 0)
+        /* StopUnit of a scope that has just gone has PID 1 look for a unit of that name, find none, and tell
+         * that this is removed, which may come when the next run waits for its scope to be made. */
+        if (w->exists && sd_bus_message_read(m, "s", &unit) >= 0)
                 w->systemd->handlers->scope_removed(unit, w->systemd->userdata);
         return 0;
 }
@@ -202,7 +205,7 @@ int systemd_watch_scope(Systemd *s, const char *unit, bool exists, ScopeWatch **
                 free(w);
                 return r;
         }
-        *w = (ScopeWatch){ .systemd = s, .unit = strdup(unit) };
+        *w = (ScopeWatch){ .systemd = s, .unit = strdup(unit), .exists = exists };
         r = w->unit ? sd_bus_add_match_async(s->bus, &w->removed, match, on_unit_removed, NULL, w) : -ENOMEM;
         if (r >= 0)
                 r = watch_state(w, exists);
@@ -212,6 +215,11 @@ int systemd_watch_scope(Systemd *s, const char *unit, bool exists, ScopeWatch **
         }
         *ret = w;
         return 0;
+}
+
+void systemd_scope_is_made(ScopeWatch *w) {
+        if (w)
+                w->exists = true;
 }
 
 ScopeWatch *systemd_unwatch_scope(ScopeWatch *w) {
@@ -247,10 +255,12 @@ static int on_checked(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         ScopeWatch *w = userdata;
 
         w->check = sd_bus_slot_unref(w->check);
-        if (sd_bus_message_is_method_error(m, NULL))
+        if (sd_bus_message_is_method_error(m, NULL)) {
                 w->systemd->handlers->scope_removed(w->unit, w->systemd->userdata);
-        else
-                end_scope(w);
+                return 0;
+        }
+        w->exists = true;
+        end_scope(w);
         return 0;
 }
 

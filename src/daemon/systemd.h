@@ -34,8 +34,10 @@ int systemd_list_scopes(Systemd *s, char ***ret);
 typedef void (*scope_process_t)(pid_t pid, const char *command, void *userdata);
 int systemd_list_processes(Systemd *s, const char *unit, scope_process_t found, void *userdata);
 
-/* For scope_removed calls of a scope: from systemd_watch_scope() until systemd_unwatch_scope(). */
+/* For scope_removed calls of a scope: from systemd_watch_scope(), or where it did not exist then from
+ * systemd_scope_is_made(), until systemd_unwatch_scope(). */
 int systemd_watch_scope(Systemd *s, const char *unit, bool exists, ScopeWatch **ret);
+void systemd_scope_is_made(ScopeWatch *w); /* may be NULL */
 ScopeWatch *systemd_unwatch_scope(ScopeWatch *w);
 
 /* Ends what is left of a scope whose QEMU has ended. scope_removed is called then, also if it was gone

@@ -151,6 +151,7 @@ static void on_scope(void *userdata, int r, const Error *error) {
                 vm_start_fail(s, error);
                 return;
         }
+        systemd_scope_is_made(s->vm->scope_watch);
         /* Not earlier: PID 1 would look at this before it makes the scope. The shim does nothing without us
          * yet. */
         fd_store_push(vm_name(s->vm), process_monitor_fd(s->vm->process));
