@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <stdio.h>
 
+#include "broken.h"
 #include "fields.h"
 #include "list.h"
 #include "message-json.h"
@@ -15,7 +16,7 @@ typedef struct Overview {
         Json *capabilities; /* NULL: `error` tells why */
         sd_bus_error error;
         char *version;
-        Json *broken; /* files of VMs that were set aside */
+        BrokenList broken; /* what was set aside */
         size_t counts[ELEMENTSOF(states)], n_vms;
 } Overview;
 
@@ -23,7 +24,7 @@ static void overview_done(Overview *o) {
         json_free(o->capabilities);
         sd_bus_error_free(&o->error);
         free(o->version);
-        json_free(o->broken);
+        broken_list_done(&o->broken);
 }
 
 static int fetch_capabilities(Ctl *c, Json **ret, sd_bus_error *reterr) {
@@ -34,15 +35,6 @@ static int fetch_capabilities(Ctl *c, Json **ret, sd_bus_error *reterr) {
                         c->bus, &m, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER, "GetCapabilities");
         if (r >= 0)
                 r = ctl_call(c, m, 0, &reply, reterr);
-        return r < 0 ? r : message_to_json(reply, ret);
-}
-
-static int fetch_broken(Ctl *c, Json **ret, sd_bus_error *reterr) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        int r;
-
-        r = sd_bus_get_property(c->bus, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER, "BrokenVMs", reterr,
-                        &reply, "as");
         return r < 0 ? r : message_to_json(reply, ret);
 }
 
@@ -72,10 +64,11 @@ static int overview_fetch(Ctl *c, Overview *o) {
                 return r;
         r = sd_bus_get_property_string(
                         c->bus, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER, "Version", &error, &o->version);
-        if (r >= 0)
-                r = fetch_broken(c, &o->broken, &error);
         if (r < 0)
                 return ctl_report(c, &error, r, "Failed to look at the service");
+        r = broken_list_fetch(c, NULL, &o->broken);
+        if (r != 0)
+                return r;
         (void)fetch_capabilities(c, &o->capabilities, &o->error); /* a host without QEMU is worth a line */
         return 0;
 }
@@ -132,6 +125,37 @@ static void print_counts(const Overview *o) {
         puts(o->n_vms > 0 ? ")" : "");
 }
 
+static void print_broken(const BrokenList *l) {
+        for (size_t i = 0; i < l->n; i++) {
+                const BrokenRecord *b = &l->records[i];
+                _cleanup_free_ char *line = strf("%s: %s", b->path, b->reason);
+
+                term_label(i == 0 ? "Broken" : "");
+                printf("%s", term_style(stdout, STYLE_RED));
+                term_print(stdout, line ?: "?");
+                printf("%s\n", term_normal(stdout));
+        }
+}
+
+/* The first are those of VMs as text, as they were told before there were others. */
+static void write_broken(JsonWriter *w, const BrokenList *l) {
+        json_write_key(w, "BrokenVMs");
+        json_write_array(w);
+        for (size_t i = 0; i < l->n; i++) {
+                const BrokenRecord *b = &l->records[i];
+                _cleanup_free_ char *line = strf("%s: %s", b->path, b->reason);
+
+                if (streq(b->kind, "vm"))
+                        json_write_string(w, line);
+        }
+        json_write_end(w);
+        json_write_key(w, "BrokenRecords");
+        json_write_array(w);
+        for (size_t i = 0; i < l->n; i++)
+                broken_write(w, &l->records[i]);
+        json_write_end(w);
+}
+
 static void print_overview(const Ctl *c, const Overview *o) {
         printf("%s●%s vmctld %s, ", term_style(stdout, STYLE_GREEN), term_normal(stdout), o->version);
         if (c->host)
@@ -146,7 +170,7 @@ static void print_overview(const Ctl *c, const Overview *o) {
                 term_print(stdout, o->error.message ?: "?");
                 putchar('\n');
         }
-        print_lines("Broken", o->broken, STYLE_RED);
+        print_broken(&o->broken);
 }
 
 static void write_overview(JsonWriter *w, const Overview *o) {
@@ -162,8 +186,7 @@ static void write_overview(JsonWriter *w, const Overview *o) {
                 json_write_value(w, o->capabilities);
         else
                 json_write_null(w);
-        json_write_key(w, "BrokenVMs");
-        json_write_value(w, o->broken);
+        write_broken(w, &o->broken);
         json_write_end(w);
 }
 

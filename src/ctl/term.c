@@ -74,6 +74,7 @@ Style style_of_state(const char *state) {
                 { "starting", STYLE_YELLOW },
                 { "stopping", STYLE_YELLOW },
                 { "failed", STYLE_RED },
+                { "broken", STYLE_RED },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(styles); i++)

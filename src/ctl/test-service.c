@@ -333,6 +333,17 @@ static int get_port(sd_bus *bus, const char *path, const char *interface, const 
         return sd_bus_message_append(reply, "q", find_path(path)->ssh_port);
 }
 
+/* Of each kind one for each name in $FAKE_BROKEN. */
+static int get_broken(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *reply, void *userdata, sd_bus_error *reterr) {
+        const char *name = getenv("FAKE_BROKEN");
+
+        if (!name)
+                return sd_bus_message_append(reply, "a(ssss)", 0);
+        return sd_bus_message_append(reply, "a(ssss)", 2, "vm", name, "/vms/vm.json",
+                        "It is \033[31mdamaged", "image", name, "/images/image.json", "It is damaged");
+}
+
 static int get_strings(sd_bus *bus, const char *path, const char *interface, const char *property,
                 sd_bus_message *reply, void *userdata, sd_bus_error *reterr) {
         return sd_bus_message_append(reply, "as", 0);
@@ -355,7 +366,7 @@ static const sd_bus_vtable manager_vtable[] = {
         SD_BUS_METHOD("ListVMs", "", "a(sossusutsuqta{sv})", method_list, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("GetCapabilities", "", "a{sv}", method_capabilities, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_PROPERTY("Version", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_CONST),
-        SD_BUS_PROPERTY("BrokenVMs", "as", get_strings, 0, 0),
+        SD_BUS_PROPERTY("BrokenRecords", "a(ssss)", get_broken, 0, 0),
         SD_BUS_VTABLE_END,
 };
 

@@ -11,6 +11,7 @@
 # shellcheck source=src/ctl/test-vmctl-lib.sh
 . "$(dirname "$0")/test-vmctl-lib.sh" "$@"
 
+export FAKE_BROKEN=lost
 start_service web=running || exit
 mkdir "$scratch/work"
 cd "$scratch/work" || exit
@@ -22,7 +23,12 @@ base=https://example.com
 
 check_output "NAME * FORMAT  SIZE  VIRTUAL  ACCESS   VMS * USED  SOURCE
 debian-12  qcow2   300M       2G  shared     1 * ago  $base/debian-12.qcow2
-old        raw     300M       2G  private    0 * ago  -" "list shows images" v image list
+old        raw     300M       2G  private    0 * ago  -
+lost       broken     -        -  -          - *   -  -" "list shows images, and what cannot be read" eval \
+        'v image list 2> /dev/null'
+check_output "vmctl: Broken image 'lost': /images/image.json: It is damaged" "... and tells why" v_errors 0 image list
+check_output '\["image","lost","broken"]' "... in JSON, too" eval 'v --json image list |
+        jq --compact-output ".[-1] | [.Kind, .Name, .State]"'
 check_output $'debian-12\nold' "or their names" v image ls -q
 check_output '\["debian-12","qcow2",true,2147483648,\["web"]]' "or JSON" eval \
         'v --json image list | jq --compact-output ".[0] | [.Name, .Format, .Shared, .VirtualSize, .Users]"'

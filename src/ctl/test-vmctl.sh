@@ -12,6 +12,7 @@
 # shellcheck source=src/ctl/test-vmctl-lib.sh
 . "$(dirname "$0")/test-vmctl-lib.sh" "$@"
 
+export FAKE_BROKEN=lost
 start_service web=running:10022 db=stopped:10023 a-name-that-is-too-long-for-sixty-columns=suspended broken=stopped \
         guarded=stopped stuck=running forgotten=running deaf=running:1 doomed=running:1 booting=running:guest || exit
 
@@ -24,6 +25,13 @@ web  * qemu         2  2048  user     12345  10022  running
 db  * qemu         2  2048  user         -  10023  stopped
 *" "list prints the handbook's columns, and the state" v list
 check_output $'db\nbroken\nguarded' "list takes states, and prints names alone" v list -q --state failed,stopped
+check_output "*
+lost  * -  *broken" "list shows what cannot be read" eval 'v list 2> /dev/null'
+check_output "vmctl: Broken VM 'lost': /vms/vm.json: It is *damaged" "... and tells why" v_errors 0 list
+check_output lost "... which has a state of its own" v list -q --state broken
+check "... and no other" eval '! grep lost <(v list --state running 2>&1)'
+check_output '\["vm","lost","broken","/vms/vm.json"]' "... and is in JSON" eval 'v --json list |
+        jq --compact-output ".[-1] | [.Kind, .Name, .State, .Path]"'
 check_output "*no state 'runing'*" "a state that doesn't exist is no empty list" v_errors 2 list --state runing
 check_output '"web" "/org/vmctl1/vm/web" "running" 2147483648 10022' "list prints JSON" eval \
         'v --json list | jq --raw-output --compact-output ".[0] |
@@ -49,6 +57,12 @@ check_calls 'OpenConsoleLog web {"tail":5}' "it asked for five lines"
 check_output "running 50" "status has JSON, named as on the bus" eval \
         'v status web --json | jq --raw-output "\"\(.State) \(.Spec.\"cpu-quota\")\""'
 check_output $'○ db*\n\n● web*' "status takes several names" v status -n0 db web
+check_output $'○ lost - broken\n *Failure: It is *damaged\n *File: /vms/vm.json' "status shows what cannot be read" v status lost
+check_output lost "... in JSON, too" eval 'v --json status lost | jq --raw-output .Name'
+check_output "*Broken: /vms/vm.json: It is *damaged
+ */images/image.json: It is damaged" "the overview shows all of it" v status
+check_output '"/vms/vm.json: It is *' "... in JSON, too" eval 'v --json status | jq .BrokenVMs[0]'
+check_output '\["vm","image"]' "... with the kinds" eval 'v --json status | jq --compact-output "[.BrokenRecords[].Kind]"'
 check_output "*VM 'nosuch': There is no such VM*Hint: *vmctl list*" "status of no VM says so" v_errors 1 status nosuch
 
 #

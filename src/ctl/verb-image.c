@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "broken.h"
 #include "image-list.h"
 #include "message-json.h"
 #include "table.h"
@@ -79,7 +80,18 @@ static bool has_several_owners(const Ctl *c, const ImageList *l) {
         return false;
 }
 
-static int print_table(const Ctl *c, const ImageList *l) {
+static int add_broken_row(Table *t, const BrokenRecord *b, size_t n_columns) {
+        int r;
+
+        r = table_add(t, b->name, STYLE_NONE);
+        if (r >= 0)
+                r = table_add(t, "broken", style_of_state("broken"));
+        for (size_t i = 2; r >= 0 && i < n_columns; i++)
+                r = table_add(t, NULL, STYLE_NONE);
+        return r;
+}
+
+static int print_table(const Ctl *c, const ImageList *l, const BrokenList *broken) {
         static const Column columns[] = {
                 { "NAME", .shrink = true },
                 { "FORMAT" },
@@ -100,7 +112,7 @@ static int print_table(const Ctl *c, const ImageList *l) {
         for (size_t i = 0; i < ELEMENTSOF(columns); i++)
                 if (show_owner || !streq(columns[i].title, "OWNER"))
                         shown[n++] = columns[i];
-        t = table_new(shown, n, l->n);
+        t = table_new(shown, n, l->n + broken->n);
         if (!t)
                 return ctl_oom();
         for (size_t i = 0; i < l->n; i++) {
@@ -108,12 +120,18 @@ static int print_table(const Ctl *c, const ImageList *l) {
                 if (add_row(t, c, &l->images[i], show_owner) < 0)
                         return ctl_oom();
         }
+        for (size_t i = 0; i < broken->n; i++)
+                if (add_broken_row(t, &broken->records[i], n) < 0)
+                        return ctl_oom();
         table_print(t, stdout, term_columns());
         if (term_is_tty(stdout)) {
                 _cleanup_free_ char *size = text_size(sum);
 
                 printf("\n%zu image%s, %s.\n", l->n, l->n == 1 ? "" : "s", size ?: "?");
         }
+        fflush(stdout); /* the reasons stand below */
+        for (size_t i = 0; i < broken->n; i++)
+                broken_complain(&broken->records[i]);
         return 0;
 }
 
@@ -139,7 +157,7 @@ static void write_image(JsonWriter *w, const ListedImage *i) {
         json_write_end(w);
 }
 
-static int print_json(const ImageList *l) {
+static int print_json(const ImageList *l, const BrokenList *broken) {
         _cleanup_(json_writer_freep) JsonWriter *w = NULL;
 
         if (json_writer_new(JSON_WRITER_PRETTY, &w) < 0)
@@ -147,21 +165,27 @@ static int print_json(const ImageList *l) {
         json_write_array(w);
         for (size_t i = 0; i < l->n; i++)
                 write_image(w, &l->images[i]);
+        for (size_t i = 0; i < broken->n; i++)
+                broken_write(w, &broken->records[i]);
         json_write_end(w);
         return json_print(w);
 }
 
 int verb_image_list(Ctl *c, const Args *args) {
+        _cleanup_(broken_list_done) BrokenList broken = {};
         _cleanup_(image_list_done) ImageList l = {};
+        bool quiet = args_has(args, "quiet") && !c->json;
         int r;
 
         r = image_list_fetch(c, &l);
+        if (r == 0 && !quiet)
+                r = broken_list_fetch(c, "image", &broken);
         if (r != 0)
                 return r;
         if (c->json)
-                return print_json(&l);
-        if (!args_has(args, "quiet"))
-                return print_table(c, &l);
+                return print_json(&l, &broken);
+        if (!quiet)
+                return print_table(c, &l, &broken);
         for (size_t i = 0; i < l.n; i++)
                 puts(l.images[i].name);
         return 0;

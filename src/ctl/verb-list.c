@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "broken.h"
 #include "list.h"
 #include "message-json.h"
 #include "table.h"
@@ -45,6 +46,7 @@ int vm_list_next(sd_bus_message *reply, ListedVM *ret) {
 typedef struct Listing {
         ListedVM *vms;
         size_t n, n_running;
+        BrokenList broken;
         bool show_owner;
         uid_t last_uid; /* the owner's name is looked up once, not for each VM */
         char last_user[32];
@@ -52,6 +54,7 @@ typedef struct Listing {
 
 static void listing_done(Listing *l) {
         free(l->vms);
+        broken_list_done(&l->broken);
 }
 
 /* Whether one of the words, which `separator` stands between, is this. */
@@ -152,6 +155,20 @@ static int add_row(Listing *l, const Ctl *c, Table *t, const ListedVM *vm) {
         return r;
 }
 
+static int add_broken_row(const Listing *l, Table *t, const BrokenRecord *b) {
+        size_t unknown = 6;
+        int r;
+
+        r = table_add(t, b->name, STYLE_NONE);
+        while (r >= 0 && unknown-- > 0)
+                r = table_add(t, NULL, STYLE_NONE);
+        if (r >= 0)
+                r = table_add(t, "broken", style_of_state("broken"));
+        if (r >= 0 && l->show_owner)
+                r = table_add(t, NULL, STYLE_NONE);
+        return r;
+}
+
 static int print_table(Listing *l, const Ctl *c) {
         static const Column columns[] = {
                 { "NAME", .shrink = true },
@@ -166,15 +183,21 @@ static int print_table(Listing *l, const Ctl *c) {
         };
         _cleanup_(table_freep) Table *t = NULL;
 
-        t = table_new(columns, ELEMENTSOF(columns) - !l->show_owner, l->n);
+        t = table_new(columns, ELEMENTSOF(columns) - !l->show_owner, l->n + l->broken.n);
         if (!t)
                 return ctl_oom();
         for (size_t i = 0; i < l->n; i++)
                 if (add_row(l, c, t, &l->vms[i]) < 0)
                         return ctl_oom();
+        for (size_t i = 0; i < l->broken.n; i++)
+                if (add_broken_row(l, t, &l->broken.records[i]) < 0)
+                        return ctl_oom();
         table_print(t, stdout, term_columns());
         if (term_is_tty(stdout))
                 printf("\n%zu VM%s, %zu running.\n", l->n, l->n == 1 ? "" : "s", l->n_running);
+        fflush(stdout); /* the reasons stand below */
+        for (size_t i = 0; i < l->broken.n; i++)
+                broken_complain(&l->broken.records[i]);
         return 0;
 }
 
@@ -207,6 +230,8 @@ static int print_json(const Listing *l) {
         json_write_array(w);
         for (size_t i = 0; i < l->n; i++)
                 write_vm(w, &l->vms[i]);
+        for (size_t i = 0; i < l->broken.n; i++)
+                broken_write(w, &l->broken.records[i]);
         json_write_end(w);
         return json_print(w);
 }
@@ -214,6 +239,7 @@ static int print_json(const Listing *l) {
 int verb_list(Ctl *c, const Args *args) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         const char *states = args_get(args, "state");
+        bool quiet = args_has(args, "quiet") && !c->json;
         _cleanup_(listing_done) Listing l = {};
         int r;
 
@@ -225,11 +251,18 @@ int verb_list(Ctl *c, const Args *args) {
         r = listing_read(&l, c, reply, states);
         if (r < 0)
                 return ctl_report(c, NULL, r, "Failed to read the list of VMs");
+        /* A script that takes names can do nothing with these, unless it wants them. */
+        if (states ? has_word(states, ',', "broken", strlen("broken")) : !quiet)
+                r = broken_list_fetch(c, "vm", &l.broken);
+        if (r != 0)
+                return r;
         if (c->json)
                 return print_json(&l);
-        if (!args_has(args, "quiet"))
+        if (!quiet)
                 return print_table(&l, c);
         for (size_t i = 0; i < l.n; i++)
                 puts(l.vms[i].name);
+        for (size_t i = 0; i < l.broken.n; i++)
+                puts(l.broken.records[i].name);
         return 0;
 }

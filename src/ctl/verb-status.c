@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "broken.h"
 #include "console-log.h"
 #include "fields.h"
 #include "message-json.h"
@@ -241,6 +242,34 @@ static void print_console(Ctl *c, const char *name, uint32_t lines) {
         }
 }
 
+/* 1: there is no broken one of that name. */
+static int show_broken(Ctl *c, const char *name, JsonWriter *json) {
+        _cleanup_(broken_list_done) BrokenList l = {};
+        const BrokenRecord *b;
+        int r;
+
+        r = broken_list_fetch(c, "vm", &l);
+        if (r != 0)
+                return r;
+        b = broken_list_find(&l, name);
+        if (!b)
+                return 1;
+        if (json) {
+                broken_write(json, b);
+                return 0;
+        }
+        printf("%s○%s ", term_style(stdout, STYLE_RED), term_normal(stdout));
+        term_print(stdout, b->name);
+        printf(" - %sbroken%s\n", term_style(stdout, STYLE_RED), term_normal(stdout));
+        term_label("Failure");
+        term_print(stdout, b->reason);
+        putchar('\n');
+        term_label("File");
+        term_print(stdout, b->path);
+        putchar('\n');
+        return 0;
+}
+
 static int show_vm(Ctl *c, const char *name, uint32_t lines, JsonWriter *json) {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_free_ char *path = ctl_vm_path(name);
@@ -250,8 +279,13 @@ static int show_vm(Ctl *c, const char *name, uint32_t lines, JsonWriter *json) {
         if (!path)
                 return ctl_oom();
         r = ctl_get_vm(c, path, &vm, &error);
-        if (r < 0)
+        if (r < 0) {
+                int q = show_broken(c, name, json);
+
+                if (q <= 0)
+                        return q;
                 return ctl_report(c, &error, r, "Failed to look at VM '%s'", name);
+        }
         if (json) {
                 json_write_value(json, vm);
                 return 0;

@@ -11,7 +11,7 @@
 
 #define ANY_NUMBER SIZE_MAX
 
-#define STATES "preparing prepared starting running suspended stopping stopped failed"
+#define STATES "preparing prepared starting running suspended stopping stopped failed broken"
 
 const Option global_options[] = {
         { "system", 0, NULL, "Speak to the system service" },

@@ -18,7 +18,7 @@
 
 typedef struct Deletion {
         ImageStore *store;
-        char *folder; /* NULL: what earlier instances left behind */
+        char *folder; /* NULL: transfers that nobody went on with */
         Task *task;
         struct Deletion *next;
 } Deletion;
@@ -32,23 +32,6 @@ static Deletion *deletion_free(Deletion *d) {
         return NULL;
 }
 DEFINE_CLEANUP(Deletion *, deletion_free);
-
-int image_store_new(Manager *manager, int state_fd, ImageStore **ret) {
-        _cleanup_(image_store_freep) ImageStore *s = malloc(sizeof(ImageStore));
-
-        if (!s)
-                return -ENOMEM;
-        *s = (ImageStore){ .manager = manager, .fd = -EBADF, .partial_fd = -EBADF };
-        /* Files of images are found again by their path at each start of a VM, by a process of ours. */
-        s->fd = make_dir_at(state_fd, "images", 0700);
-        if (s->fd < 0)
-                return s->fd;
-        s->partial_fd = make_dir_at(s->fd, ".partial", 0700);
-        if (s->partial_fd < 0)
-                return s->partial_fd;
-        *ret = TAKE_PTR(s);
-        return 0;
-}
 
 ImageStore *image_store_free(ImageStore *s) {
         if (!s)
@@ -64,6 +47,7 @@ ImageStore *image_store_free(ImageStore *s) {
                 s->deletions = d->next;
                 deletion_free(d);
         }
+        record_store_free(s->records);
         strv_free(s->reserved);
         safe_close(s->fd);
         safe_close(s->partial_fd);
@@ -147,7 +131,8 @@ int image_name_reserve(ImageStore *s, const char *name, Error **reterr) {
         r = vm_name_check(name, reterr);
         if (r < 0)
                 return r;
-        if (image_find(s, name) || strv_contains(s->reserved, name))
+        if (image_find(s, name) || strv_contains(s->reserved, name) ||
+                        record_name_is_taken(s->records, name, NULL))
                 return error_set(reterr, ERROR_IMAGE_EXISTS, "There already is an image '%s'", name);
         r = strv_extend(&s->reserved, name);
         return r < 0 ? error_set_errno(reterr, r, "Cannot reserve the name '%s'", name) : 0;
@@ -187,15 +172,6 @@ void image_store_take_out(ImageStore *s, Image *image) {
         s->manager->hooks->image_removed(s->manager, image);
 }
 
-/* What an earlier instance had not finished gets another name first: folders that are made from now on stay.
- */
-static void hide_left_over(ImageStore *s, const char *name) {
-        _cleanup_free_ char *hidden = strf(".old-%s", name + 1);
-
-        if (hidden && renameat(s->fd, name, s->fd, hidden) < 0)
-                log_warning_errno(-errno, "Cannot rename '%s' in the store of images, ignoring: %m", name);
-}
-
 /* Nobody went on with it for a week. */
 static bool is_stale(int dir_fd, const char *name) {
         struct stat st;
@@ -204,17 +180,14 @@ static bool is_stale(int dir_fd, const char *name) {
                         st.st_mtim.tv_sec + PARTIAL_AGE_MAX < time(NULL);
 }
 
-static int sweep_folder(int dir_fd, bool partial) {
+static int sweep_partial(int dir_fd) {
         int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
         DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 
-        for (struct dirent *de; dir && (de = readdir(dir));) {
-                bool remove = partial ? de->d_name[0] != '.' && is_stale(dir_fd, de->d_name)
-                                      : startswith(de->d_name, ".old-") != NULL;
-
-                if (remove && remove_tree_at(dir_fd, de->d_name) < 0)
+        for (struct dirent *de; dir && (de = readdir(dir));)
+                if (de->d_name[0] != '.' && is_stale(dir_fd, de->d_name) &&
+                                remove_tree_at(dir_fd, de->d_name) < 0)
                         r = 1;
-        }
         return r;
 }
 
@@ -223,7 +196,7 @@ static int delete (void *argument) {
 
         if (d->folder)
                 return remove_tree_at(d->store->fd, d->folder) < 0;
-        return sweep_folder(d->store->fd, false) | sweep_folder(d->store->partial_fd, true);
+        return sweep_partial(d->store->partial_fd);
 }
 
 static void on_deleted(void *userdata, int status, const char *output, size_t len) {
@@ -254,22 +227,6 @@ void image_store_delete(ImageStore *s, const char *folder) {
         s->deletions = TAKE_PTR(d);
 }
 
-static int read_record(ImageStore *s, const char *folder, ImageRecord *ret, Error **reterr) {
-        _cleanup_free_ char *path = strf("%s/" IMAGE_RECORD_FILE, folder), *text = NULL;
-        size_t len;
-        int r;
-
-        r = path ? read_file_at(s->fd, path, IMAGE_RECORD_MAX_SIZE, &text, &len) : -ENOMEM;
-        if (r < 0)
-                return error_set_errno(reterr, r, "It cannot be read");
-        r = image_record_parse(text, len, ret, reterr);
-        if (r < 0 || streq(ret->uuid, folder))
-                return r;
-        r = error_set(reterr, ERROR_INVALID_IMAGE, "It is the record of '%s'", ret->uuid);
-        image_record_done(ret);
-        return r;
-}
-
 /* Two of one name: a service that died had put a newer image in the place of one that VMs need still. */
 static int make_name_unique(ImageStore *s, ImageRecord *rec) {
         Image *other = image_find(s, rec->name);
@@ -289,48 +246,89 @@ static int make_name_unique(ImageStore *s, ImageRecord *rec) {
         return older == rec ? 0 : image_store_add(s, other);
 }
 
-static int load_image(ImageStore *s, const char *folder) {
-        _cleanup_error_ Error *e = NULL;
-        ImageRecord rec;
+/* The folder's time of modification: see image_touch(). */
+static uint64_t last_used(const ImageStore *s, const char *folder) {
         struct stat st;
+
+        if (fstatat(s->fd, folder, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return 0;
+        return (uint64_t)st.st_mtim.tv_sec * USEC_PER_SEC + (uint64_t)st.st_mtim.tv_nsec / NSEC_PER_USEC;
+}
+
+static int load_image(void *userdata, Record **record, const Json *document, Error **reterr) {
+        ImageStore *s = userdata;
+        ImageRecord rec;
         Image *image;
         int r;
 
-        r = read_record(s, folder, &rec, &e);
-        if (r < 0 || fstatat(s->fd, folder, &st, AT_SYMLINK_NOFOLLOW) < 0) {
-                log_error("Ignoring the image in '%s/images/%s', whose record cannot be read: %s",
-                                s->manager->config.state_dir, folder,
-                                e ? error_message(e) : strerror(errno));
-                return 0;
-        }
+        r = image_record_read(document, &rec, reterr);
+        if (r < 0)
+                return r;
         r = make_name_unique(s, &rec);
         if (r < 0) {
                 image_record_done(&rec);
                 return r;
         }
-        r = image_new(s->manager, &rec,
-                        (uint64_t)st.st_mtim.tv_sec * USEC_PER_SEC +
-                                        (uint64_t)st.st_mtim.tv_nsec / NSEC_PER_USEC,
-                        &image);
-        return r < 0 ? r : image_store_add(s, image);
+        r = image_new(s->manager, &rec, last_used(s, record_folder(*record)), &image);
+        if (r < 0)
+                return r;
+        image->stored = TAKE_PTR(*record);
+        record_set_object(image->stored, image);
+        return image_store_add(s, image);
+}
+
+static int format_image(void *object, char **ret, size_t *ret_len) {
+        const Image *image = object;
+
+        return image_record_format(&image->record, ret, ret_len);
+}
+
+static const RecordType image_records = {
+        .document = IMAGE_RECORD_FILE,
+        .kind = "image",
+        .size_max = IMAGE_RECORD_MAX_SIZE,
+        .sealed_since = IMAGE_RECORD_SEALED_SINCE,
+        .exists = ERROR_IMAGE_EXISTS,
+        .check_name = vm_name_check,
+        .load = load_image,
+        .format = format_image,
+};
+
+int image_store_new(Manager *manager, int state_fd, ImageStore **ret) {
+        _cleanup_(image_store_freep) ImageStore *s = malloc(sizeof(ImageStore));
+        _cleanup_free_ char *path = NULL;
+        int r;
+
+        if (!s)
+                return -ENOMEM;
+        *s = (ImageStore){ .manager = manager, .fd = -EBADF, .partial_fd = -EBADF };
+        /* Files of images are found again by their path at each start of a VM, by a process of ours. */
+        s->fd = make_dir_at(state_fd, "images", 0700);
+        if (s->fd < 0)
+                return s->fd;
+        s->partial_fd = make_dir_at(s->fd, ".partial", 0700);
+        if (s->partial_fd < 0)
+                return s->partial_fd;
+        path = strf("%s/images", manager->config.state_dir);
+        r = path ? record_store_new(manager->event, s->fd, path, &image_records, s, &s->records) : -ENOMEM;
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(s);
+        return 0;
 }
 
 int image_store_load(ImageStore *s) {
-        int fd = openat(s->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
-        DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-        sd_id128_t id;
+        const RecordBroken *b;
+        size_t n;
+        int r;
 
-        if (!dir) {
-                r = -errno;
-                safe_close(fd);
+        r = record_store_load(s->records);
+        if (r < 0)
                 return log_error_errno(r, "Cannot read '%s/images': %m", s->manager->config.state_dir);
-        }
-        for (struct dirent *de; r >= 0 && (de = readdir(dir));)
-                if (sd_id128_from_string(de->d_name, &id) >= 0)
-                        r = load_image(s, de->d_name);
-                else if (startswith(de->d_name, ".new-"))
-                        hide_left_over(s, de->d_name);
-        closedir(dir);
+        b = record_store_broken(s->records, &n);
+        for (size_t i = 0; i < n; i++)
+                log_error("Ignoring image '%s', as '%s' cannot be read: %s", b[i].name, b[i].path,
+                                b[i].reason);
         image_store_delete(s, NULL);
-        return r;
+        return 0;
 }

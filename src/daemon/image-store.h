@@ -15,9 +15,10 @@ typedef struct Pull Pull;
 typedef struct Transfer Transfer;
 
 typedef struct ImageStore {
-        Manager *manager;   /* borrowed */
-        int fd, partial_fd; /* folders */
-        Image **images;     /* owned, sorted by name */
+        Manager *manager;     /* borrowed */
+        RecordStore *records; /* owned; what is on disk of images */
+        int fd, partial_fd;   /* folders */
+        Image **images;       /* owned, sorted by name */
         size_t n_images;
         char **reserved;                    /* names of images that are about to come */
         Transfer *transfers;                /* owned list of downloads under way */

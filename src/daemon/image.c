@@ -52,6 +52,7 @@ Image *image_free(Image *image) {
         if (!image)
                 return NULL;
         change_free(image->change);
+        record_free(image->stored);
         image_record_done(&image->record);
         free(image);
         return NULL;

@@ -5,6 +5,7 @@
  * nothing is left behind when the last folder goes. VMs hold an image by its UUID. */
 
 #include "job.h"
+#include "record-store.h"
 #include "spec/image-record.h"
 #include "waiters.h"
 
@@ -14,6 +15,7 @@ typedef struct Task Task;
 struct Image {
         Manager *manager; /* borrowed */
         ImageRecord record;
+        Record *stored;             /* owned: the folder */
         uint64_t last_used;         /* usec, CLOCK_REALTIME: when a VM was made from it, or it came */
         struct ImageChange *change; /* owned; its record being written, or its folder being removed */
 };

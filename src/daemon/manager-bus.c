@@ -342,12 +342,45 @@ static int get_version(sd_bus *bus, const char *path, const char *interface, con
         return sd_bus_message_append(m, "s", VMCTL_VERSION);
 }
 
-/* It names VMs of others: for those who may see all. */
+/* "PATH: REASON" for each: from the time before there were broken records of other kinds. */
+static int get_broken_vms(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        _cleanup_strv_ char **lines = NULL;
+        const BusFace *face = userdata;
+        const RecordBroken *b;
+        size_t n;
+
+        b = record_store_broken(face->manager->records, &n);
+        for (size_t i = 0; access_may_see(face->access, 0) && i < n; i++)
+                if (strv_extendf(&lines, "%s: %s", b[i].path, b[i].reason) < 0)
+                        return -ENOMEM;
+        return sd_bus_message_append_strv(m, lines);
+}
+
+static int append_broken(sd_bus_message *m, const char *kind, const RecordStore *s) {
+        const RecordBroken *b;
+        size_t n;
+        int r = 0;
+
+        b = record_store_broken(s, &n);
+        for (size_t i = 0; r >= 0 && i < n; i++)
+                r = sd_bus_message_append(m, "(ssss)", kind, b[i].name, b[i].path, b[i].reason);
+        return r;
+}
+
+/* It names what belongs to others, and whom it belongs to is not known: for those who may see all. */
 static int get_broken(sd_bus *bus, const char *path, const char *interface, const char *property,
                 sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const BusFace *face = userdata;
+        int r;
 
-        return sd_bus_message_append_strv(m, access_may_see(face->access, 0) ? face->manager->broken : NULL);
+        r = sd_bus_message_open_container(m, 'a', "(ssss)");
+        if (r >= 0 && access_may_see(face->access, 0)) {
+                r = append_broken(m, "vm", face->manager->records);
+                if (r >= 0)
+                        r = append_broken(m, "image", face->manager->images->records);
+        }
+        return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
 static const sd_bus_vtable vtable[] = {
@@ -391,7 +424,8 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_SIGNAL("SignalsLost", NULL, 0),
         SD_BUS_SIGNAL_WITH_ARGS("JobRemoved", SD_BUS_ARGS("u", id, "o", job, "o", object, "s", result), 0),
         SD_BUS_PROPERTY("Version", "s", get_version, 0, SD_BUS_VTABLE_PROPERTY_CONST),
-        SD_BUS_PROPERTY("BrokenVMs", "as", get_broken, 0, 0),
+        SD_BUS_PROPERTY("BrokenVMs", "as", get_broken_vms, 0, 0),
+        SD_BUS_PROPERTY("BrokenRecords", "a(ssss)", get_broken, 0, 0),
         SD_BUS_VTABLE_END,
 };
 

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "manager.h"
-#include "task.h"
 #include "util/fd-util.h"
 #include "util/log.h"
 
@@ -48,6 +47,13 @@ static int open_folder(const char *path, mode_t mode) {
         return fd < 0 ? log_error_errno(-errno, "Cannot open '%s': %m", path) : fd;
 }
 
+static int open_records(Manager *m) {
+        _cleanup_free_ char *path = strf("%s/vms", m->config.state_dir);
+
+        return path ? record_store_new(m->event, m->vms_fd, path, &manager_vm_records, m, &m->records)
+                    : -ENOMEM;
+}
+
 static int open_folders(Manager *m) {
         mode_t mode = m->config.system ? 0711 : 0700;
         _cleanup_close_ int state = open_folder(m->config.state_dir, mode);
@@ -58,6 +64,9 @@ static int open_folders(Manager *m) {
         m->vms_fd = make_dir_at(state, "vms", mode);
         if (m->vms_fd < 0)
                 return log_error_errno(m->vms_fd, "Cannot open '%s/vms': %m", m->config.state_dir);
+        r = open_records(m);
+        if (r < 0)
+                return log_error_errno(r, "Cannot open '%s/vms': %m", m->config.state_dir);
         r = image_store_new(m, state, &m->images);
         if (r < 0)
                 return log_error_errno(r, "Cannot open '%s/images': %m", m->config.state_dir);
@@ -109,7 +118,7 @@ Manager *manager_free(Manager *m) {
                 vm_free(m->vms[i]);
         free(m->vms);
         jobs_free(m);
-        task_free(m->sweep);
+        record_store_free(m->records);
         image_store_free(m->images);
         clients_free(m->clients);
         machine_names_free(m->machine_names);
@@ -119,8 +128,6 @@ Manager *manager_free(Manager *m) {
         sd_event_source_disable_unref(m->flush);
         safe_close(m->vms_fd);
         safe_close(m->runtime_fd);
-        strv_free(m->broken);
-        strv_free(m->broken_names);
         free(m->uids);
         free(m->ports);
         config_done(&m->config);
@@ -235,7 +242,7 @@ void manager_remove_vm(Manager *m, Vm *vm) {
 }
 
 bool manager_name_is_taken(const Manager *m, const char *name) {
-        return manager_find_vm(m, name) || strv_contains(m->broken_names, name);
+        return manager_find_vm(m, name) || record_name_is_taken(m->records, name, NULL);
 }
 
 int manager_check_name(const Manager *m, const char *name, uid_t owner, Error **reterr) {

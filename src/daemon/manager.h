@@ -14,6 +14,7 @@
 #include "job.h"
 #include "machine-names.h"
 #include "operation.h"
+#include "record-store.h"
 #include "systemd.h"
 #include "vm.h"
 
@@ -43,11 +44,10 @@ struct Manager {
         MachineNames *machine_names; /* owned */
         ImageStore *images;          /* owned */
 
+        RecordStore *records;   /* owned; what is on disk of VMs */
         int vms_fd, runtime_fd; /* folders */
         Vm **vms;               /* owned, sorted by name */
         size_t n_vms;
-        char **broken;       /* "path: reason" */
-        char **broken_names; /* taken, though there is no VM */
 
         uint8_t *uids; /* a bit for each of config.uid_count */
         Vm **ports;    /* borrowed; one place for each port of the range */
@@ -62,12 +62,13 @@ struct Manager {
         unsigned log_readers; /* processes that hand out logs of VMs which do not run */
 
         sd_event_source *flush; /* tells what changed, at the end of a turn of the loop */
-        struct Task *sweep;     /* removes what unfinished operations left behind */
 };
 
 int manager_new(sd_event *event, sd_bus *bus, Config *config, const ManagerHooks *hooks, Manager **ret);
 Manager *manager_free(Manager *m);
 DEFINE_CLEANUP(Manager *, manager_free);
+
+extern const RecordType manager_vm_records; /* manager-load.c */
 
 /* Reads all VMs and takes over those that run. A VM that cannot be read is reported and left alone. */
 int manager_load(Manager *m);

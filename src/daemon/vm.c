@@ -59,6 +59,8 @@ Vm *vm_free(Vm *vm) {
         vm_removal_free(vm->removal);
         vm_guests_free(vm);
         vm_save_free(vm->save);
+        record_free(vm->stored);
+        record_name_free(vm->taken);
         process_free(vm->process);
         systemd_unwatch_scope(vm->scope_watch);
         sd_event_source_disable_unref(vm->linger);

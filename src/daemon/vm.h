@@ -8,6 +8,7 @@
 
 #include "host.h"
 #include "process.h"
+#include "record-store.h"
 #include "spec/vm-record.h"
 #include "systemd.h"
 #include "waiters.h"
@@ -75,7 +76,9 @@ typedef struct VmEvent {
 struct Vm {
         Manager *manager; /* borrowed */
         VmRecord record;
-        char *unit; /* name of the scope */
+        RecordName *taken; /* owned */
+        Record *stored;    /* owned: the folder */
+        char *unit;        /* name of the scope */
 
         Process *process; /* owned; NULL while there is no QEMU */
         char *status;     /* QMP's run state; NULL: not known yet */

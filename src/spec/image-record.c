@@ -97,10 +97,10 @@ static int read_document(const Json *doc, ImageRecord *rec, Error **reterr) {
 
         if (json_get_unsigned(doc, "version", &version) < 0)
                 return wrong("version", reterr);
-        if (version != IMAGE_RECORD_VERSION)
+        if (version < 1 || version > IMAGE_RECORD_SEALED_SINCE)
                 return error_set(reterr, ERROR_NOT_SUPPORTED,
-                                "It has version %" PRIu64 ", this service knows %i", version,
-                                IMAGE_RECORD_VERSION);
+                                "It has version %" PRIu64 ", this service knows 1 to %i", version,
+                                IMAGE_RECORD_SEALED_SINCE);
         if (json_get_unsigned(doc, "owner", &owner) < 0 || owner >= UINT32_MAX)
                 return wrong("owner", reterr);
         rec->owner = (uid_t)owner;
@@ -114,15 +114,10 @@ static int read_document(const Json *doc, ImageRecord *rec, Error **reterr) {
         return read_strings(doc, rec, reterr);
 }
 
-int image_record_parse(const char *text, size_t len, ImageRecord *ret, Error **reterr) {
-        const JsonLimits limits = { .max_size = IMAGE_RECORD_MAX_SIZE };
-        _cleanup_json_ Json *doc = NULL;
+int image_record_read(const Json *doc, ImageRecord *ret, Error **reterr) {
         ImageRecord rec = {};
         int r;
 
-        r = json_parse(text, len, &limits, &doc, reterr);
-        if (r < 0)
-                return r;
         r = read_document(doc, &rec, reterr);
         if (r < 0) {
                 image_record_done(&rec);
@@ -130,6 +125,15 @@ int image_record_parse(const char *text, size_t len, ImageRecord *ret, Error **r
         }
         *ret = rec;
         return 0;
+}
+
+int image_record_parse(const char *text, size_t len, ImageRecord *ret, Error **reterr) {
+        const JsonLimits limits = { .max_size = IMAGE_RECORD_MAX_SIZE };
+        _cleanup_json_ Json *doc = NULL;
+        int r;
+
+        r = json_parse(text, len, &limits, &doc, reterr);
+        return r < 0 ? r : image_record_read(doc, ret, reterr);
 }
 
 int url_check(const char *url, Error **reterr) {

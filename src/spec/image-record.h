@@ -6,6 +6,7 @@
 #include "json/json.h"
 
 #define IMAGE_RECORD_VERSION 1
+#define IMAGE_RECORD_SEALED_SINCE 2 /* the first version that has a checksum, and the last that is read */
 #define IMAGE_RECORD_MAX_SIZE (64 * KIB) /* a URL may have 8 KiB, all of it escaped */
 #define IMAGE_URL_MAX 8192
 
@@ -35,6 +36,7 @@ int image_record_format(const ImageRecord *rec, char **ret, size_t *ret_len);
 
 /* Reads it back; the error says what is wrong with which key. -EBADMSG, -EOPNOTSUPP (a later version),
  * -ENOMEM. */
+int image_record_read(const Json *doc, ImageRecord *ret, Error **reterr);
 int image_record_parse(const char *text, size_t len, ImageRecord *ret, Error **reterr);
 
 bool image_format_is_usable(const char *format); /* by a VM: "raw" or "qcow2" */

@@ -181,7 +181,7 @@ static void check_broken(const char *from, const char *to) {
 }
 
 static void test_broken_records(void) {
-        check_broken("\"version\": 1", "\"version\": 2");
+        check_broken("\"version\": 1", "\"version\": 3");
         check_broken("\"version\": 1", "\"version\": \"1\"");
         check_broken("\"name\": \"web\"", "\"name\": \"../web\"");
         check_broken("\"name\"", "\"nombre\"");

@@ -83,10 +83,10 @@ static int check_version(const Json *doc, Error **reterr) {
         r = take_number(doc, "version", UINT32_MAX, &version, reterr);
         if (r < 0)
                 return r;
-        if (version != VM_RECORD_VERSION)
+        if (version < 1 || version > VM_RECORD_SEALED_SINCE)
                 return error_set(reterr, ERROR_NOT_SUPPORTED,
-                                "It has version %" PRIu64 ", this service knows %i", version,
-                                VM_RECORD_VERSION);
+                                "It has version %" PRIu64 ", this service knows 1 to %i", version,
+                                VM_RECORD_SEALED_SINCE);
         return 0;
 }
 
@@ -157,15 +157,10 @@ static int read_document(const Json *doc, VmRecord *rec, Error **reterr) {
         return r < 0 ? r : vm_spec_read(json_get(doc, "spec"), &rec->spec, reterr);
 }
 
-int vm_record_parse(const char *text, size_t len, VmRecord *ret, Error **reterr) {
-        const JsonLimits limits = { .max_size = VM_RECORD_MAX_SIZE };
-        _cleanup_json_ Json *doc = NULL;
+int vm_record_read(const Json *doc, VmRecord *ret, Error **reterr) {
         VmRecord rec = {};
         int r;
 
-        r = json_parse(text, len, &limits, &doc, reterr);
-        if (r < 0)
-                return r;
         vm_spec_init(&rec.spec);
         r = read_document(doc, &rec, reterr);
         if (r < 0) {
@@ -174,4 +169,13 @@ int vm_record_parse(const char *text, size_t len, VmRecord *ret, Error **reterr)
         }
         *ret = rec;
         return 0;
+}
+
+int vm_record_parse(const char *text, size_t len, VmRecord *ret, Error **reterr) {
+        const JsonLimits limits = { .max_size = VM_RECORD_MAX_SIZE };
+        _cleanup_json_ Json *doc = NULL;
+        int r;
+
+        r = json_parse(text, len, &limits, &doc, reterr);
+        return r < 0 ? r : vm_record_read(doc, ret, reterr);
 }

@@ -7,6 +7,7 @@
 #include "vm-spec.h"
 
 #define VM_RECORD_VERSION 1
+#define VM_RECORD_SEALED_SINCE 2       /* the first version that has a checksum, and the last that is read */
 #define VM_RECORD_MAX_SIZE (256 * KIB) /* a definition with a long key and command line is 10 KiB */
 
 typedef struct VmRecord {
@@ -33,4 +34,5 @@ int vm_record_format(const VmRecord *rec, char **ret, size_t *ret_len);
 
 /* Reads it back; the error says what is wrong with which key. -EBADMSG, -EOPNOTSUPP (a later version),
  * -ENOMEM. */
+int vm_record_read(const Json *doc, VmRecord *ret, Error **reterr);
 int vm_record_parse(const char *text, size_t len, VmRecord *ret, Error **reterr);

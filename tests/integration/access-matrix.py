@@ -54,7 +54,7 @@ RULES = {
     "Job": {"Cancel": "manage"},
 }
 # Properties are for whoever may see the object; the Manager's for everybody.
-MANAGER_PROPERTIES = {"Version", "BrokenVMs"}
+MANAGER_PROPERTIES = {"Version", "BrokenVMs", "BrokenRecords"}
 
 failures = checks = 0
 

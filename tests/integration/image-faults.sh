@@ -173,11 +173,13 @@ check_output 1700000000000000 "... and when they were used last" image_prop one 
 check_output "*two*user*" "... and by whom" call_manager ListImages
 check "What was half done is gone, and what nobody went on with for a week" store_is_clean 1
 check_output "new" "... but nothing newer" ls $store/.partial
-check_output "*Ignoring the image in*00000000-0000-4000-8000-000000000000*" "A folder without a record is told of" \
+check_output "*Ignoring image*00000000-0000-4000-8000-000000000000*" "A folder without a record is told of" \
         journalctl --unit vmctld --no-pager
 echo nonsense > "$store/$uuid/image.json"
 check "A broken record" systemctl restart vmctld
 check_output "two" "... is no image" images
+check "... but listed" eval 'grep "broken" <(vmctl image list 2> /dev/null)'
+check "... with the reason" eval "grep 'Broken image .*: $store/$uuid/image.json: .' <(vmctl image list 2>&1)"
 check "... but not removed" test -e "$store/$uuid/disk"
 check "A VM starts still" method user Start "a{sv}" 0
 check "... and goes" vmctl destroy user

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "broken.h"
+
+static const char *title(const BrokenRecord *b) {
+        return streq(b->kind, "vm") ? "VM" : b->kind;
+}
+
+static int read_records(BrokenList *l, const char *kind) {
+        BrokenRecord b;
+        int r;
+
+        r = sd_bus_message_enter_container(l->reply, 'a', "(ssss)");
+        while (r >= 0 &&
+                        (r = sd_bus_message_read(l->reply, "(ssss)", &b.kind, &b.name, &b.path, &b.reason)) >
+                                        0) {
+                BrokenRecord *grown;
+
+                if (kind && !streq(kind, b.kind))
+                        continue;
+                grown = reallocarray(l->records, l->n + 1, sizeof(BrokenRecord));
+                if (!grown)
+                        return -ENOMEM;
+                l->records = grown;
+                l->records[l->n++] = b;
+        }
+        return r;
+}
+
+int broken_list_fetch(Ctl *c, const char *kind, BrokenList *ret) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        int r;
+
+        r = sd_bus_get_property(c->bus, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER, "BrokenRecords", &error,
+                        &ret->reply, "a(ssss)");
+        if (sd_bus_error_has_name(&error, SD_BUS_ERROR_UNKNOWN_PROPERTY)) /* another host's older service */
+                return 0;
+        if (r >= 0)
+                r = read_records(ret, kind);
+        return r < 0 ? ctl_report(c, &error, r, "Failed to ask what is broken") : 0;
+}
+
+void broken_list_done(BrokenList *l) {
+        free(l->records);
+        sd_bus_message_unref(l->reply);
+        *l = (BrokenList){};
+}
+
+const BrokenRecord *broken_list_find(const BrokenList *l, const char *name) {
+        for (size_t i = 0; i < l->n; i++)
+                if (streq(l->records[i].name, name))
+                        return &l->records[i];
+        return NULL;
+}
+
+void broken_complain(const BrokenRecord *b) {
+        (void)ctl_complain(NULL, "Broken %s '%s': %s: %s", title(b), b->name, b->path, b->reason);
+}
+
+void broken_write(JsonWriter *w, const BrokenRecord *b) {
+        json_write_object(w);
+        json_put_string(w, "Kind", b->kind);
+        json_put_string(w, "Name", b->name);
+        json_put_string(w, "State", "broken");
+        json_put_string(w, "FailureMessage", b->reason);
+        json_put_string(w, "Path", b->path);
+        json_write_end(w);
+}
