@@ -626,8 +626,10 @@ void record_orphan(Record *r) {
         if (r->pinned)
                 record_name_unpin(TAKE_PTR(r->pinned));
         r->store = NULL;
-        if (ours)
-                finish(r, error_set(&e, ERROR_CANCELED, "The service ends before the files are deleted"), e);
-        else
-                cancel_changes(r);
+        if (ours) {
+                int q = error_set(&e, ERROR_CANCELED, "The service ends before the files are deleted");
+
+                finish(r, q, e);
+        } else
+                cancel_changes(pinned);
 }

@@ -122,6 +122,7 @@ const RecordChange trying = { .format = format_try, .work = work_on_try, .done =
 void on_removed(void *userdata, int r, const Error *error) {
         Told *t = userdata;
 
+        CHECK_EQ(r < 0, error != NULL);
         t->n++;
         t->result = r;
 }
