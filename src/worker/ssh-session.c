@@ -278,6 +278,16 @@ static int check_host_key(SshSession *s, const SshPeer *peer, Error **reterr) {
                         s->host_key_digest, expected ?: "another");
 }
 
+static void set_callbacks(LIBSSH2_SESSION *session) {
+#if LIBSSH2_VERSION_NUM >= 0x010b01
+        (void)libssh2_session_callback_set2(session, LIBSSH2_CALLBACK_RECV, (libssh2_cb_generic *)receive);
+        (void)libssh2_session_callback_set2(session, LIBSSH2_CALLBACK_SEND, (libssh2_cb_generic *)transmit);
+#else
+        (void)libssh2_session_callback_set(session, LIBSSH2_CALLBACK_RECV, (void *)receive);
+        (void)libssh2_session_callback_set(session, LIBSSH2_CALLBACK_SEND, (void *)transmit);
+#endif
+}
+
 static int agree_on_keys(SshSession *s, const SshPeer *peer, Error **reterr) {
         int r, wait;
 
@@ -285,8 +295,7 @@ static int agree_on_keys(SshSession *s, const SshPeer *peer, Error **reterr) {
         if (!s->session || prefer_known(s, peer->host_keys) < 0)
                 return error_set_errno(reterr, -ENOMEM, "Failed to connect to the guest");
         libssh2_session_set_blocking(s->session, 0);
-        (void)libssh2_session_callback_set(s->session, LIBSSH2_CALLBACK_RECV, (void *)receive);
-        (void)libssh2_session_callback_set(s->session, LIBSSH2_CALLBACK_SEND, (void *)transmit);
+        set_callbacks(s->session);
         r = ssh_call(s, &wait, libssh2_session_handshake(s->session, s->fd));
         if (s->unauthenticated > UNAUTHENTICATED_MAX)
                 return error_set(reterr, ERROR_SSH_FAILED,
