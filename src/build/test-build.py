@@ -598,6 +598,7 @@ class Containerfiles(Case):
         self.refuse(self.context(), "Failed", "'podman' failed with exit status 3", PATH=self.tools(podman="exit 3"))
         self.refuse(self.context(), "Failed", "did not say", PATH=self.tools(podman="echo"))
         self.refuse(self.context(), "Failed", "did not say", PATH=self.tools(podman="echo --rm"))
+        os.unlink(self.path("bin/podman"))
         if not any(shutil.which(b, path=SYSTEM_PATH) for b in ("podman", "buildah", "docker")):
             self.refuse(self.context(), "ToolMissing", "podman, buildah or docker", PATH=self.tools(other=""))
 
