@@ -41,9 +41,11 @@ in_bash() {
                 printf "%s\n" "${COMPREPLY[@]}"' bash "$bash_file" "$1" | sort | xargs
 }
 
-# in_fish LINE: likewise. Descriptions follow a tab.
+# in_fish LINE: likewise. Descriptions follow a tab. fish 4 also names what only has the letters of the word, but
+# does not show it beside what begins with the word.
 in_fish() {
-        fish --no-config -c 'source $argv[1]; complete --do-complete $argv[2]' "$fish_file" "$1" | cut -f1 | sort | xargs
+        fish --no-config -c 'source $argv[1]; complete --do-complete $argv[2]' "$fish_file" "$1" | cut -f1 |
+                awk -v word="${1##* }" 'index($0, word) == 1' | sort | xargs
 }
 
 # in_zsh LINE: likewise. Completion is only there in the line editor, so a Tab is pressed in a zsh on a terminal,

@@ -500,7 +500,7 @@ class CloudInit(Case):
         """It may restart sshd; the session of the first time is killed from within."""
         port = self.fake("""[ -e %s ] && exec echo "status: done"
             touch %s; pid=$$
-            while read -r name rest < /proc/$pid/comm && [ "$name" != sshd ]; do
+            while read -r name rest < /proc/$pid/comm && [ "${name#sshd}" = "$name" ]; do
                     read -r x x x pid x < /proc/$pid/stat
             done
             kill -9 $pid""" % ((self.path("once"),) * 2))
