@@ -3,45 +3,56 @@
 # What people type; meson does the work. "make help" tells the targets.
 
 BUILD ?= build
-MESON_OPTIONS ?=
+export MESON_OPTIONS ?=
 
 .DEFAULT_GOAL := all
-.PHONY: all setup check soak demo bench install uninstall clean help
+.PHONY: all setup setup-roots compile check soak demo bench install uninstall clean help $(BUILD)/bookworm
 
 help:
 	@echo 'make             install the packages that are needed (as root), and build'
+	@echo 'make install     build and install on this machine (as root); DESTDIR as usual'
+	@echo 'make uninstall   remove what was installed; VMs, images and settings stay'
 	@echo 'make check       build and run all tests (as root)'
 	@echo 'make soak        build and run the tests that take half an hour and more (as root)'
 	@echo 'make demo        build and show a VM from a cloud image, from create to ssh (as root);'
 	@echo '                 KEEP=1 ends in a shell where vmctl works'
 	@echo 'make bench       build and measure (as root)'
-	@echo 'make install     build and install on this machine (as root); DESTDIR as usual'
-	@echo 'make uninstall   remove what was installed; VMs, images and settings stay'
-	@echo 'make clean       remove the build'
+	@echo 'make clean       remove the builds'
 	@echo
-	@echo 'BUILD=DIR builds in DIR rather than build; MESON_OPTIONS is for meson setup:'
+	@echo 'check, soak, demo and bench build and run in Debian root file systems, made once and kept in'
+	@echo '/var/cache/vmctl-roots. BUILD=DIR builds in DIR rather than build; MESON_OPTIONS is for meson setup:'
 	@echo '    make check BUILD=build-san MESON_OPTIONS="-Db_sanitize=address,undefined"'
 
 setup:
-	@tests/setup
+	@tests/setup build host
 
-$(BUILD)/build.ninja: | setup
+# The same for those that build and run elsewhere than on this machine itself
+setup-roots:
+	@tests/setup machine
+
+$(BUILD)/build.ninja:
 	meson setup --prefix=/usr --sysconfdir=/etc --localstatedir=/var $(MESON_OPTIONS) $(BUILD)
 
-all: setup $(BUILD)/build.ninja
+compile: $(BUILD)/build.ninja
 	meson compile -C $(BUILD)
 
-check: all
-	tests/run --build $(BUILD)
+all: setup
+	@+$(MAKE) --no-print-directory compile
 
-soak: all
-	tests/soak --build $(BUILD)
+check: setup-roots
+	tests/check --build $(BUILD)
 
-demo: all
-	tests/demo --build $(BUILD)
+$(BUILD)/bookworm: setup-roots
+	tests/check --build $(BUILD) --only-build
 
-bench: all
-	meson compile -C $(BUILD) bench
+soak: $(BUILD)/bookworm
+	tests/root --bind $(BUILD) -- tests/soak --build $(BUILD)/bookworm
+
+demo: $(BUILD)/bookworm
+	tests/demo --build $(BUILD)/bookworm
+
+bench: $(BUILD)/bookworm
+	tests/bench/run --build $(BUILD)/bookworm
 
 # With DESTDIR, what follows is the packager's to do.
 install: all

@@ -5,10 +5,10 @@
 # and the disk say. Sourced behind integration/lib.sh.
 
 # What the libraries that were sourced before have set
-: "${tests:?}" "${scratch:?}"
+: "${tests:?}" "${scratch:?}" "${BUILD:?}"
 
 store=/var/lib/vmctl/images
-image_call=${BUILD:-$tests/../build}/tests/integration/image-call
+image_call=$BUILD/tests/integration/image-call
 www=$scratch/www
 gate=$scratch/gate
 chmod 0755 "$scratch"

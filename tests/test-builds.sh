@@ -9,7 +9,7 @@
 . "$(dirname "$0")/lib.sh"
 
 cd "$(dirname "$0")/.." || exit
-build=$(realpath "${BUILD:-build}")
+build=$(realpath "${BUILD:-build/bookworm}")
 
 # Neither tests nor linking, which show nothing new.
 compile_installed() {
@@ -28,7 +28,7 @@ configure() {
 check "clang is found" command -v clang
 export CC=clang
 check "a build with clang and the sanitizers is configured" configure "$build/sanitized" \
-        -Db_sanitize=address,undefined -Db_lundef=false -Dbuildtype=debug
+        -Dwerror=true -Db_sanitize=address,undefined -Db_lundef=false -Dbuildtype=debug
 check "clang builds everything without a warning" ninja -C "$build/sanitized" -j 2
 check "the unit tests hold under the sanitizers" \
         meson test -C "$build/sanitized" --no-rebuild --num-processes 2 --print-errorlogs --timeout-multiplier 4

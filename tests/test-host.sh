@@ -187,9 +187,9 @@ EOF
         meson setup "$project/build" "$project" > /dev/null
 
         check_output dummy "the build is installed" \
-                host --build "$project/build" -- cat /usr/lib/vmctl-test/dummy
+                host --bind "$project" --build "$project/build" -- cat /usr/lib/vmctl-test/dummy
         check_output "vmctl-test:*" "its groups are made" \
-                host --build "$project/build" -- getent group vmctl-test
+                host --bind "$project" --build "$project/build" -- getent group vmctl-test
         check_status 1 "it isn't on this machine" test -e /usr/lib/vmctl-test
         check_status 1 "what is installed on this machine is still on record" \
                 test -e "$project/build/meson-logs/install-log.txt"

@@ -5,9 +5,9 @@
 # the order in which they come. Sourced behind integration/lib.sh.
 
 # What the libraries that were sourced before have set
-: "${tests:?}" "${scratch:?}" "${bus:?}" "${matches:?}" "${hearer=}"
+: "${tests:?}" "${scratch:?}" "${bus:?}" "${matches:?}" "${hearer=}" "${BUILD:?}"
 
-guest=${BUILD:-$tests/../build}/guest
+guest=$BUILD/guest
 boot_timeout=180 # seconds; a guest takes two to five, or fifty where much else runs
 
 # define NAME [OPTION...]: a VM with the test guest. What OPTIONs say again counts.
@@ -94,7 +94,7 @@ heard_signals=$scratch/signals
 
 listen() {
         attend
-        exec {signals}< <(exec busctl "${bus[@]}" --json=short monitor 2>&1 \
+        exec {signals}< <(exec "$tests/integration/bus-monitor.py" "${bus[@]}" --json=short monitor \
                 --match "type=signal,path_namespace=/org/vmctl1,destination='$hearer'" \
                 --match "type=signal,interface=org.vmctl1.Test" \
                 "${matches[@]:4}")

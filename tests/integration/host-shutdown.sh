@@ -43,8 +43,8 @@ prepare | look_back)
 esac
 
 tests=$(realpath "$(dirname "$0")/..")
-build=${BUILD:-$tests/../build}
-"$tests/guest/build" "$build/guest" || exit
+build=${BUILD:-$tests/../build/bookworm}
+"$tests/root" --bind "$build" -- "$tests/guest/build" "$build/guest" || exit
 
 host() {
         "$tests/host" --build "$build" --state "$scratch/state" -- "$0" "$@"

@@ -183,7 +183,7 @@ exec {slow}>&-
 # build
 #
 
-guest=${BUILD:-$tests/../build}/guest
+guest=$BUILD/guest
 mkdir --parents rootfs/boot rootfs/etc
 echo hello > rootfs/etc/text
 cp "$guest/vmlinuz" rootfs/boot/vmlinuz-1.0

@@ -12,7 +12,7 @@ host_options=(--no-install)
 cd "$tests/.." || exit
 
 make_target() {
-        make --no-print-directory BUILD="${BUILD:-build}" "$@"
+        make --no-print-directory BUILD="$BUILD" "$@"
 }
 
 files() {

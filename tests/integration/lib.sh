@@ -8,9 +8,11 @@
 
 tests=$(realpath "$(dirname "${BASH_SOURCE[0]}")/..")
 
+export BUILD=${BUILD:-$tests/../build/bookworm}
+
 if [ ! -d /run/vmctl-host ]; then
-        "$tests/guest/build" "${BUILD:-$tests/../build}/guest" || exit
-        exec "$tests/host" --build "${BUILD:-$tests/../build}" ${host_options+"${host_options[@]}"} -- \
+        "$tests/root" --bind "$BUILD" -- "$tests/guest/build" "$BUILD/guest" || exit
+        exec "$tests/host" --build "$BUILD" ${host_options+"${host_options[@]}"} -- \
                 "$(realpath "$0")" "$@"
 fi
 
@@ -59,7 +61,7 @@ wait_until() {
 
         shift
         attend
-        exec {monitor}< <(exec busctl "${bus[@]}" "${matches[@]}" --json=short monitor 2>&1)
+        exec {monitor}< <(exec "$tests/integration/bus-monitor.py" "${bus[@]}" "${matches[@]}" --json=short monitor)
         pid=$!
 
         # The first line says that it listens.

@@ -7,9 +7,10 @@
 # What the guest's shell is to expand stands in single quotes.
 # shellcheck disable=SC2016
 
-build=$(realpath "${BUILD:-$(dirname "$0")/../../build}")
+build=$(realpath "${BUILD:-$(dirname "$0")/../../build/bookworm}")
 image=$build/image/debian-12.qcow2
-[ -d /run/vmctl-host ] || "$(dirname "$0")/../image/build" "$build/image" "$build/src/build/vmctl-build" || exit
+[ -d /run/vmctl-host ] || "$(dirname "$0")/../root" --bind "$build" -- "$(dirname "$0")/../image/build" \
+        "$build/image" "$build/src/build/vmctl-build" || exit
 
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
