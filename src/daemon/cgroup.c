@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
+#include <sys/statfs.h>
+
+#include <systemd/sd-login.h>
 
 #include "cgroup.h"
 #include "util/fd-util.h"
@@ -8,8 +12,7 @@
 
 #define CGROUP_FILE_MAX (16 * KIB) /* /proc/PID/cgroup has one line for each of some 13 controllers */
 
-/* The path of the process in the hierarchy of `controller` (v1), or in the unified one (v2: NULL). */
-static char *path_in(const char *table, const char *controller) {
+char *cgroup_path_in(const char *table, const char *controller) {
         size_t n = controller ? strlen(controller) : 0;
 
         for (const char *line = table; line && *line;
@@ -28,6 +31,14 @@ static char *path_in(const char *table, const char *controller) {
                                 return strndup(path + 1, len);
         }
         return NULL;
+}
+
+/* Where systemd has version 2 alone, a hierarchy of version 1 may still be mounted elsewhere, or have been;
+ * all processes stay in its root. */
+static bool only_version_2(void) {
+        struct statfs fs;
+
+        return statfs("/sys/fs/cgroup", &fs) >= 0 && fs.f_type == CGROUP2_SUPER_MAGIC;
 }
 
 static int read_table(pid_t pid, char **ret) {
@@ -61,7 +72,7 @@ static int read_number(const char *path, const char *file, const char *key, uint
 }
 
 static char *hierarchy(const char *table, const char *controller) {
-        _cleanup_free_ char *path = path_in(table, controller);
+        _cleanup_free_ char *path = cgroup_path_in(table, controller);
 
         if (!path)
                 return NULL;
@@ -75,8 +86,10 @@ void cgroup_usage(pid_t pid, CgroupUsage *ret) {
         *ret = (CgroupUsage){};
         if (read_table(pid, &table) < 0)
                 return;
-        memory = hierarchy(table, "memory");
-        cpu = hierarchy(table, "cpuacct");
+        if (!only_version_2()) {
+                memory = hierarchy(table, "memory");
+                cpu = hierarchy(table, "cpuacct");
+        }
         unified = hierarchy(table, NULL);
 
         if (cpu)
@@ -90,19 +103,16 @@ void cgroup_usage(pid_t pid, CgroupUsage *ret) {
 }
 
 int cgroup_unit_of_pid(pid_t pid, char **ret) {
-        _cleanup_free_ char *table = NULL, *path = NULL;
+        _cleanup_free_ char *path = NULL;
         char *unit;
         int r;
 
-        r = read_table(pid, &table);
+        r = sd_pid_get_cgroup(pid, &path);
         if (r < 0)
                 return r;
-        path = path_in(table, "name=systemd");
-        if (!path)
-                path = path_in(table, NULL);
-        unit = path && strrchr(path, '/') ? strdup(strrchr(path, '/') + 1) : NULL;
+        unit = strdup(strrchr(path, '/') ? strrchr(path, '/') + 1 : path);
         if (!unit)
-                return path ? -ENOMEM : -ESRCH;
+                return -ENOMEM;
         *ret = unit;
         return 0;
 }

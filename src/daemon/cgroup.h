@@ -14,6 +14,10 @@ typedef struct CgroupUsage {
  * waits. */
 void cgroup_usage(pid_t pid, CgroupUsage *ret);
 
+/* From the text of /proc/PID/cgroup: the path in the hierarchy of `controller` (version 1), or in the
+ * unified one (version 2: NULL). The caller frees it. NULL where there is none. */
+char *cgroup_path_in(const char *table, const char *controller);
+
 /* The name of the unit (its last path component) in systemd's hierarchy, as "vmctl-web.scope". The caller
  * frees it. -ESRCH when there is no such process. */
 int cgroup_unit_of_pid(pid_t pid, char **ret);

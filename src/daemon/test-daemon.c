@@ -283,9 +283,30 @@ static void test_let_go(void) {
         CHECK_EQ(count_fds(), before);
 }
 
+static void check_cgroup_path(const char *table, const char *controller, const char *expected) {
+        _cleanup_free_ char *path = cgroup_path_in(table, controller);
+
+        CHECK_EQ(!path, !expected);
+        if (expected)
+                CHECK_STREQ(path, expected);
+}
+
 static void test_cgroup(void) {
+        static const char hybrid[] =
+                        "11:cpu,cpuacct:/slice/a.scope\n4:memory:/b:c\n1:name=systemd:/d\n0::/e\n",
+                          leftover[] = "1:name=systemd:/\n0::/vmctl.slice/vmctl-web.scope";
         _cleanup_free_ char *unit = NULL;
         CgroupUsage usage;
+
+        check_cgroup_path(hybrid, "cpuacct", "/slice/a.scope");
+        check_cgroup_path(hybrid, "memory", "/b:c");
+        check_cgroup_path(hybrid, "cpu", "/slice/a.scope");
+        check_cgroup_path(hybrid, NULL, "/e");
+        check_cgroup_path(hybrid, "acct", NULL);
+        check_cgroup_path(leftover, NULL, "/vmctl.slice/vmctl-web.scope");
+        check_cgroup_path(leftover, "memory", NULL);
+        check_cgroup_path("nonsense\n:", NULL, NULL);
+        check_cgroup_path("", NULL, NULL);
 
         CHECK_EQ(cgroup_unit_of_pid(999999999, &unit), -ESRCH);
         cgroup_usage(999999999, &usage);
