@@ -126,12 +126,18 @@ check_command() {
                 env --chdir="$tests" TMPDIR="$scratch/tmp" VARIABLE="$tests" \
                 "$tests/host" --no-install -- bash -c 'echo "$PWD in $VARIABLE"'
 
-        check "the host can write where this machine's files are" host -- touch "$file"
+        check "the host can write where this machine's files are" host --os machine -- touch "$file"
         check_status 1 "it doesn't write to them" test -e "$file"
+        check "it can write to the tree" host -- bash -c "cat '$0' && touch '$tests/test-host-$$'"
+        check_status 1 "... which is a copy" test -e "$tests/test-host-$$"
         mkdir "$scratch/shared"
         check "it does where it is given a directory" \
                 host --bind "$scratch/shared:/mnt/shared" -- touch /mnt/shared/file
         check "which is seen here" test -e "$scratch/shared/file"
+        check_output "12.*" "it is a Debian 12" host --os bookworm -- cat /etc/debian_version
+        check_output "13.*" "... or 13" host --os trixie -- cat /etc/debian_version
+        check_output cgroup2fs "it has cgroup version 2 alone if told so" \
+                host --cgroup2 -- stat --file-system --format=%T /sys/fs/cgroup
 
         check_status 2 "no command is wrong usage" host
         check_status 2 "an unknown option, too" host --nonsense -- true

@@ -53,7 +53,7 @@ names() {
 
 create_as() {
         "$1" "$2" vmctl create "$3" --kernel "$guest/vmlinuz" --initrd "$guest/initrd" \
-                --append "console=ttyS0 quiet" --no-cloud-init --memory 128M --display none --network none \
+                --append "console=ttyS0 quiet no_timer_check" --no-cloud-init --memory 128M --display none --network none \
                 --accel tcg "${@:4}"
 }
 

@@ -13,7 +13,7 @@
 # block NAME [SETTING...]: a VM with the test guest, for a file
 block() {
         printf 'vm "%s" {\n' "$1"
-        printf '    %s\n' "kernel \"$guest/vmlinuz\"" "initrd \"$guest/initrd\"" 'append "console=ttyS0 quiet"' \
+        printf '    %s\n' "kernel \"$guest/vmlinuz\"" "initrd \"$guest/initrd\"" 'append "console=ttyS0 quiet no_timer_check"' \
                 'memory 128' 'display "none"' 'accel "tcg"' "${@:2}"
         echo '}'
 }

@@ -17,7 +17,7 @@ fi
 
 block() {
         printf 'vm "%s" {\n' "$1"
-        printf '    %s\n' "kernel \"$guest/vmlinuz\"" "initrd \"$guest/initrd\"" 'append "console=ttyS0 quiet"' \
+        printf '    %s\n' "kernel \"$guest/vmlinuz\"" "initrd \"$guest/initrd\"" 'append "console=ttyS0 quiet no_timer_check"' \
                 'memory 128' 'display "none"' 'accel "tcg"' 'network "none"' "${@:2}"
         echo '}'
 }

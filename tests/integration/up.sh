@@ -20,7 +20,7 @@ vm() {
 vm "$1" {
     kernel "$guest/vmlinuz"
     initrd "$guest/initrd"
-    append "console=ttyS0 quiet"
+    append "console=ttyS0 quiet no_timer_check"
     memory 128
     display "none"
     network "none"

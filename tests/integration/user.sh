@@ -20,7 +20,7 @@ mine() {
 }
 
 define_mine() {
-        mine create "$1" --kernel "$guest/vmlinuz" --initrd "$guest/initrd" --append "console=ttyS0 quiet" \
+        mine create "$1" --kernel "$guest/vmlinuz" --initrd "$guest/initrd" --append "console=ttyS0 quiet no_timer_check" \
                 --no-cloud-init --memory 128M --display none --accel tcg "${@:2}"
 }
 
