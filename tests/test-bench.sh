@@ -7,7 +7,7 @@
 . "$(dirname "$0")/lib.sh"
 
 here=$(realpath "$(dirname "$0")")
-build=$(realpath "${BUILD:-$here/../build}")
+build=$(realpath "${BUILD:-$here/../build/bookworm}")
 
 # A figure of each of the sections
 check_output "*Start, direct kernel*Stop, test guest*CreateVM, image*Pull, worker*up, * VMs*clients*running*vmctl list*shims*" \

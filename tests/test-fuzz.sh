@@ -8,7 +8,7 @@
 . "$(dirname "$0")/lib.sh"
 
 here=$(realpath "$(dirname "$0")")
-build=$(realpath "${BUILD:-$here/../build}")
+build=$(realpath "${BUILD:-$here/../build/bookworm}")
 
 check "the fuzzers find nothing" "$here/fuzz/run" --build "$build" --seconds "${FUZZ_SECONDS:-10}"
 cat "$scratch/output"

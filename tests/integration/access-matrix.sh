@@ -36,7 +36,7 @@ done
 make_disk "$www/held.raw" 262144 1M
 chmod --recursive a+rX /srv
 
-try python3 "$tests/integration/access-matrix.py" "$tests" "${BUILD:-$tests/../build}/guest" "$url" "$www" "$gate"
+try python3 "$tests/integration/access-matrix.py" "$tests" "$BUILD/guest" "$url" "$www" "$gate"
 cat "$scratch/output"
 [ "$tried" -eq 0 ] || cat "$scratch/error"
 checks=$(grep --count "^ok\|^not ok" "$scratch/output")
