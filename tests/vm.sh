@@ -166,7 +166,8 @@ hold_helper() {
 release_helper() {
         local gate
 
-        mv "/usr/lib/vmctl/$1.real" "/usr/lib/vmctl/$1"
+        # Who was held goes on as .real.
+        ln "/usr/lib/vmctl/$1.real" "/usr/lib/vmctl/$1.new" && mv "/usr/lib/vmctl/$1.new" "/usr/lib/vmctl/$1"
         # Whoever has the FIFO open reads its end, and whoever comes later finds none.
         exec {gate}<> "/run/$1.gate"
         rm "/run/$1.gate"

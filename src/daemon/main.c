@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* vmctld: one loop, one connection to the bus. It is ready when it shows the same VMs as before its last
- * end. */
+/* vmctld: one loop, and two connections to the bus: one for clients and polkit, and one for PID 1, which
+ * they cannot use up. It is ready when it shows the same VMs as before its last end. */
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,6 +17,10 @@ typedef struct Arguments {
         bool user;
         bool debug;
 } Arguments;
+
+typedef struct Buses {
+        sd_bus *clients, *systemd;
+} Buses;
 
 static int help(void) {
         printf("Usage: vmctld [OPTION...]\n\n"
@@ -81,12 +85,18 @@ static int block_signals(sd_event *event) {
         return sd_event_set_signal_exit(event, true); /* SIGTERM and SIGINT leave the loop */
 }
 
-static int open_bus(sd_event *event, bool user, sd_bus **ret) {
+static void buses_done(Buses *b) {
+        sd_bus_unref(b->clients);
+        sd_bus_unref(b->systemd);
+}
+
+/* Of the loop, a failure: a bus that has gone takes our name and PID 1's signals with it. */
+static int open_bus(sd_event *event, bool user, const char *description, sd_bus **ret) {
         _cleanup_(sd_bus_unrefp) sd_bus *bus = NULL;
         int r;
 
-        r = user ? sd_bus_open_user_with_description(&bus, "vmctld")
-                 : sd_bus_open_system_with_description(&bus, "vmctld");
+        r = user ? sd_bus_open_user_with_description(&bus, description)
+                 : sd_bus_open_system_with_description(&bus, description);
         if (r < 0)
                 return log_error_errno(r, "Cannot connect to the bus: %m");
         r = sd_bus_set_exit_on_disconnect(bus, true);
@@ -98,17 +108,48 @@ static int open_bus(sd_event *event, bool user, sd_bus **ret) {
         return 0;
 }
 
+static int open_buses(sd_event *event, bool user, Buses *ret) {
+        int r;
+
+        r = open_bus(event, user, "vmctld", &ret->clients);
+        return r < 0 ? r : open_bus(event, user, "vmctld-systemd", &ret->systemd);
+}
+
+/* Replies and signals of the last turn go out; QEMUs run on. */
+static void close_buses(const Buses *b) {
+        (void)sd_bus_flush(b->clients);
+        (void)sd_bus_flush(b->systemd);
+        sd_bus_close(b->clients);
+        sd_bus_close(b->systemd);
+}
+
 /* What is known of QEMU is wanted with the first call; asking for it now costs nobody time. */
 static void on_host(void *userdata) {
 }
 
-static int serve(sd_event *event, sd_bus *bus, Config *config) {
+/* Until SIGTERM. */
+static int run_loop(sd_event *event) {
+        int r;
+
+        (void)sd_notify(false, "READY=1");
+        r = sd_event_loop(event);
+        (void)sd_notify(false, "STOPPING=1");
+        if (r < 0)
+                return log_error_errno(r, "The event loop failed: %m");
+        if (r > 0)
+                return log_error_errno(-ENOTCONN,
+                                "The bus or systemd is lost; VMs run on until the service is back");
+        return 0;
+}
+
+static int serve(sd_event *event, const Buses *buses, Config *config) {
         _cleanup_(manager_freep) Manager *m = NULL;
         _cleanup_(access_freep) Access *access = NULL;
+        sd_bus *bus = buses->clients;
         BusFace face;
         int r;
 
-        r = manager_new(event, bus, config, &manager_bus_hooks, &m);
+        r = manager_new(event, bus, buses->systemd, config, &manager_bus_hooks, &m);
         if (r < 0)
                 return log_error_errno(r, "Cannot set up the service: %m");
         r = access_new(bus, m, &access);
@@ -127,18 +168,14 @@ static int serve(sd_event *event, sd_bus *bus, Config *config) {
         r = sd_bus_request_name(bus, BUS_NAME, 0);
         if (r < 0)
                 return log_error_errno(r, "Cannot get the name " BUS_NAME " on the bus: %m");
-        (void)sd_notify(false, "READY=1");
-        r = sd_event_loop(event);
-        (void)sd_notify(false, "STOPPING=1");
-        /* Replies and signals of the last turn go out; QEMUs run on. */
-        (void)sd_bus_flush(bus);
-        sd_bus_close(bus);
-        return r < 0 ? log_error_errno(r, "The event loop failed: %m") : 0;
+        r = run_loop(event);
+        close_buses(buses);
+        return r;
 }
 
 static int run(const Arguments *a) {
         _cleanup_(sd_event_unrefp) sd_event *event = NULL;
-        _cleanup_(sd_bus_unrefp) sd_bus *bus = NULL;
+        _cleanup_(buses_done) Buses buses = {};
         Config config;
         int r;
 
@@ -153,9 +190,9 @@ static int run(const Arguments *a) {
         if (r < 0)
                 log_error_errno(r, "Cannot set up the event loop: %m");
         else
-                r = open_bus(event, a->user, &bus);
+                r = open_buses(event, a->user, &buses);
         if (r >= 0)
-                r = serve(event, bus, &config);
+                r = serve(event, &buses, &config);
         config_done(&config);
         return r;
 }

@@ -53,19 +53,21 @@ static void report_broken(const RecordStore *s) {
                                 b[i].path, b[i].reason);
 }
 
-static int attach_vms(Manager *m) {
+/* Without PID 1's list VMs are taken over by our notes alone, and a start looks for a scope first. */
+static void attach_vms(Manager *m) {
         _cleanup_strv_ char **scopes = NULL;
-        int r;
+        bool known = systemd_list_scopes(m->systemd, &scopes) >= 0;
 
-        r = systemd_list_scopes(m->systemd, &scopes);
         fd_store_open();
-        for (size_t i = 0; r >= 0 && i < m->n_vms; i++) {
+        for (size_t i = 0; i < m->n_vms; i++) {
                 Vm *vm = m->vms[i];
+                VmScope scope = VM_SCOPE_UNKNOWN;
 
-                r = vm_attach(vm, fd_store_take(vm_name(vm)), strv_contains(scopes, vm->unit));
+                if (known)
+                        scope = strv_contains(scopes, vm->unit) ? VM_SCOPE_THERE : VM_SCOPE_NONE;
+                vm_attach(vm, fd_store_take(vm_name(vm)), scope);
         }
         fd_store_close_rest();
-        return r;
 }
 
 int manager_load(Manager *m) {
@@ -78,5 +80,6 @@ int manager_load(Manager *m) {
         if (r < 0)
                 return log_error_errno(r, "Cannot read '%s/vms': %m", m->config.state_dir);
         report_broken(m->records);
-        return attach_vms(m);
+        attach_vms(m);
+        return 0;
 }

@@ -13,10 +13,12 @@
 
 static void on_request_stop(const char *unit, void *userdata);
 static void on_scope_removed(const char *unit, void *userdata);
+static void on_scope_in_use(const char *unit, pid_t pid, const char *command, void *userdata);
 
 static const SystemdHandlers systemd_handlers = {
         .request_stop = on_request_stop,
         .scope_removed = on_scope_removed,
+        .scope_in_use = on_scope_in_use,
 };
 
 /* The folder and, for a user who is new, those above it. */
@@ -74,7 +76,8 @@ static int open_folders(Manager *m) {
         return m->runtime_fd < 0 ? m->runtime_fd : 0;
 }
 
-int manager_new(sd_event *event, sd_bus *bus, Config *config, const ManagerHooks *hooks, Manager **ret) {
+int manager_new(sd_event *event, sd_bus *bus, sd_bus *systemd_bus, Config *config, const ManagerHooks *hooks,
+                Manager **ret) {
         _cleanup_(manager_freep) Manager *m = malloc(sizeof(Manager));
         int r;
 
@@ -103,7 +106,7 @@ int manager_new(sd_event *event, sd_bus *bus, Config *config, const ManagerHooks
         if (r >= 0)
                 r = host_new(event, m->config.qemu, &m->host);
         if (r >= 0)
-                r = systemd_new(bus, &systemd_handlers, m, &m->systemd);
+                r = systemd_new(systemd_bus, &systemd_handlers, m, &m->systemd);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(m);
@@ -388,4 +391,11 @@ static void on_scope_removed(const char *unit, void *userdata) {
 
         if (vm)
                 vm_scope_removed(vm);
+}
+
+static void on_scope_in_use(const char *unit, pid_t pid, const char *command, void *userdata) {
+        Vm *vm = find_by_unit(userdata, unit);
+
+        if (vm)
+                vm_scope_in_use(vm, pid, command);
 }

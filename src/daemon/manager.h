@@ -64,7 +64,9 @@ struct Manager {
         sd_event_source *flush; /* tells what changed, at the end of a turn of the loop */
 };
 
-int manager_new(sd_event *event, sd_bus *bus, Config *config, const ManagerHooks *hooks, Manager **ret);
+/* systemd_bus: a connection for PID 1 alone. */
+int manager_new(sd_event *event, sd_bus *bus, sd_bus *systemd_bus, Config *config, const ManagerHooks *hooks,
+                Manager **ret);
 Manager *manager_free(Manager *m);
 DEFINE_CLEANUP(Manager *, manager_free);
 

@@ -1,49 +1,127 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Signals of PID 1 are matched by the scope's name in the bus daemon, so that a host where units come and go
- * all day does not wake us. A match is asked for on the same connection and before the call that it is for:
- * the bus daemon works in order, so the signal cannot be missed. */
+/* The connection, and the jobs that make scopes. Of each signal of PID 1 there is one match for all who want
+ * it, and only while somebody does. */
 #include <signal.h>
 #include <stdarg.h>
 
-#include "systemd.h"
+#include "systemd-private.h"
 #include "util/log.h"
 
-#define DESTINATION "org.freedesktop.systemd1"
-#define MANAGER_PATH "/org/freedesktop/systemd1"
-#define MANAGER_INTERFACE "org.freedesktop.systemd1.Manager"
+/* The bus daemon allows 128 a connection, its own calls (matches) among them. */
+#define CALLS_IN_FLIGHT_MAX 64
 
-struct Systemd {
-        sd_bus *bus; /* borrowed */
-        const SystemdHandlers *handlers;
-        void *userdata;
-        sd_bus_slot *subscribe;
-};
+/* For each job PID 1 watches who asked for it, which takes one of the 512 matches of its own connection; at
+ * the end of them it loses that connection. */
+#define JOBS_MAX 64
+
+#define MANAGER_SIGNAL(member)                                               \
+        "type='signal',sender='" SYSTEMD_DESTINATION "',path='" SYSTEMD_PATH \
+        "',interface='" SYSTEMD_MANAGER "',member='" member "'"
 
 struct ScopeJob {
         Systemd *systemd; /* borrowed */
+        TAILQ_ENTRY(ScopeJob) link;
+        bool starting; /* in the list of these */
         char *unit;
         char *job;                      /* object path, once PID 1 has named it */
         char *early_result, *early_job; /* the job's end overtook the reply that names it */
-        sd_bus_slot *call, *match;
+        Turn turn;
+        sd_bus_message *message; /* owned; until its turn has come */
+        QueuedCall *call;
         scope_done_t done;
         void *userdata;
 };
 
-struct ScopeWatch {
-        Systemd *systemd; /* borrowed */
-        char *unit;
-        sd_bus_slot *removed, *changed, *state, *check;
-        bool exists; /* what is removed now is the scope */
+static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *error);
+
+static const struct {
+        const char *rule;
+        sd_bus_message_handler_t handle;
+} signal_table[] = {
+        [SYSTEMD_JOB_NEW] = { MANAGER_SIGNAL("JobNew"), scope_watch_on_job_new },
+        [SYSTEMD_JOB_REMOVED] = { MANAGER_SIGNAL("JobRemoved"), on_job_removed },
+        [SYSTEMD_UNIT_CHANGED] = { "type='signal',sender='" SYSTEMD_DESTINATION
+                                   "',path_namespace='" SYSTEMD_PATH
+                                   "/unit',interface='org.freedesktop.DBus.Properties',"
+                                   "member='PropertiesChanged',arg0='org.freedesktop.systemd1.Unit'",
+                        scope_watch_on_unit_changed },
+        [SYSTEMD_UNIT_REMOVED] = { MANAGER_SIGNAL("UnitRemoved"), scope_watch_on_unit_removed },
 };
 
-static int on_subscribed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+/* Without this callback a refusal would cost us the connection. What waits for the signal has a deadline. */
+static int on_match_installed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        if (sd_bus_message_is_method_error(m, NULL))
+                log_error("The bus refuses to hand on signals of systemd: %s",
+                                sd_bus_message_get_error(m)->message);
+        return 0;
+}
+
+int systemd_hold(Systemd *s, SystemdSignal signal) {
+        int r;
+
+        if (s->matches[signal].users == 0) {
+                r = sd_bus_add_match_async(s->bus, &s->matches[signal].slot, signal_table[signal].rule,
+                                signal_table[signal].handle, on_match_installed, s);
+                if (r < 0)
+                        return r;
+        }
+        s->matches[signal].users++;
+        return 0;
+}
+
+void systemd_release(Systemd *s, SystemdSignal signal) {
+        if (--s->matches[signal].users == 0)
+                s->matches[signal].slot = sd_bus_slot_unref(s->matches[signal].slot);
+}
+
+static int begin_turn(Systemd *s, Turn *turn) {
+        int r;
+
+        turn->lasts = true;
+        s->n_jobs++;
+        r = turn->go(turn->userdata);
+        if (r < 0) {
+                turn->lasts = false;
+                s->n_jobs--;
+        }
+        return r;
+}
+
+int systemd_take_turn(Systemd *s, Turn *turn) {
+        if (s->n_jobs < JOBS_MAX)
+                return begin_turn(s, turn);
+        turn->waits = true;
+        TAILQ_INSERT_TAIL(&s->turns, turn, link);
+        return 0;
+}
+
+void systemd_end_turn(Systemd *s, Turn *turn) {
+        int r;
+
+        if (turn->waits)
+                TAILQ_REMOVE(&s->turns, turn, link);
+        else if (turn->lasts)
+                s->n_jobs--;
+        turn->waits = turn->lasts = false;
+        while (s->n_jobs < JOBS_MAX && (turn = TAILQ_FIRST(&s->turns))) {
+                TAILQ_REMOVE(&s->turns, turn, link);
+                turn->waits = false;
+                r = begin_turn(s, turn);
+                if (r < 0)
+                        turn->failed(turn->userdata, r);
+        }
+}
+
+/* One that is slow gets to it all the same. */
+static void on_subscribed(sd_bus_message *m, const sd_bus_error *error, void *userdata) {
         Systemd *s = userdata;
 
-        if (sd_bus_message_is_method_error(m, NULL))
-                log_warning("Failed to subscribe to systemd's signals: %s",
-                                sd_bus_message_get_error(m)->message);
-        s->subscribe = sd_bus_slot_unref(s->subscribe);
-        return 0;
+        s->subscribe = NULL;
+        if (!error)
+                return;
+        log_error("Cannot subscribe to systemd's signals: %s", error->message);
+        if (sd_bus_error_get_errno(error) != ETIMEDOUT)
+                (void)sd_event_exit(sd_bus_get_event(s->bus), EXIT_FAILURE);
 }
 
 int systemd_new(sd_bus *bus, const SystemdHandlers *handlers, void *userdata, Systemd **ret) {
@@ -52,9 +130,15 @@ int systemd_new(sd_bus *bus, const SystemdHandlers *handlers, void *userdata, Sy
 
         if (!s)
                 return -ENOMEM;
-        *s = (Systemd){ .bus = bus, .handlers = handlers, .userdata = userdata };
-        r = sd_bus_call_method_async(bus, &s->subscribe, DESTINATION, MANAGER_PATH, MANAGER_INTERFACE,
-                        "Subscribe", on_subscribed, s, NULL);
+        *s = (Systemd){ .bus = sd_bus_ref(bus), .handlers = handlers, .userdata = userdata };
+        TAILQ_INIT(&s->turns);
+        TAILQ_INIT(&s->starts);
+        TAILQ_INIT(&s->followed);
+        r = call_queue_new(bus, CALLS_IN_FLIGHT_MAX, SYSTEMD_CALL_TIMEOUT, &s->calls);
+        if (r >= 0)
+                r = systemd_hold(s, SYSTEMD_JOB_NEW);
+        if (r >= 0)
+                r = systemd_call(s, on_subscribed, s, &s->subscribe, "Subscribe", NULL);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(s);
@@ -64,37 +148,78 @@ int systemd_new(sd_bus *bus, const SystemdHandlers *handlers, void *userdata, Sy
 Systemd *systemd_free(Systemd *s) {
         if (!s)
                 return NULL;
-        sd_bus_slot_unref(s->subscribe);
+        call_queue_free(s->calls);
+        for (SystemdSignal i = 0; i < _SYSTEMD_SIGNAL_MAX; i++)
+                sd_bus_slot_unref(s->matches[i].slot);
+        strv_free(s->unsettled);
+        sd_bus_unref(s->bus);
         free(s);
         return NULL;
 }
 
-static int new_call(Systemd *s, const char *method, sd_bus_message **ret) {
+int systemd_new_call(Systemd *s, const char *method, sd_bus_message **ret) {
         return sd_bus_message_new_method_call(
-                        s->bus, ret, DESTINATION, MANAGER_PATH, MANAGER_INTERFACE, method);
+                        s->bus, ret, SYSTEMD_DESTINATION, SYSTEMD_PATH, SYSTEMD_MANAGER, method);
+}
+
+int systemd_call(Systemd *s, call_reply_t reply, void *userdata, QueuedCall **ret, const char *method,
+                const char *types, ...) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        va_list ap;
+        int r;
+
+        r = systemd_new_call(s, method, &m);
+        if (r < 0)
+                return r;
+        va_start(ap, types);
+        r = types ? sd_bus_message_appendv(m, types, ap) : 0;
+        va_end(ap);
+        return r < 0 ? r : call_queue_add(s->calls, m, reply, userdata, ret);
+}
+
+int systemd_ask_for_scopes(Systemd *s, sd_bus_message **ret) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        int r;
+
+        r = systemd_new_call(s, "ListUnitsByPatterns", &m);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "asas", 0, 1, "vmctl-*.scope"); /* in any state */
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(m);
+        return 0;
+}
+
+int systemd_read_unit(sd_bus_message *m, UnitState *ret) {
+        uint32_t job;
+        int r;
+
+        r = sd_bus_message_read(m, "(ssssssouso)", &ret->unit, NULL, NULL, &ret->active, NULL, NULL, NULL,
+                        &job, NULL, NULL);
+        if (r > 0)
+                ret->has_job = job != 0;
+        return r;
 }
 
 int systemd_list_scopes(Systemd *s, char ***ret) {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
         _cleanup_strv_ char **scopes = NULL;
-        const char *unit;
+        UnitState state;
         int r;
 
-        r = new_call(s, "ListUnitsByPatterns", &m);
-        if (r >= 0)
-                r = sd_bus_message_append(
-                                m, "asas", 3, "active", "activating", "deactivating", 1, "vmctl-*.scope");
+        r = systemd_ask_for_scopes(s, &m);
         if (r >= 0)
                 r = sd_bus_call(s->bus, m, SYSTEMD_CALL_TIMEOUT, &error, &reply);
         if (r < 0)
                 return log_error_errno(
                                 r, "systemd does not tell of its scopes: %s", error.message ?: strerror(-r));
         r = sd_bus_message_enter_container(reply, 'a', "(ssssssouso)");
-        while (r >= 0 &&
-                        (r = sd_bus_message_read(reply, "(ssssssouso)", &unit, NULL, NULL, NULL, NULL, NULL,
-                                         NULL, NULL, NULL, NULL)) > 0)
-                r = strv_extend(&scopes, unit);
+        while (r >= 0 && (r = systemd_read_unit(reply, &state)) > 0) {
+                r = strv_extend(&scopes, state.unit);
+                if (r >= 0 && (state.has_job || streq(state.active, "deactivating")))
+                        r = strv_extend(&s->unsettled, state.unit);
+        }
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(scopes);
@@ -108,7 +233,7 @@ int systemd_list_processes(Systemd *s, const char *unit, scope_process_t found, 
         uint32_t pid;
         int r;
 
-        r = new_call(s, "GetUnitProcesses", &m);
+        r = systemd_new_call(s, "GetUnitProcesses", &m);
         if (r >= 0)
                 r = sd_bus_message_append(m, "s", unit);
         if (r >= 0)
@@ -124,161 +249,21 @@ int systemd_list_processes(Systemd *s, const char *unit, scope_process_t found, 
         return r;
 }
 
-static int on_unit_removed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
-        ScopeWatch *w = userdata;
-        const char *unit;
-
-        /* StopUnit of a scope that has just gone has PID 1 look for a unit of that name, find none, and tell
-         * that this is removed, which may come when the next run waits for its scope to be made. */
-        if (w->exists && sd_bus_message_read(m, "s", &unit) >= 0)
-                w->systemd->handlers->scope_removed(unit, w->systemd->userdata);
-        return 0;
-}
-
-static void note_state(ScopeWatch *w, const char *state) {
-        if (streq(state, "deactivating"))
-                w->systemd->handlers->request_stop(w->unit, w->systemd->userdata);
-}
-
-static int on_state(sd_bus_message *m, void *userdata, sd_bus_error *error) {
-        ScopeWatch *w = userdata;
-        const char *state;
-
-        w->state = sd_bus_slot_unref(w->state);
-        if (!sd_bus_message_is_method_error(m, NULL) && sd_bus_message_read(m, "v", "s", &state) >= 0)
-                note_state(w, state);
-        return 0;
-}
-
-static int on_properties_changed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
-        ScopeWatch *w = userdata;
-        int r;
-
-        r = sd_bus_message_skip(m, "s");
-        if (r >= 0)
-                r = sd_bus_message_enter_container(m, 'a', "{sv}");
-        while (r >= 0 && (r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
-                const char *name, *state;
-
-                r = sd_bus_message_read(m, "s", &name);
-                if (r < 0)
-                        break;
-                if (streq(name, "ActiveState")) {
-                        if (sd_bus_message_read(m, "v", "s", &state) >= 0)
-                                note_state(w, state);
-                        break;
-                }
-                r = sd_bus_message_skip(m, "v");
-                if (r >= 0)
-                        r = sd_bus_message_exit_container(m);
-        }
-        return 0;
-}
-
-/* By the object's path, so that only this unit's changes wake us; and by asking, for what happened before.
- */
-static int watch_state(ScopeWatch *w, bool exists) {
-        _cleanup_free_ char *path = NULL;
-        int r;
-
-        r = sd_bus_path_encode(MANAGER_PATH "/unit", w->unit, &path);
-        if (r >= 0)
-                r = sd_bus_match_signal_async(w->systemd->bus, &w->changed, DESTINATION, path,
-                                "org.freedesktop.DBus.Properties", "PropertiesChanged",
-                                on_properties_changed, NULL, w);
-        if (r >= 0 && exists)
-                r = sd_bus_call_method_async(w->systemd->bus, &w->state, DESTINATION, path,
-                                "org.freedesktop.DBus.Properties", "Get", on_state, w, "ss",
-                                "org.freedesktop.systemd1.Unit", "ActiveState");
-        return r;
-}
-
-int systemd_watch_scope(Systemd *s, const char *unit, bool exists, ScopeWatch **ret) {
-        _cleanup_free_ char *match = strf("type='signal',sender='" DESTINATION "',path='" MANAGER_PATH
-                                          "',interface='" MANAGER_INTERFACE
-                                          "',member='UnitRemoved',arg0='%s'",
-                        unit);
-        ScopeWatch *w = malloc(sizeof(ScopeWatch));
-        int r = match && w ? 0 : -ENOMEM;
-
-        if (r < 0) {
-                free(w);
-                return r;
-        }
-        *w = (ScopeWatch){ .systemd = s, .unit = strdup(unit), .exists = exists };
-        r = w->unit ? sd_bus_add_match_async(s->bus, &w->removed, match, on_unit_removed, NULL, w) : -ENOMEM;
-        if (r >= 0)
-                r = watch_state(w, exists);
-        if (r < 0) {
-                systemd_unwatch_scope(w);
-                return r;
-        }
-        *ret = w;
-        return 0;
-}
-
-void systemd_scope_is_made(ScopeWatch *w) {
-        if (w)
-                w->exists = true;
-}
-
-ScopeWatch *systemd_unwatch_scope(ScopeWatch *w) {
-        if (!w)
-                return NULL;
-        sd_bus_slot_unref(w->removed);
-        sd_bus_slot_unref(w->changed);
-        sd_bus_slot_unref(w->state);
-        sd_bus_slot_unref(w->check);
-        free(w->unit);
-        free(w);
-        return NULL;
-}
-
-static void call_and_forget(Systemd *s, const char *method, const char *types, ...) {
-        va_list ap;
-
-        va_start(ap, types);
-        (void)sd_bus_call_method_asyncv(s->bus, NULL, DESTINATION, MANAGER_PATH, MANAGER_INTERFACE, method,
-                        NULL, NULL, types, ap);
-        va_end(ap);
-}
-
-/* A scope that nobody has left yet, or, where its process died while PID 1 put it in, one that PID 1 would
- * keep for ever because it never saw it empty. */
-static void end_scope(const ScopeWatch *w) {
-        systemd_kill_scope(w->systemd, w->unit);
-        call_and_forget(w->systemd, "StopUnit", "ss", w->unit, "replace");
-}
-
-/* An answer that is no answer lets things go on, too: what they ask of PID 1 next fails with a reason. */
-static int on_checked(sd_bus_message *m, void *userdata, sd_bus_error *error) {
-        ScopeWatch *w = userdata;
-
-        w->check = sd_bus_slot_unref(w->check);
-        if (sd_bus_message_is_method_error(m, NULL)) {
-                w->systemd->handlers->scope_removed(w->unit, w->systemd->userdata);
-                return 0;
-        }
-        w->exists = true;
-        end_scope(w);
-        return 0;
-}
-
-void systemd_end_scope(ScopeWatch *w) {
-        Systemd *s = w->systemd;
-
-        if (w->check)
+static void stop_listening(ScopeJob *j) {
+        systemd_end_turn(j->systemd, &j->turn);
+        if (!j->starting)
                 return;
-        if (sd_bus_call_method_async(s->bus, &w->check, DESTINATION, MANAGER_PATH, MANAGER_INTERFACE,
-                            "GetUnit", on_checked, w, "s", w->unit) < 0)
-                log_error("Out of memory: whether '%s' is still there stays unknown", w->unit);
+        j->starting = false;
+        TAILQ_REMOVE(&j->systemd->starts, j, link);
+        systemd_release(j->systemd, SYSTEMD_JOB_REMOVED);
 }
 
 ScopeJob *scope_job_free(ScopeJob *j) {
         if (!j)
                 return NULL;
-        sd_bus_slot_unref(j->call);
-        sd_bus_slot_unref(j->match);
+        queued_call_cancel(j->call);
+        stop_listening(j);
+        sd_bus_message_unref(j->message);
         free(j->unit);
         free(j->job);
         free(j->early_job);
@@ -287,10 +272,23 @@ ScopeJob *scope_job_free(ScopeJob *j) {
         return NULL;
 }
 
+static ScopeJob *find_start(const Systemd *s, const char *unit) {
+        ScopeJob *j;
+
+        TAILQ_FOREACH(j, &s->starts, link)
+                if (streq(j->unit, unit))
+                        return j;
+        return NULL;
+}
+
+bool systemd_starts(const Systemd *s, const char *unit) {
+        return find_start(s, unit);
+}
+
 /* The last thing that happens to a job; its owner frees it in the callback. */
 static void finish(ScopeJob *j, int r, const Error *error) {
-        j->call = sd_bus_slot_unref(j->call);
-        j->match = sd_bus_slot_unref(j->match);
+        j->call = queued_call_cancel(j->call);
+        stop_listening(j);
         j->done(j->userdata, r, error);
 }
 
@@ -306,9 +304,14 @@ static void finish_job(ScopeJob *j, const char *result) {
 
 static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const char *job, *unit, *result;
-        ScopeJob *j = userdata;
+        Systemd *s = userdata;
+        ScopeJob *j;
 
-        if (sd_bus_message_read(m, "uoss", NULL, &job, &unit, &result) < 0 || !streq(unit, j->unit))
+        if (sd_bus_message_read(m, "uoss", NULL, &job, &unit, &result) < 0)
+                return 0;
+        scope_watch_job_removed(s, unit);
+        j = find_start(s, unit);
+        if (!j)
                 return 0;
         if (!j->job) {
                 (void)free_and_strdup(&j->early_job, job);
@@ -318,8 +321,7 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *error
         return 0;
 }
 
-static int fail_from_message(ScopeJob *j, sd_bus_message *m, const char *what) {
-        const sd_bus_error *be = sd_bus_message_get_error(m);
+static void fail_from_message(ScopeJob *j, const sd_bus_error *be, const char *what) {
         _cleanup_error_ Error *e = NULL;
         int r = -sd_bus_error_get_errno(be);
 
@@ -327,22 +329,23 @@ static int fail_from_message(ScopeJob *j, sd_bus_message *m, const char *what) {
                 r = -EEXIST;
         (void)error_set(&e, ERROR_SCOPE_FAILED, "systemd cannot %s '%s': %s", what, j->unit, be->message);
         finish(j, r < 0 ? r : -EIO, e);
-        return 0;
 }
 
-static int on_started(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+static void on_started(sd_bus_message *m, const sd_bus_error *error, void *userdata) {
         ScopeJob *j = userdata;
         const char *job;
 
-        if (sd_bus_message_is_method_error(m, NULL))
-                return fail_from_message(j, m, "start");
+        j->call = NULL;
+        if (error) {
+                fail_from_message(j, error, "start");
+                return;
+        }
         if (sd_bus_message_read(m, "o", &job) < 0 || free_and_strdup(&j->job, job) < 0) {
                 finish(j, -ENOMEM, NULL);
-                return 0;
+                return;
         }
         if (j->early_job && streq(j->early_job, j->job))
                 finish_job(j, j->early_result);
-        return 0;
 }
 
 static int append_u64(sd_bus_message *m, const char *name, uint64_t v) {
@@ -394,7 +397,11 @@ static int append_devices(sd_bus_message *m, bool kvm) {
         return r;
 }
 
-/* PID 1 stops a scope by a signal to its processes, or, if it has a controller, by asking that; but it
+/* Behind vmctl.target, which is active while VMs run and stopped with the host alone, not behind the
+ * service: stops go before starts, so a service that crashed would not come back while PID 1 stops the
+ * scope.
+ *
+ * PID 1 stops a scope by a signal to its processes, or, if it has a controller, by asking that; but it
  * forgets the controller for good when that once leaves the bus. So there is none: the signal is one that
  * does nothing, we see the scope's state change, and have TimeoutStopSec to shut the guest down before PID 1
  * kills. */
@@ -407,11 +414,11 @@ static int append_scope(sd_bus_message *m, const ScopeSpec *spec) {
         r = sd_bus_message_open_container(m, 'a', "(sv)");
         if (r < 0)
                 return r;
-        r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)", "Description", "s",
+        r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)", "Description", "s",
                         spec->description, "Slice", "s", "vmctl.slice", "PIDs", "au", 1, (uint32_t)spec->pid,
                         "KillSignal", "i", (int32_t)SIGCONT, "TimeoutStopUSec", "t", spec->stop_timeout,
-                        "CollectMode", "s", "inactive-or-failed", "After", "as", 2, "vmctld.service",
-                        "dbus.service", "Before", "as", 1, spec->user, "CPUAccounting", "b", true,
+                        "CollectMode", "s", "inactive-or-failed", "Wants", "as", 1, "vmctl.target", "After",
+                        "as", 1, "vmctl.target", "Before", "as", 1, spec->user, "CPUAccounting", "b", true,
                         "MemoryAccounting", "b", true, "TasksAccounting", "b", true);
         if (r >= 0)
                 r = append_limits(m, &spec->limits);
@@ -436,38 +443,52 @@ static int job_new(Systemd *s, const char *unit, scope_done_t done, void *userda
         return 0;
 }
 
+static int send_start(void *userdata) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        ScopeJob *j = userdata;
+
+        m = TAKE_PTR(j->message);
+        return call_queue_add(j->systemd->calls, m, on_started, j, &j->call);
+}
+
+static void on_unsent(void *userdata, int r) {
+        finish(userdata, r, NULL);
+}
+
 int systemd_start_scope(
                 Systemd *s, const ScopeSpec *spec, scope_done_t done, void *userdata, ScopeJob **ret) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         _cleanup_(scope_job_freep) ScopeJob *j = NULL;
         int r;
 
         r = job_new(s, spec->unit, done, userdata, &j);
         if (r < 0)
                 return r;
+        j->turn = (Turn){ .go = send_start, .failed = on_unsent, .userdata = j };
+        r = systemd_new_call(s, "StartTransientUnit", &j->message);
+        if (r >= 0)
+                r = append_scope(j->message, spec);
         /* The ends of all jobs, while we wait: sd-bus matches no argument that stands behind a number. */
-        r = sd_bus_match_signal_async(s->bus, &j->match, DESTINATION, MANAGER_PATH, MANAGER_INTERFACE,
-                        "JobRemoved", on_job_removed, NULL, j);
+        if (r >= 0)
+                r = systemd_hold(s, SYSTEMD_JOB_REMOVED);
         if (r < 0)
                 return r;
-        r = new_call(s, "StartTransientUnit", &m);
-        if (r >= 0)
-                r = append_scope(m, spec);
-        if (r >= 0)
-                r = sd_bus_call_async(s->bus, &j->call, m, on_started, j, SYSTEMD_CALL_TIMEOUT);
+        j->starting = true;
+        TAILQ_INSERT_TAIL(&s->starts, j, link);
+        r = systemd_take_turn(s, &j->turn);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(j);
         return 0;
 }
 
-static int on_limits_set(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+static void on_limits_set(sd_bus_message *m, const sd_bus_error *error, void *userdata) {
         ScopeJob *j = userdata;
 
-        if (sd_bus_message_is_method_error(m, NULL))
-                return fail_from_message(j, m, "change the limits of");
-        finish(j, 0, NULL);
-        return 0;
+        j->call = NULL;
+        if (error)
+                fail_from_message(j, error, "change the limits of");
+        else
+                finish(j, 0, NULL);
 }
 
 int systemd_set_limits(Systemd *s, const char *unit, const VmLimits *limits, scope_done_t done,
@@ -478,7 +499,7 @@ int systemd_set_limits(Systemd *s, const char *unit, const VmLimits *limits, sco
 
         r = job_new(s, unit, done, userdata, &j);
         if (r >= 0)
-                r = new_call(s, "SetUnitProperties", &m);
+                r = systemd_new_call(s, "SetUnitProperties", &m);
         if (r >= 0)
                 r = sd_bus_message_append(m, "sb", unit, true);
         if (r >= 0)
@@ -488,7 +509,7 @@ int systemd_set_limits(Systemd *s, const char *unit, const VmLimits *limits, sco
         if (r >= 0)
                 r = sd_bus_message_close_container(m);
         if (r >= 0)
-                r = sd_bus_call_async(s->bus, &j->call, m, on_limits_set, j, SYSTEMD_CALL_TIMEOUT);
+                r = call_queue_add(s->calls, m, on_limits_set, j, &j->call);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(j);
@@ -496,5 +517,9 @@ int systemd_set_limits(Systemd *s, const char *unit, const VmLimits *limits, sco
 }
 
 void systemd_kill_scope(Systemd *s, const char *unit) {
-        call_and_forget(s, "KillUnit", "ssi", unit, "all", (int32_t)SIGKILL);
+        int r;
+
+        r = systemd_call(s, NULL, NULL, NULL, "KillUnit", "ssi", unit, "all", (int32_t)SIGKILL);
+        if (r < 0)
+                log_error_errno(r, "Cannot have systemd kill '%s': %m", unit);
 }

@@ -17,32 +17,41 @@ typedef struct SystemdHandlers {
         /* PID 1 wants the scope stopped ("systemctl stop", host shutdown) and waits for its TimeoutStopSec.
          */
         void (*request_stop)(const char *unit, void *userdata);
-        /* The scope is gone; its name may be used again. */
+        /* After systemd_end_scope() or systemd_clear_scope(): the scope is gone; its name may be used again.
+         */
         void (*scope_removed)(const char *unit, void *userdata);
+        /* After systemd_clear_scope(): this process is in it, and it was left alone. */
+        void (*scope_in_use)(const char *unit, pid_t pid, const char *command, void *userdata);
 } SystemdHandlers;
 
+/* The bus (referenced) is for this alone, so that neither clients nor polkit can keep a call to PID 1 from
+ * being sent. Without PID 1's signals the loop of the bus is ended. */
 int systemd_new(sd_bus *bus, const SystemdHandlers *handlers, void *userdata, Systemd **ret);
 Systemd *systemd_free(Systemd *s);
 DEFINE_CLEANUP(Systemd *, systemd_free);
 
 /* At start-up, and only then: these two wait for PID 1's answer.
  *
- * All scopes of VMs that are there (an empty or new vector, the caller's). */
+ * All scopes of VMs that PID 1 knows, also those that have failed (an empty or new vector, the caller's). */
 int systemd_list_scopes(Systemd *s, char ***ret);
 
 /* Calls back for each process in the scope, with its command line; for none where there is no such scope. */
 typedef void (*scope_process_t)(pid_t pid, const char *command, void *userdata);
 int systemd_list_processes(Systemd *s, const char *unit, scope_process_t found, void *userdata);
 
-/* For scope_removed calls of a scope: from systemd_watch_scope(), or where it did not exist then from
- * systemd_scope_is_made(), until systemd_unwatch_scope(). */
+/* For the handlers' calls about a scope: from systemd_watch_scope() until systemd_unwatch_scope(). Costs PID
+ * 1 and the bus nothing. exists: systemd_list_scopes() told of it, so it may be about to stop. -EEXIST: it
+ * is watched already. */
 int systemd_watch_scope(Systemd *s, const char *unit, bool exists, ScopeWatch **ret);
-void systemd_scope_is_made(ScopeWatch *w); /* may be NULL */
 ScopeWatch *systemd_unwatch_scope(ScopeWatch *w);
 
 /* Ends what is left of a scope whose QEMU has ended. scope_removed is called then, also if it was gone
  * before the watch, or never made. */
 void systemd_end_scope(ScopeWatch *w);
+
+/* The same for a scope of which nobody knows whose it is: one with a process in it is left alone, which
+ * scope_in_use tells. */
+void systemd_clear_scope(ScopeWatch *w);
 
 typedef struct ScopeSpec {
         const char *unit, *description;

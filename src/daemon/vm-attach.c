@@ -48,6 +48,9 @@ static void load_end(Vm *vm, const Json *doc) {
         }
 }
 
+/* Without any of them we would take for true what nobody noted. */
+static const char *const run_booleans[] = { "kvm", "came-up", "ending", "panicked", "removing", NULL };
+
 static int identity_from(const Json *doc, ProcessIdentity *ret) {
         uint64_t shim, qemu, started;
 
@@ -55,6 +58,9 @@ static int identity_from(const Json *doc, ProcessIdentity *ret) {
                         json_get_unsigned(doc, "shim-started", &started) < 0 || shim < 2 ||
                         shim > INT32_MAX || qemu > INT32_MAX)
                 return -EBADMSG;
+        for (const char *const *key = run_booleans; *key; key++)
+                if (json_get_boolean(doc, *key) < 0)
+                        return -EBADMSG;
         *ret = (ProcessIdentity){
                 .shim_pid = (pid_t)shim, .qemu_pid = (pid_t)qemu, .shim_started = started
         };
@@ -87,13 +93,18 @@ static void undo_start(Vm *vm) {
         systemd_kill_scope(vm->manager->systemd, vm->unit); /* QEMU's PID may not be known yet */
 }
 
+static int watch_scope(Vm *vm) {
+        return systemd_watch_scope(vm->manager->systemd, vm->unit, true, &vm->scope_watch);
+}
+
 static int take_over(Vm *vm, const ProcessIdentity *id, int folder, int monitor_fd) {
-        Manager *m = vm->manager;
         int r;
 
-        r = process_attach(
-                        m->event, id, vm->unit, monitor_fd, folder, &vm_process_handlers, vm, &vm->process);
-        return r < 0 ? r : systemd_watch_scope(m->systemd, vm->unit, true, &vm->scope_watch);
+        r = process_attach(vm->manager->event, id, vm->unit, monitor_fd, folder, &vm_process_handlers, vm,
+                        &vm->process);
+        if (r >= 0 && watch_scope(vm) < 0)
+                log_error("Out of memory: what systemd does to '%s' goes unnoticed", vm->unit);
+        return r;
 }
 
 static int attach(Vm *vm, const Json *doc, const ProcessIdentity *id, int folder, int monitor_fd) {
@@ -118,19 +129,19 @@ static int attach(Vm *vm, const Json *doc, const ProcessIdentity *id, int folder
 }
 
 typedef struct Search {
-        const char *qemu;
+        const char *mark; /* in the command line of QEMU */
         ProcessIdentity id;
         bool kvm;
 } Search;
 
-/* All of them have no more rights than the VM: a wrong guess harms nobody else. */
+/* Who is in the scope of a VM has no more rights than that, or is somebody whom root has put there. */
 static void on_process(pid_t pid, const char *command, void *userdata) {
         Search *s = userdata;
         const char *accelerator;
 
         if (startswith(command, VMCTL_HELPER_DIR "/vmctl-shim"))
                 s->id.shim_pid = pid;
-        else if (s->id.qemu_pid == 0 || startswith(command, s->qemu)) {
+        else if (strstr(command, s->mark)) {
                 s->id.qemu_pid = pid;
                 accelerator = strstr(command, " -accel ");
                 s->kvm = accelerator && startswith(accelerator, " -accel kvm");
@@ -143,16 +154,19 @@ static int attach_to_scope(Vm *vm, int monitor_fd) {
         _cleanup_close_ int monitor = monitor_fd,
                             folder = make_dir_at(vm->manager->runtime_fd, vm_name(vm),
                                             vm->manager->config.system ? 0711 : 0700);
-        Search s = { .qemu = vm->manager->config.qemu };
+        _cleanup_free_ char *mark = strf(" -name guest=%s ", vm_name(vm));
+        Search s = { .mark = mark };
         int r;
 
         if (folder < 0)
                 return folder;
+        if (!mark)
+                return -ENOMEM;
         r = systemd_list_processes(vm->manager->systemd, vm->unit, on_process, &s);
         if (r < 0)
                 return r;
-        if (s.id.shim_pid == 0 && s.id.qemu_pid == 0) /* it is about to go */
-                return systemd_watch_scope(vm->manager->systemd, vm->unit, true, &vm->scope_watch);
+        if (s.id.shim_pid == 0 && s.id.qemu_pid == 0)
+                return 0;
         if (s.id.shim_pid > 0)
                 (void)process_start_time(s.id.shim_pid, &s.id.shim_started);
         r = take_over(vm, &s.id, folder, TAKE_FD(monitor));
@@ -179,28 +193,48 @@ static int read_run(int folder, Json **ret, ProcessIdentity *ret_id) {
         return 0;
 }
 
-int vm_attach(Vm *vm, int monitor_fd, bool has_scope) {
+static int attach_or_load(Vm *vm, int monitor_fd, VmScope scope) {
         _cleanup_close_ int monitor = monitor_fd;
-        _cleanup_free_ char *log = strf("%s/console.log", vm_name(vm));
         _cleanup_close_ int folder = openat(vm->manager->runtime_fd, vm_name(vm),
                         O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         _cleanup_json_ Json *run = NULL, *end = NULL;
         ProcessIdentity id;
         int r;
 
-        vm->state_changed_at = vm->record.created;
-        vm->ever_started = log && faccessat(vm->manager->vms_fd, log, F_OK, AT_SYMLINK_NOFOLLOW) >= 0;
         r = read_run(folder, &run, &id);
         if (r < 0 && r != -ENOENT)
                 log_at(LOG_WARNING, vm_name(vm), NULL, "Cannot read run.json of VM '%s': %s", vm_name(vm),
                                 strerror(-r));
         if (r >= 0)
-                r = attach(vm, run, &id, folder, TAKE_FD(monitor));
-        else if (r == -ENOENT && folder >= 0 && read_document(folder, "end.json", &end) >= 0) {
+                return attach(vm, run, &id, folder, TAKE_FD(monitor));
+        if (r == -ENOENT && folder >= 0 && read_document(folder, "end.json", &end) >= 0) {
                 load_end(vm, end);
-                r = 0;
-        } else
-                r = has_scope ? attach_to_scope(vm, TAKE_FD(monitor)) : 0;
+                return 0;
+        }
+        vm->unattached = scope == VM_SCOPE_UNKNOWN;
+        return scope == VM_SCOPE_THERE ? attach_to_scope(vm, TAKE_FD(monitor)) : 0;
+}
+
+/* One that PID 1 keeps though its VM does not run: of a crash at the wrong moment, or somebody's. */
+static void clear_left_over(Vm *vm) {
+        if (watch_scope(vm) >= 0)
+                systemd_clear_scope(vm->scope_watch);
+}
+
+void vm_attach(Vm *vm, int monitor_fd, VmScope scope) {
+        _cleanup_free_ char *log = strf("%s/console.log", vm_name(vm));
+        int r;
+
+        vm->state_changed_at = vm->record.created;
+        vm->ever_started = log && faccessat(vm->manager->vms_fd, log, F_OK, AT_SYMLINK_NOFOLLOW) >= 0;
+        r = attach_or_load(vm, monitor_fd, scope);
+        if (r < 0) {
+                vm->unattached = true;
+                (void)vm_warn(vm,
+                                "It may run, but could not be taken over (%s): it cannot be started before "
+                                "it was killed, or the service started again",
+                                strerror(-r));
+        } else if (scope == VM_SCOPE_THERE && !vm->process)
+                clear_left_over(vm);
         vm->announced = vm_state(vm);
-        return r < 0 ? log_error_errno(r, "Cannot take over the QEMU of VM '%s': %m", vm_name(vm)) : 0;
 }

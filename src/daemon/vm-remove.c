@@ -100,10 +100,14 @@ static void on_gone(void *userdata, int error, const Error *unused) {
                 log_warning_errno(
                                 r, "Cannot remove the runtime folder of VM '%s', ignoring: %m", vm_name(vm));
         removal->renamed = true;
-        if (vm->scope_watch)
+        if (vm->unattached && !vm->scope_watch)
+                (void)systemd_watch_scope(m->systemd, vm->unit, false, &vm->scope_watch);
+        if (!vm->scope_watch)
+                leave(removal);
+        else if (vm->unattached)
                 systemd_end_scope(vm->scope_watch);
         else
-                leave(removal);
+                systemd_clear_scope(vm->scope_watch);
 }
 
 void vm_removal_scope_free(VmRemoval *removal) {

@@ -350,8 +350,29 @@ void vm_end_process(Vm *vm) {
                                 LINGER_TIMEOUT, 0, on_linger, vm);
 }
 
+/* It hands the rest of the log to slow readers, while the run is over. */
+static bool is_left_shim(const Vm *vm, const char *command) {
+        return !vm->unattached && startswith(command, VMCTL_HELPER_DIR "/vmctl-shim ");
+}
+
+/* If it is somebody else's it is no longer, or never was, ours. */
+void vm_scope_in_use(Vm *vm, pid_t pid, const char *command) {
+        if (!vm->start && !vm->removal)
+                return;
+        if (is_left_shim(vm, command)) {
+                systemd_end_scope(vm->scope_watch);
+                return;
+        }
+        vm->scope_watch = systemd_unwatch_scope(vm->scope_watch);
+        if (vm->start)
+                vm_start_scope_in_use(vm->start, pid, command);
+        if (vm->removal)
+                vm_removal_scope_free(vm->removal); /* may free the VM */
+}
+
 void vm_scope_removed(Vm *vm) {
         vm->scope_watch = systemd_unwatch_scope(vm->scope_watch);
+        vm->unattached = false;
         if (vm->start)
                 vm_start_scope_free(vm->start);
         if (vm->removal)

@@ -107,7 +107,7 @@ int vm_save(Vm *vm, waiter_t done, void *userdata) {
 }
 
 /* /run is a tmpfs: writing there does not wait for a disk. */
-static void write_runtime(Vm *vm, const char *file, JsonWriter *w) {
+static int write_runtime(Vm *vm, const char *file, JsonWriter *w) {
         _cleanup_close_ int folder = openat(vm->manager->runtime_fd, vm_name(vm),
                         O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         _cleanup_free_ char *text = NULL;
@@ -118,8 +118,8 @@ static void write_runtime(Vm *vm, const char *file, JsonWriter *w) {
         if (r >= 0)
                 r = write_file_at(folder, file, text, len, 0600, 0);
         if (r < 0 && r != -ENOENT)
-                log_warning_errno(r, "Cannot note the state of VM '%s' in '%s', ignoring: %m", vm_name(vm),
-                                file);
+                log_warning_errno(r, "Cannot note the state of VM '%s' in '%s': %m", vm_name(vm), file);
+        return r;
 }
 
 /* What clients are told of the run, so that a restarted service tells the same. */
@@ -136,12 +136,14 @@ static void put_history(JsonWriter *w, const Vm *vm) {
         json_write_end(w);
 }
 
-void vm_save_run_state(Vm *vm) {
+int vm_save_run_state(Vm *vm) {
         _cleanup_(json_writer_freep) JsonWriter *w = NULL;
         ProcessIdentity id;
 
-        if (!vm->process || json_writer_new(0, &w) < 0)
-                return;
+        if (!vm->process)
+                return 0;
+        if (json_writer_new(0, &w) < 0)
+                return -ENOMEM;
         process_identity(vm->process, &id);
         json_write_object(w);
         json_put_unsigned(w, "shim-pid", (uint64_t)id.shim_pid);
@@ -156,7 +158,7 @@ void vm_save_run_state(Vm *vm) {
         json_put_string(w, "status", vm->status);
         put_history(w, vm);
         json_write_end(w);
-        write_runtime(vm, "run.json", w);
+        return write_runtime(vm, "run.json", w);
 }
 
 void vm_save_end(Vm *vm) {
@@ -170,7 +172,7 @@ void vm_save_end(Vm *vm) {
         json_put_string(w, "message", vm->failure_message);
         put_history(w, vm);
         json_write_end(w);
-        write_runtime(vm, "end.json", w);
+        (void)write_runtime(vm, "end.json", w);
         if (run)
                 (void)unlinkat(vm->manager->runtime_fd, run, 0);
 }

@@ -16,7 +16,8 @@
  * ms. */
 #define START_TIMEOUT (20 * USEC_PER_SEC)
 #define CALL_TIMEOUT (2 * START_TIMEOUT) /* never: the start's own comes first, and says it better */
-#define END_TIMEOUT (2 * USEC_PER_SEC)   /* from the end of the monitor to QEMU's; it takes milliseconds */
+#define COMMAND_SHOWN_MAX 256
+#define END_TIMEOUT (2 * USEC_PER_SEC) /* from the end of the monitor to QEMU's; it takes milliseconds */
 
 typedef enum StartStep {
         START_HOST,
@@ -38,6 +39,7 @@ struct VmStart {
         int vnc_fd;
         uint64_t grow_to;
         bool kvm, monitor_closed;
+        bool cleared; /* a scope that was in the way */
         QmpCall *calls[5];
 };
 
@@ -145,13 +147,17 @@ static void on_scope(void *userdata, int r, const Error *error) {
         VmStart *s = userdata;
 
         s->scope_job = scope_job_free(s->scope_job);
+        if (r == -EEXIST && !s->cleared) {
+                s->cleared = true;
+                systemd_clear_scope(s->vm->scope_watch);
+                return;
+        }
         if (r == -EEXIST) /* and not ours, so it must not be ended with our shim */
                 s->vm->scope_watch = systemd_unwatch_scope(s->vm->scope_watch);
         if (r < 0) {
                 vm_start_fail(s, error);
                 return;
         }
-        systemd_scope_is_made(s->vm->scope_watch);
         /* Not earlier: PID 1 would look at this before it makes the scope. The shim does nothing without us
          * yet. */
         fd_store_push(vm_name(s->vm), process_monitor_fd(s->vm->process));
@@ -212,6 +218,10 @@ static int make_launch(VmStart *s, Launch **ret, Error **reterr) {
         return launch_new(&in, ret, reterr);
 }
 
+static int watch_scope(VmStart *s) {
+        return systemd_watch_scope(s->vm->manager->systemd, s->vm->unit, false, &s->vm->scope_watch);
+}
+
 static int make_scope(VmStart *s) {
         Manager *m = s->vm->manager;
         _cleanup_free_ char *description = strf("Virtual machine %s", vm_name(s->vm)),
@@ -230,7 +240,7 @@ static int make_scope(VmStart *s) {
 
         if (!description || !unit)
                 return -ENOMEM;
-        r = systemd_watch_scope(m->systemd, s->vm->unit, false, &s->vm->scope_watch);
+        r = watch_scope(s);
         return r < 0 ? r : systemd_start_scope(m->systemd, &spec, on_scope, s, &s->scope_job);
 }
 
@@ -275,14 +285,18 @@ static void launch(VmStart *s) {
                 vm_start_fail(s, e);
                 return;
         }
+        vm->ever_started = true;
         r = make_scope(s);
         if (r < 0) {
                 fail(s, r, "Cannot ask systemd for a scope");
                 return;
         }
         /* A crash of the service from here on must find the process again. */
-        vm_save_run_state(vm);
-        vm->ever_started = true;
+        r = vm_save_run_state(vm);
+        if (r < 0) {
+                fail(s, r, "Cannot note in the runtime folder that the VM starts");
+                return;
+        }
         vm_changed(vm, VM_CHANGE_PROCESS);
 }
 
@@ -301,18 +315,37 @@ static void step(VmStart *s) {
                 s->step = START_SCOPE_FREE;
         }
         if (s->step == START_SCOPE_FREE) {
-                if (vm->scope_watch) { /* of the last run; PID 1 is about to collect it */
-                        systemd_end_scope(vm->scope_watch);
+                r = vm->unattached && !vm->scope_watch ? watch_scope(s) : 0;
+                if (r < 0) {
+                        fail(s, r, "Cannot watch the VM's scope");
+                        return;
+                }
+                if (vm->scope_watch) { /* of the last run, perhaps; PID 1 is about to collect it */
+                        systemd_clear_scope(vm->scope_watch);
                         return;
                 }
                 s->step = START_LAUNCH;
         }
         if (s->step == START_LAUNCH)
                 launch(s);
+        else if (s->step == START_SCOPE) { /* the one that was in the way is gone */
+                r = make_scope(s);
+                if (r < 0)
+                        fail(s, r, "Cannot ask systemd for a scope");
+        }
 }
 
 void vm_start_scope_free(VmStart *s) {
         step(s);
+}
+
+void vm_start_scope_in_use(VmStart *s, pid_t pid, const char *command) {
+        _cleanup_free_ char *shown = string_escape(command, strlen(command), COMMAND_SHOWN_MAX);
+        _cleanup_error_ Error *e = NULL;
+
+        (void)error_set(&e, ERROR_SCOPE_FAILED, "'%s' is there already, with process %i in it: %s",
+                        s->vm->unit, (int)pid, shown ?: "");
+        vm_start_fail(s, e);
 }
 
 static void answered(VmStart *s, int r, const Error *error, size_t call) {
@@ -356,6 +389,13 @@ static void on_status(void *userdata, int r, const Json *result, const Error *er
                 return;
         vm->came_up = true;
         vm_note_status(vm, *status ? status : "running");
+        /* What is not noted as complete is undone after a crash, so nobody may be told that it is. */
+        r = vm_save_run_state(vm);
+        if (r < 0) {
+                vm->came_up = false;
+                fail(s, r, "Cannot note in the runtime folder that the VM runs");
+                return;
+        }
         complete(s, 0);
 }
 

@@ -222,6 +222,8 @@ int vm_kill(Vm *vm, waiter_t done, void *userdata, Error **reterr) {
                                 "VM '%s' cannot be killed while it is preparing", vm_name(vm));
         if (vm->start)
                 cancel_start(vm);
+        if (vm->unattached)
+                systemd_kill_scope(vm->manager->systemd, vm->unit);
         if (!vm->process) {
                 if (done)
                         done(userdata, 0, NULL);

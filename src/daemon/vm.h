@@ -85,6 +85,7 @@ struct Vm {
         bool came_up;     /* QMP has said that it runs */
         bool ending;      /* somebody asked for the process's end */
         bool kvm;
+        bool unattached; /* it may run, in its scope, but could not be taken over */
         bool panicked, internal_error;
         ScopeWatch *scope_watch; /* owned; there while the scope may exist */
         sd_event_source *linger; /* owned; for a process that was killed and does not go */
@@ -154,13 +155,15 @@ int vm_create(Manager *manager, VmRecord *record, const int files[static _VM_FIL
                 void *userdata, Error **reterr);
 
 /* Takes over what an earlier instance of the service left running (vm-attach.c): once for each VM, at
- * start-up, with the monitor's descriptor out of the store (taken over; -EBADF: there is none). has_scope:
- * PID 1 says that the VM's scope is there. */
-int vm_attach(Vm *vm, int monitor_fd, bool has_scope);
+ * start-up, with the monitor's descriptor out of the store (taken over; -EBADF: there is none), and what PID
+ * 1 says of the VM's scope. A failure is this VM's alone, and shown there. */
+typedef enum VmScope { VM_SCOPE_NONE, VM_SCOPE_THERE, VM_SCOPE_UNKNOWN } VmScope;
+void vm_attach(Vm *vm, int monitor_fd, VmScope scope);
 
 /* For the operations among each other. */
 void vm_start_executed(VmStart *s);
 void vm_start_scope_free(VmStart *s);
+void vm_start_scope_in_use(VmStart *s, pid_t pid, const char *command);
 void vm_start_monitor_closed(VmStart *s);
 void vm_start_fail(VmStart *s, const Error *error); /* ends the process, if there is one, then tells */
 void vm_start_process_ended(VmStart *s, const ProcessEnd *end);
@@ -176,9 +179,10 @@ void vm_create_cancel(Vm *vm);
 VmRemoval *vm_removal_free(VmRemoval *r);
 void vm_removal_scope_free(VmRemoval *r);
 
-void vm_scope_removed(Vm *vm);                   /* the scope's name is free again */
+void vm_scope_removed(Vm *vm); /* the scope's name is free again */
+void vm_scope_in_use(Vm *vm, pid_t pid, const char *command);
 void vm_end_process(Vm *vm);                     /* SIGKILL; its end is reported as any other */
-void vm_save_run_state(Vm *vm);                  /* what a restarted service must know of the process */
+int vm_save_run_state(Vm *vm);                   /* what a restarted service must know of the process */
 void vm_save_end(Vm *vm);                        /* ... and of its end */
 void vm_note_status(Vm *vm, const char *status); /* QMP's run state, as it becomes known */
 void vm_query_status(Vm *vm);

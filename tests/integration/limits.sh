@@ -43,7 +43,8 @@ check_output "40s" "... asked to stop before it is killed" unit plain TimeoutSto
 check_output strict "... with only the devices that are named" unit plain DevicePolicy
 check_output "*/dev/urandom rw*" "... as the source of randomness" unit plain DeviceAllow
 check_output "inactive-or-failed" "... collected when it is over" unit plain CollectMode
-check_output "*vmctld.service*" "... and stopped before the service" unit plain After
+check_output "*vmctl.target*" "... and stopped before the target" unit plain After
+check_output "*vmctld.service*" "... which is stopped before the service" systemctl show --property After vmctl.target
 check "... in which QEMU is" grep -qx "$(prop plain PID)" "$(scope_dir plain)/cgroup.procs"
 
 # QEMU's limit: RAM, a sixteenth of it, 256 MiB, and for TCG 320 MiB
