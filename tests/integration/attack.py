@@ -5,8 +5,8 @@ time. Run by exhaustion.sh as a user without special rights.
 
 attack.py KIND ARGUMENT...
 
-Prints "begun" when the attack is at its height, then holds what it holds until its standard input ends, and prints how
-often the service, or the bus, answered what: a line "COUNT ERROR", with "done" for what was no error."""
+Prints "begun" when the attack is at its height, then holds what it holds until its standard input ends, and prints
+how often the service, or the bus, answered what: a line "COUNT ERROR", with "done" for what was no error."""
 
 import collections
 import os
@@ -66,7 +66,8 @@ def start_time():
 def register_silent_agent():
     """polkit asks us for the password of an administrator, and we never say anything."""
     agent = bus.Connection()
-    subject = ("unix-process", {"pid": ("u", os.getpid()), "start-time": ("t", start_time()), "uid": ("i", os.getuid())})
+    subject = ("unix-process",
+               {"pid": ("u", os.getpid()), "start-time": ("t", start_time()), "uid": ("i", os.getuid())})
     reply = agent.call("org.freedesktop.PolicyKit1", "/org/freedesktop/PolicyKit1/Authority",
                        "org.freedesktop.PolicyKit1.Authority", "RegisterAuthenticationAgent", "(sa{sv})ss",
                        subject, "C", "/agent")
@@ -117,22 +118,26 @@ def clients(number):
 
 def comers_and_goers(number):
     """Clients that are gone before they are answered"""
-    deadline = time.monotonic() + SECONDS
+    there, deadline = collections.deque(), time.monotonic() + SECONDS
     for i in range(int(number)):
-        connection = connect()
+        there.append(connect())
         if i % 2:
-            send(connection, ROOT_PATH, MANAGER, "ListVMs")
+            send(there[-1], ROOT_PATH, MANAGER, "ListVMs")
         else:
-            send(connection, ROOT_PATH, "org.freedesktop.DBus.Properties", "Get", "ss", MANAGER, "Version")
-        connection.close()
+            send(there[-1], ROOT_PATH, "org.freedesktop.DBus.Properties", "Get", "ss", MANAGER, "Version")
+        # Some go at once, some when the service is about to answer
+        while len(there) > i % 4:
+            there.popleft().close()
+            answers["gone"] += 1
         if time.monotonic() > deadline:
             break
-        answers["gone"] += 1
+    for connection in there:
+        connection.close()
     hold()
 
 
 def send_paced(calls):
-    """With few under way at once: what is too much is what the service holds for us then, not that we are in a hurry."""
+    """With few under way at once: what is too much then is what the service holds for us, not our hurry."""
     connection, sent, deadline = connect(), 0, time.monotonic() + SECONDS
     for call in calls:
         send(connection, *call)
@@ -157,9 +162,10 @@ def jobs(number, image):
     """Imports of what never comes, pulls, and exports"""
     pipe, file = os.pipe()[0], os.memfd_create("export")
     path = "%s/image/%s" % (ROOT_PATH, image.replace("-", "_2d"))
-    send_paced([(ROOT_PATH, MANAGER, "ImportImage", "sha{sv}", "endless-%d" % i, pipe, {}) for i in range(int(number))] +
-               [(ROOT_PATH, MANAGER, "PullImage", "sa{sv}", "http://127.0.0.1:9/%d.raw" % i, {}) for i in range(int(number))] +
-               [(path, "org.vmctl1.Image", "Export", "ha{sv}", file, {}) for i in range(int(number))])
+    calls = [(ROOT_PATH, MANAGER, "ImportImage", "sha{sv}", "endless-%d" % i, pipe, {}) for i in range(int(number))]
+    calls += [(ROOT_PATH, MANAGER, "PullImage", "sa{sv}", "http://127.0.0.1:9/%d" % i, {}) for i in range(int(number))]
+    calls += [(path, "org.vmctl1.Image", "Export", "ha{sv}", file, {})] * int(number)
+    send_paced(calls)
     hold()
     connection = bus.Connection()
     for job in connection.call(SERVICE, ROOT_PATH, MANAGER, "ListJobs").body[0]:
@@ -168,7 +174,8 @@ def jobs(number, image):
 
 class Flood:
     """One connection and the calls that it has still to send, a hundred at a time"""
-    call = bytearray(bus.encode_call(0, SERVICE, ROOT_PATH, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")[0])
+    call = bytearray(bus.encode_call(0, SERVICE, ROOT_PATH, "org.freedesktop.DBus.ObjectManager",
+                                     "GetManagedObjects")[0])
 
     def __init__(self, calls):
         self.sock, self.left, self.serial, self.rest = bus.Connection().sock, calls, 10, b""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""D-Bus as it is on the wire, for tests that mistreat a service: thousands of calls and connections in one process, calls
-whose replies are never read, connections of somebody else's, a monitor. Variants are pairs of a signature and a value,
-and a descriptor ('h') is its number."""
+"""D-Bus as it is on the wire, for tests that mistreat a service: thousands of calls and connections in one process,
+calls whose replies are never read, connections of somebody else's, a monitor. Variants are pairs of a signature and a
+value, and a descriptor ('h') is its number."""
 
 import collections
 import os
@@ -153,6 +153,7 @@ class Message:
 
 
 NO_REPLY = "no reply in time"
+PATIENCE = 25  # seconds, as D-Bus libraries have it
 
 
 class Silence:
@@ -185,6 +186,8 @@ class Connection:
         self.sock, self.uid = sock, os.getuid() if uid is None else uid
         self.serial, self.input, self.replies = 0, bytearray(), {}
         self.signals, self.on_message, self.closed = collections.deque(), None, False
+        self.is_polite = True
+        self.company = []  # connections that are read, too, while we wait
         sock.sendall(b"\0AUTH EXTERNAL %s\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n" % str(self.uid).encode().hex().encode())
         told = b""
         while told.count(b"\r\n") < 2:
@@ -236,12 +239,23 @@ class Connection:
             self.replies[message.reply_serial] = message
         elif message.type == SIGNAL:
             self.signals.append(message)
+        elif self.is_polite and message.type == METHOD_CALL and message.member == "Ping":
+            self.pong(message)
 
-    def wait(self, serial, seconds=10):
+    def pong(self, ping):
+        """As every D-Bus library does by itself; what the service sends is taken for unread without it."""
+        header = Writer()
+        header.data += struct.pack("<BBBBII", ord("l"), METHOD_RETURN, 1, 1, 0, self.serial + 1)
+        header.put("a(yv)", [(REPLY_SERIAL, ("u", ping.serial)), (DESTINATION, ("s", ping.sender))])
+        header.align(8)
+        self.serial += 1
+        self.sock.sendall(bytes(header.data))
+
+    def wait(self, serial, seconds=PATIENCE):
         pump([self], lambda: serial in self.replies, seconds)
         return self.replies.pop(serial, None) or Silence()
 
-    def call(self, *args, seconds=10, **keys):
+    def call(self, *args, seconds=PATIENCE, **keys):
         return self.wait(self.send(*args, **keys), seconds)
 
     def drain(self):
@@ -253,7 +267,8 @@ class Connection:
 
 
 def pump(connections, until, seconds):
-    """Receives on all of these until the condition holds, and says whether it does."""
+    """Receives on all of these, and on their company, until the condition holds, and says whether it does."""
+    connections = {c for connection in connections for c in [connection] + connection.company}
     deadline = time.monotonic() + seconds
     while not until():
         alive = [c for c in connections if not c.closed]
@@ -281,8 +296,8 @@ class User:
 
     def __init__(self, tests, name, uid, session=False):
         self.mine, theirs = socket.socketpair()
-        self.process = subprocess.Popen([tests + "/as"] + ["--session"] * session + [name, sys.executable, "-c", HAND_OVER],
-                                        stdin=theirs)
+        command = [tests + "/as"] + ["--session"] * session + [name, sys.executable, "-c", HAND_OVER]
+        self.process = subprocess.Popen(command, stdin=theirs)
         theirs.close()
         _, fds, _, _ = socket.recv_fds(self.mine, 1, 1)
         self.bus = Connection(socket.socket(fileno=fds[0]), uid)
