@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # timeout: 240
 #
-# Every method and property, on every kind of object, for every kind of caller: see access-matrix.py. This furnishes the
-# host for it: users, an administrator's rules, a VM that root has declared, disks, a server to pull them from.
+# Every method and property, on every kind of object, for every kind of caller: see access-matrix.py. This furnishes
+# the host for it: users, an administrator's rules, a VM that root has declared, disks, a server to pull them from.
 
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -17,7 +17,9 @@ cat > /etc/polkit-1/rules.d/10-test.rules << EOR
 polkit.addRule(function(action, subject) {
     if (subject.user != "dave" || action.lookup("owner") != "$(id --user bob)")
         return polkit.Result.NOT_HANDLED;
-    if (action.lookup("vm") == "bob-ruled" || (action.lookup("vm") == "bob-verb" && action.lookup("verb") == "SetLimits"))
+    if (action.lookup("vm") == "bob-ruled")
+        return polkit.Result.YES;
+    if (action.lookup("vm") == "bob-verb" && action.lookup("verb") == "SetLimits")
         return polkit.Result.YES;
     return polkit.Result.NOT_HANDLED;
 });

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What somebody may try who wants the service for themselves, or nobody to have it. Each attack is bounded in number and
-time. Run by exhaustion.sh as a user without special rights.
+"""What somebody may try who wants the service for themselves, or nobody to have it. Each attack is bounded in number
+and time. Run by exhaustion.sh as a user without special rights.
 
 attack.py KIND ARGUMENT...
 

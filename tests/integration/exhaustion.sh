@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # timeout: 300
 #
-# Users who want all of the service, or want nobody to have it: see attack.py. What they hear is a named error, and root
-# and another user are served meanwhile as always.
+# Users who want all of the service, or want nobody to have it: see attack.py. What they hear is a named error, and
+# root and another user are served meanwhile as always.
 
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -66,16 +66,17 @@ hears_a_cap() {
                 "$scratch/heard"
 }
 
-# served USER VM: is served as always, with a VM of theirs.
+# served USER VM: is served as always, with a VM of theirs, which does not run before and after.
 served() {
-        local verb who=()
+        local verb status=0 who=()
 
         [ "$1" = root ] || who=("$tests/as" "$1")
         for verb in list "status $2" "start $2" "kill $2"; do
                 # shellcheck disable=SC2086
                 within_ms $normal timeout 20 "${who[@]}" vmctl $verb > "$scratch/served" 2>&1 ||
-                        { echo "vmctl $verb:"; cat "$scratch/served"; return 1; }
+                        { echo "vmctl $verb:"; cat "$scratch/served"; status=1; }
         done
+        return $status
 }
 
 check_served() {
