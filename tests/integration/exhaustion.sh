@@ -150,6 +150,11 @@ create_as as mallory mallorys user
 make_disk /srv/disk.raw 65536 1M
 chmod a+r /srv/disk.raw
 vmctl start mallorys
+matches_before=$(matches_held)
+vmctl start roots
+check "One more VM that runs takes none of the matches that the bus has for the service" \
+        at_most "$matches_before" matches_held
+vmctl kill roots
 as mallory ssh-keygen -q -t ed25519 -N "" -f /home/mallory/key
 as mallory "$image_call" import mallory-image /srv/disk.raw > /dev/null
 check_served "Before all this"
@@ -240,4 +245,5 @@ check "Whoever has too many jobs hears so" hears_a_cap
 check "... and nothing else" hears_only QuotaExceeded LimitsExceeded
 settled
 check_unharmed
+check "In all this it took no more than 256 MiB" at_most $((256 * mib)) peak_memory
 check_output "$first_service" "The service is that of the beginning" main_pid
