@@ -178,20 +178,22 @@ class Flood:
                                      "GetManagedObjects")[0])
 
     def __init__(self, calls):
-        self.sock, self.left, self.serial, self.rest = bus.Connection().sock, calls, 10, b""
+        self.sock, self.left, self.calls, self.serial, self.rest = bus.Connection().sock, calls, calls, 10, b""
         self.sock.setblocking(False)
 
     def fileno(self):
         return self.sock.fileno()
 
+    def is_due(self, share):
+        return bool(self.rest) or self.left > (1 - share) * self.calls
+
     def push(self):
-        """Whether there is more to send"""
-        if not self.rest and self.left > 0:
+        if not self.rest:
             block = self.call * min(self.left, 100)
             for at in range(0, len(block), len(self.call)):
                 struct.pack_into("<I", block, at + 8, self.serial)
                 self.serial += 1
-            self.left -= 100
+            self.left -= len(block) // len(self.call)
             self.rest = memoryview(block)
         try:
             self.rest = self.rest[self.sock.send(self.rest):]
@@ -199,18 +201,18 @@ class Flood:
             pass
         except OSError as reason:
             answers["the connection: %s" % reason] += 1
-            return False
-        return bool(self.rest) or self.left > 0
+            self.rest, self.left = b"", 0
 
 
 def flood(number, calls):
-    """Calls as fast as the bus takes them, whose answers are never read"""
-    floods = [Flood(int(calls)) for _ in range(int(number))]
-    pushing, deadline = set(floods), time.monotonic() + SECONDS
+    """Calls whose answers are never read, spread over some seconds: at once they would be the bus's trouble alone."""
+    floods, begun, span = [Flood(int(calls)) for _ in range(int(number))], time.monotonic(), SECONDS / 2
     print("begun", flush=True)
-    while pushing and time.monotonic() < deadline:
-        ended, ready, _ = select.select([sys.stdin], pushing, [], 1)
-        pushing -= {one for one in ready if not one.push()}
+    while any(one.rest or one.left for one in floods) and time.monotonic() < begun + SECONDS:
+        due = [one for one in floods if one.is_due((time.monotonic() - begun) / span)]
+        ended, ready, _ = select.select([sys.stdin], due, [], 0.1)
+        for one in ready:
+            one.push()
         if ended:
             break
     answers["sent"] = sum(one.serial - 10 for one in floods)
