@@ -136,13 +136,13 @@ static int check(const Accounts *a, const Account *account, Resource resource, u
         return 0;
 }
 
-static int add(Accounts *a, uid_t uid, Resource resource, uint64_t amount, Error **reterr) {
+static int add(Accounts *a, uid_t uid, Resource resource, uint64_t amount, bool anyway, Error **reterr) {
         Account *account = find_or_add(a, uid);
         int r;
 
         if (!account)
                 return error_set_errno(reterr, -ENOMEM, "User %u cannot be charged", (unsigned)uid);
-        r = check(a, account, resource, amount, reterr);
+        r = anyway ? 0 : check(a, account, resource, amount, reterr);
         if (r >= 0) {
                 account->used[resource] += amount;
                 a->total[resource] += amount;
@@ -152,7 +152,16 @@ static int add(Accounts *a, uid_t uid, Resource resource, uint64_t amount, Error
 }
 
 int charge(Accounts *a, uid_t uid, Resource resource, uint64_t amount, Charge *ret, Error **reterr) {
-        int r = add(a, uid, resource, amount, reterr);
+        int r = add(a, uid, resource, amount, false, reterr);
+
+        if (r < 0)
+                return r;
+        *ret = (Charge){ .accounts = a, .uid = uid, .resource = resource, .amount = amount };
+        return 0;
+}
+
+int charge_anyway(Accounts *a, uid_t uid, Resource resource, uint64_t amount, Charge *ret) {
+        int r = add(a, uid, resource, amount, true, NULL);
 
         if (r < 0)
                 return r;
@@ -161,7 +170,7 @@ int charge(Accounts *a, uid_t uid, Resource resource, uint64_t amount, Charge *r
 }
 
 int charge_grow(Charge *c, uint64_t amount, Error **reterr) {
-        int r = add(c->accounts, c->uid, c->resource, amount, reterr);
+        int r = add(c->accounts, c->uid, c->resource, amount, false, reterr);
 
         if (r >= 0)
                 c->amount += amount;

@@ -54,6 +54,9 @@ typedef struct Charge {
 /* Charges uid for it: ERROR_QUOTA_EXCEEDED when their limit, or that of all, would be passed; -ENOMEM. */
 int charge(Accounts *a, uid_t uid, Resource resource, uint64_t amount, Charge *ret, Error **reterr);
 
+/* The same for what is there already, whatever the limits say: -ENOMEM. */
+int charge_anyway(Accounts *a, uid_t uid, Resource resource, uint64_t amount, Charge *ret);
+
 /* Adds to a charge, or takes from it. Growing can fail as above, and changes nothing then. */
 int charge_grow(Charge *c, uint64_t amount, Error **reterr);
 void charge_shrink(Charge *c, uint64_t amount);

@@ -7,14 +7,18 @@
 #include "job-bus.h"
 #include "signals.h"
 #include "util/fd-util.h"
-#include "worker.h"
-
-#define INSPECT_TIMEOUT (20 * USEC_PER_SEC) /* below D-Bus's usual 25 s */
 
 char *image_bus_path(const char *name) {
         char *path;
 
         return sd_bus_path_encode(BUS_PATH_IMAGE, name, &path) < 0 ? NULL : path;
+}
+
+/* For the methods of an image: their slot is that of all images, and the image what find() found. */
+static uid_t caller(sd_bus_message *m) {
+        const BusFace *face = sd_bus_slot_get_userdata(sd_bus_get_current_slot(sd_bus_message_get_bus(m)));
+
+        return access_caller_uid(face->access);
 }
 
 static bool may_see(const BusFace *face, const Image *image) {
@@ -44,11 +48,10 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
 static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***ret, sd_bus_error *error) {
         _cleanup_strv_ char **paths = NULL;
         const BusFace *face = userdata;
-        const ImageStore *s = face->manager->images;
+        Image *image;
 
-        for (size_t i = 0; i < s->n_images; i++)
-                if (may_see(face, s->images[i]) &&
-                                strv_push(&paths, image_bus_path(image_name(s->images[i]))) < 0)
+        for (size_t i = 0; (image = image_store_next(face->manager->images, &i));)
+                if (may_see(face, image) && strv_push(&paths, image_bus_path(image_name(image))) < 0)
                         return -ENOMEM;
         *ret = TAKE_PTR(paths);
         return 1;
@@ -89,7 +92,7 @@ int image_bus_pull(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                 return r;
         r = image_bus_read_pull(face, m, &o, &e);
         if (r >= 0)
-                r = image_pull(face->manager->images, &o, &job, &e);
+                r = image_pull(face->manager->images, &o, access_caller_uid(face->access), &job, &e);
         if (r < 0)
                 return e ? bus_reply_error(m, e) : r;
         return job_bus_reply(m, job->id);
@@ -108,7 +111,7 @@ int image_bus_import(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                 return r;
         r = bus_read_options(m, table, ELEMENTSOF(table), &e);
         if (r >= 0)
-                r = image_import(face->manager->images, fd, &o, &job, &e);
+                r = image_import(face->manager->images, fd, &o, access_caller_uid(face->access), &job, &e);
         if (r < 0)
                 return e ? bus_reply_error(m, e) : r;
         return job_bus_reply(m, job->id);
@@ -116,51 +119,46 @@ int image_bus_import(sd_bus_message *m, void *userdata, sd_bus_error *error) {
 
 typedef struct Inspection {
         sd_bus_message *call;
-        Worker *worker;
-        struct Inspection *next;
+        Operation *op;
 } Inspection;
 
-static void on_inspected(void *userdata, const Json *result, const Error *error) {
+static int reply_facts(sd_bus_message *call, const Json *facts) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        _cleanup_free_ Inspection *i = userdata;
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = i->call;
-        int r = 0;
+        int r;
 
-        if (!error) {
-                r = sd_bus_message_new_method_return(call, &reply);
-                if (r >= 0)
-                        r = bus_append_json_dict(reply, result);
-                if (r >= 0)
-                        r = sd_bus_send(sd_bus_message_get_bus(call), reply, NULL);
-        }
-        if (error || r < 0)
-                (void)bus_reply_error(call, error);
-        worker_free(i->worker);
+        r = sd_bus_message_new_method_return(call, &reply);
+        if (r >= 0)
+                r = bus_append_json_dict(reply, facts);
+        return r < 0 ? r : sd_bus_send(sd_bus_message_get_bus(call), reply, NULL);
 }
 
-static const WorkerHandlers inspect_handlers = { .done = on_inspected };
+static void on_inspected(void *userdata, int r, const Error *error) {
+        _cleanup_free_ Inspection *i = userdata;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = i->call;
+
+        if (r >= 0)
+                r = reply_facts(call, image_inspect_facts(i->op));
+        if (r < 0)
+                (void)bus_reply_error(call, error);
+}
 
 int image_bus_inspect(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const BusFace *face = userdata;
         _cleanup_free_ Inspection *i = calloc(1, sizeof(Inspection));
-        WorkerFile file = { "--input", -EBADF };
-        const WorkerSpec spec = { .program = "vmctl-image",
-                .verb = "inspect",
-                .files = &file,
-                .n_files = 1,
-                .timeout_usec = INSPECT_TIMEOUT };
         _cleanup_error_ Error *e = NULL;
-        int r;
+        int r, fd;
 
-        r = sd_bus_message_read(m, "h", &file.fd);
+        if (!i)
+                return -ENOMEM;
+        r = sd_bus_message_read(m, "h", &fd);
         if (r < 0)
                 return r;
         r = bus_read_options(m, NULL, 0, &e);
+        if (r >= 0)
+                r = image_inspect(face->manager->images, fd, access_caller_uid(face->access), on_inspected,
+                                i, &i->op, &e);
         if (r < 0)
                 return e ? bus_reply_error(m, e) : r;
-        r = i ? worker_run(face->manager, &spec, "{}", 2, &inspect_handlers, i, &i->worker) : -ENOMEM;
-        if (r < 0)
-                return r;
         TAKE_PTR(i)->call = sd_bus_message_ref(m);
         return 1;
 }
@@ -247,15 +245,15 @@ static int append_image(sd_bus_message *m, const BusFace *face, const Image *ima
 int image_bus_list(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         const BusFace *face = userdata;
-        const ImageStore *s = face->manager->images;
+        Image *image;
         int r;
 
         r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "(sosubtttttsa{sv})");
-        for (size_t i = 0; r >= 0 && i < s->n_images; i++)
-                if (may_see(face, s->images[i]))
-                        r = append_image(reply, face, s->images[i]);
+        for (size_t i = 0; r >= 0 && (image = image_store_next(face->manager->images, &i));)
+                if (may_see(face, image))
+                        r = append_image(reply, face, image);
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
         return r < 0 ? r : sd_bus_send(sd_bus_message_get_bus(m), reply, NULL);
@@ -270,13 +268,23 @@ static bool is_unused(const Image *image, uint64_t unused_usec) {
         return now >= image->last_used && now - image->last_used >= unused_usec && !image_is_in_use(image);
 }
 
+static int find_unneeded(const BusFace *face, bool all, uint64_t unused_usec, char ***names) {
+        uid_t caller = access_caller_uid(face->access);
+        Image *image;
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && (image = image_store_next(face->manager->images, &i));)
+                if ((all || image->record.owner == caller) && is_unused(image, unused_usec))
+                        r = strv_extend(names, image_name(image));
+        return r;
+}
+
 int image_bus_prune(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         bool all = false, dry_run = false;
         const BusOption table[] = { { "all", 'b', &all }, { "dry-run", 'b', &dry_run } };
         const BusFace *face = userdata;
-        ImageStore *s = face->manager->images;
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        _cleanup_strv_ char **removed = NULL;
+        _cleanup_strv_ char **unneeded = NULL;
         _cleanup_error_ Error *e = NULL;
         uint64_t unused;
         int r;
@@ -287,21 +295,15 @@ int image_bus_prune(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         r = bus_read_options(m, table, ELEMENTSOF(table), &e);
         if (r < 0)
                 return e ? bus_reply_error(m, e) : r;
-        for (size_t i = s->n_images; i-- > 0;) {
-                Image *image = s->images[i];
-
-                if ((!all && image->record.owner != access_caller_uid(face->access)) ||
-                                !is_unused(image, unused))
-                        continue;
-                r = strv_extend(&removed, image_name(image));
-                if (r < 0)
-                        return r;
-                if (!dry_run && image_remove(image, &e) < 0)
+        r = find_unneeded(face, all, unused, &unneeded);
+        if (r < 0)
+                return r;
+        STRV_FOREACH(name, unneeded)
+                if (!dry_run && image_discard(image_find(face->manager->images, *name), &e) < 0)
                         return bus_reply_error(m, e);
-        }
         r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
-                r = sd_bus_message_append_strv(reply, removed);
+                r = sd_bus_message_append_strv(reply, unneeded);
         return r < 0 ? r : sd_bus_send(sd_bus_message_get_bus(m), reply, NULL);
 }
 
@@ -313,7 +315,7 @@ static int method_rename(sd_bus_message *m, void *userdata, sd_bus_error *error)
         r = sd_bus_message_read(m, "s", &name);
         if (r < 0)
                 return r;
-        r = image_rename(userdata, name, bus_reply_done, sd_bus_message_ref(m), &e);
+        r = image_rename(userdata, name, caller(m), bus_reply_done, sd_bus_message_ref(m), &e);
         if (r >= 0)
                 return 1;
         sd_bus_message_unref(m);
@@ -327,7 +329,7 @@ static int method_set_shared(sd_bus_message *m, void *userdata, sd_bus_error *er
         r = sd_bus_message_read(m, "b", &shared);
         if (r < 0)
                 return r;
-        r = image_set_shared(userdata, shared, bus_reply_done, sd_bus_message_ref(m), &e);
+        r = image_set_shared(userdata, shared, caller(m), bus_reply_done, sd_bus_message_ref(m), &e);
         if (r >= 0)
                 return 1;
         sd_bus_message_unref(m);
@@ -337,15 +339,16 @@ static int method_set_shared(sd_bus_message *m, void *userdata, sd_bus_error *er
 static int method_remove(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         _cleanup_error_ Error *e = NULL;
 
-        return image_remove(userdata, &e) < 0 ? bus_reply_error(m, e) : sd_bus_reply_method_return(m, NULL);
+        if (image_remove(userdata, caller(m), bus_reply_done, sd_bus_message_ref(m), &e) >= 0)
+                return 1;
+        sd_bus_message_unref(m);
+        return bus_reply_error(m, e);
 }
 
-/* The job is the image's owner's, or whoever asked for the copy could not be told apart from him. */
 static int method_export(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const char *format = NULL, *compression = NULL;
         const BusOption table[] = { { "format", 's', &format }, { "compression", 's', &compression } };
         _cleanup_error_ Error *e = NULL;
-        Image *image = userdata;
         Job *job;
         int r, fd;
 
@@ -354,7 +357,7 @@ static int method_export(sd_bus_message *m, void *userdata, sd_bus_error *error)
                 return r;
         r = bus_read_options(m, table, ELEMENTSOF(table), &e);
         if (r >= 0)
-                r = image_export(image, fd, format, compression, image->record.owner, &job, &e);
+                r = image_export(userdata, fd, format, compression, caller(m), &job, &e);
         if (r < 0)
                 return e ? bus_reply_error(m, e) : r;
         return job_bus_reply(m, job->id);

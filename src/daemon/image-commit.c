@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The last step into the store. All is made in ".new-UUID", by a child, and then gets its name in one
- * rename: whatever dies before leaves a folder that the next start-up removes. */
+/* The last step into the store. All is made in a draft of the record store, by a child, and gets its name in
+ * one rename. Only then is it decided whether the image can have its name: names are held by whoever
+ * reserved them, and what a newer image takes its name from is known by its UUID. What cannot have it is
+ * removed again.
+ *
+ * The digest is what a worker says that was fed with bytes from outside. Among images of one owner it
+ * decides whether they share a file: who has it lie deceives nobody but themselves. With images of others
+ * a file is shared only after a child of ours has compared every byte. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -8,95 +14,193 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "file-compare.h"
 #include "image-transfer.h"
 #include "manager.h"
 #include "task.h"
 #include "util/fd-util.h"
 #include "util/log.h"
 
-#define COMMIT_TIMEOUT (60 * USEC_PER_SEC) /* the file itself has reached the disk before */
+#define COMPARE_TIMEOUT (3600 * USEC_PER_SEC) /* both files are read; later, the content is not shared */
+
+typedef enum CommitStep {
+        COMMIT_COMPARE, /* with the file that it may share */
+        COMMIT_WRITE,
+        COMMIT_CLAIM, /* it is on disk; what has its name gets another one. From here on, no way back. */
+        COMMIT_UNDO,
+} CommitStep;
 
 struct ImageCommit {
         ImageStore *store; /* borrowed */
-        ImageRecord record;
-        char *folder;         /* ".new-UUID" */
-        int dir_fd;           /* owned */
-        char *file;           /* below dir_fd */
+        Operation *op;     /* borrowed */
+        CommitStep step;
+        Image *image; /* owned until it is in the index */
+        const char *const *scrap;
+        int dir_fd;           /* borrowed */
+        char *file;           /* below that */
         char *shared_content; /* below the store: the same content, or NULL */
+        uint64_t shared_allocated;
+        Reservation *reservation; /* borrowed */
         char *replaces;
-        char *text;
-        size_t len;
-        image_commit_done_t done;
-        void *userdata;
         Task *task;
-        ImageCommit *next; /* in store->killed_commits */
+        Error *error;
+        void (*done)(void *userdata, Image *image, const Error *error);
+        void *userdata;
 };
 
-static void destroy(ImageCommit *c) {
-        task_free(c->task);
-        image_record_done(&c->record);
-        safe_close(c->dir_fd);
-        free(c->folder);
-        free(c->file);
-        free(c->shared_content);
-        free(c->replaces);
-        free(c->text);
-        free(c);
+int reservation_new(RecordName *name, Reservation **ret) {
+        Reservation *r = malloc(sizeof(Reservation));
+
+        if (!r) {
+                record_name_free(name);
+                return -ENOMEM;
+        }
+        *r = (Reservation){ .refs = 1, .name = name };
+        *ret = r;
+        return 0;
 }
 
-/* It has got this far or that. */
-static void discard(ImageCommit *c) {
-        image_store_delete(c->store, c->folder);
-        image_store_delete(c->store, c->record.uuid);
-        destroy(c);
+Reservation *reservation_ref(Reservation *r) {
+        r->refs++;
+        return r;
 }
 
-static void on_gone(void *userdata) {
-        ImageCommit *c = userdata;
-
-        for (ImageCommit **p = &c->store->killed_commits; *p; p = &(*p)->next)
-                if (*p == c) {
-                        *p = c->next;
-                        break;
-                }
-        discard(c);
+Reservation *reservation_unref(Reservation *r) {
+        if (!r || --r->refs > 0)
+                return NULL;
+        record_name_free(r->name);
+        free(r);
+        return NULL;
 }
 
-/* A child that is killed in the middle of its rename still makes it: what it has made is removed when it is
- * gone. */
 ImageCommit *image_commit_free(ImageCommit *c) {
         if (!c)
                 return NULL;
-        if (!c->task)
-                destroy(c);
-        else if (task_kill(c->task, on_gone, c) == 0)
-                discard(c);
-        else {
-                c->next = c->store->killed_commits;
-                c->store->killed_commits = c;
-        }
+        task_free(c->task);
+        image_free(c->image);
+        error_free(c->error);
+        free(c->file);
+        free(c->shared_content);
+        free(c->replaces);
+        free(c);
         return NULL;
 }
 DEFINE_CLEANUP(ImageCommit *, image_commit_free);
 
-void image_store_forget_commits(ImageStore *s) {
-        while (s->killed_commits) {
-                ImageCommit *c = s->killed_commits;
+static void finish(ImageCommit *c, Image *image) {
+        void (*done)(void *userdata, Image *image, const Error *error) = c->done;
+        _cleanup_error_ Error *error = TAKE_PTR(c->error);
+        void *userdata = c->userdata;
 
-                s->killed_commits = c->next;
-                destroy(c);
+        image_commit_free(c);
+        done(userdata, image, error);
+}
+
+static void on_undone(void *userdata, int r, const Error *error) {
+        finish(userdata, NULL);
+}
+
+/* It ends with this error (copied), when nothing of it is left. */
+static void undo(ImageCommit *c, const Error *why) {
+        c->step = COMMIT_UNDO;
+        c->error = error_copy(why);
+        c->task = task_free(c->task); /* it only reads */
+        if (record_remove(&c->image->stored, on_undone, c, NULL) >= 0)
+                return;
+        log_warning("What was to become image '%s' comes back with a restart, or is deleted then",
+                        image_name(c->image));
+        finish(c, NULL);
+}
+
+static bool is_to_be_replaced(const ImageCommit *c, const Image *there) {
+        return there && streq_ptr(c->replaces, there->record.uuid) &&
+                        there->record.owner == c->image->record.owner &&
+                        streq_ptr(there->record.url, c->image->record.url);
+}
+
+static void claim(ImageCommit *c);
+
+static void on_displaced(void *userdata, int r, const Error *error) {
+        ImageCommit *c = userdata;
+
+        if (r < 0 && is_to_be_replaced(c, image_find(c->store, image_name(c->image))))
+                undo(c, error);
+        else
+                claim(c);
+}
+
+/* VMs that need the old one keep it, under another name. One that is being changed is not done away with
+ * either: it may be about to get another name. */
+static int displace(ImageCommit *c, Image *old, Error **reterr) {
+        _cleanup_(record_name_freep) RecordName *other = NULL;
+        int r;
+
+        if (!image_is_in_use(old) && !record_is_changing(old->stored))
+                return image_supersede(old, &c->reservation->name, reterr);
+        r = image_reserve_displaced(c->store, &old->record, &other, reterr);
+        if (r >= 0) {
+                log_info("The earlier content of image '%s' is to be called '%s'", image_name(old),
+                                record_name(other));
+                r = image_displace(old, &other, c->op, on_displaced, c, reterr);
         }
+        return r;
 }
 
-char *image_displaced_name(const ImageRecord *rec) {
-        return strf("%.*s-%.8s", VM_NAME_MAX - 9, rec->name, rec->uuid);
+static int find_name(const ImageCommit *c, Image **ret_old, Error **reterr) {
+        ImageStore *s = c->store;
+        Image *there;
+
+        *ret_old = NULL;
+        if (!s->records)
+                return error_set(reterr, ERROR_CANCELED, "The service ends");
+        if (c->reservation->name)
+                return 0;
+        there = image_find(s, image_name(c->image));
+        if (is_to_be_replaced(c, there)) {
+                *ret_old = there;
+                return 0;
+        }
+        return record_name_reserve(s->records, image_name(c->image), c->image->record.owner, NULL,
+                        &c->reservation->name, reterr);
 }
+
+/* It is on disk, and is to have its name. Names may be held for others by now, or be free again. */
+static void claim(ImageCommit *c) {
+        _cleanup_error_ Error *e = NULL;
+        Image *old, *image;
+        int r;
+
+        c->step = COMMIT_CLAIM;
+        r = find_name(c, &old, &e);
+        if (r >= 0 && old)
+                r = displace(c, old, &e);
+        if (r < 0) {
+                undo(c, e);
+                return;
+        }
+        if (!c->reservation->name)
+                return; /* on_displaced() goes on */
+        image = TAKE_PTR(c->image);
+        image_enter(image, TAKE_PTR(c->reservation->name));
+        finish(c, image);
+}
+
+/* --- In the child */
 
 /* A file system may have no links, or no more of them for this file: then content is not shared. */
 static int link_content(const ImageCommit *c, int folder_fd) {
+        int dir_fd = c->dir_fd < 0 ? folder_fd : c->dir_fd;
+
         if (c->shared_content && linkat(c->store->fd, c->shared_content, folder_fd, IMAGE_DISK, 0) >= 0)
                 return 0;
-        return linkat(c->dir_fd, c->file, folder_fd, IMAGE_DISK, 0) < 0 ? -errno : 0;
+        return linkat(dir_fd, c->file, folder_fd, IMAGE_DISK, 0) < 0 ? -errno : 0;
+}
+
+static int remove_scrap(const ImageCommit *c, int folder_fd) {
+        for (const char *const *s = c->scrap; s && *s; s++)
+                if (unlinkat(folder_fd, *s, 0) < 0 && errno != ENOENT)
+                        return -errno;
+        return 0;
 }
 
 /* Nobody writes to it from now on. All may read it who get to it, as qemu-img does that opens it anew by its
@@ -109,125 +213,187 @@ static int seal_content(int folder_fd) {
         return 0;
 }
 
-static int commit(void *argument) {
-        const ImageCommit *c = argument;
-        _cleanup_close_ int fd = make_dir_at(c->store->fd, c->folder, 0700);
-        int r;
+static int work(void *userdata) {
+        const ImageCommit *c = userdata;
+        int fd = record_fd(c->image->stored), r;
 
-        r = fd < 0 ? fd : link_content(c, fd);
+        r = link_content(c, fd);
         if (r >= 0)
-                r = seal_content(fd);
-        if (r >= 0)
-                r = write_file_at(fd, IMAGE_RECORD_FILE, c->text, c->len, 0600, WRITE_FILE_SYNC);
-        if (r >= 0 && renameat(c->store->fd, c->folder, c->store->fd, c->record.uuid) < 0)
-                r = -errno;
-        if (r >= 0 && fsync(c->store->fd) < 0)
-                r = -errno;
-        return r < 0 ? MIN(-r, 254) : 0;
+                r = remove_scrap(c, fd);
+        return r < 0 ? r : seal_content(fd);
 }
 
-/* VMs that need the old one keep it, under another name; that reaches the disk by itself, and if it does
- * not, the next start-up finds two of a name and does the same. */
-static void displace(ImageStore *s, Image *old) {
-        _cleanup_free_ char *name = image_displaced_name(&old->record);
-        _cleanup_error_ Error *e = NULL;
+static int format(void *userdata, char **ret, size_t *ret_len, Error **reterr) {
+        const ImageCommit *c = userdata;
+        int r = image_record_format(&c->image->record, ret, ret_len);
 
-        if (!image_is_in_use(old) && image_remove(old, &e) >= 0)
-                return;
-        if (!name)
-                return;
-        image_store_take_out(s, old);
-        free(old->record.name);
-        old->record.name = TAKE_PTR(name);
-        if (image_store_add(s, old) < 0)
-                return;
-        log_info("VMs need the earlier content of an image: it is called '%s' now", image_name(old));
-        if (image_set_shared(old, old->record.shared, NULL, NULL, &e) < 0)
-                log_warning("The record of image '%s' was not written: %s", image_name(old),
-                                error_message(e));
+        return r < 0 ? error_set_errno(reterr, r, "Image '%s' cannot be put into the store",
+                                       image_name(c->image))
+                     : 0;
 }
 
-static int enter(ImageCommit *c, Image **ret) {
-        Image *old = c->replaces ? image_find(c->store, c->replaces) : NULL;
-        uint64_t created = c->record.created;
-        int r;
+static void on_written(void *userdata, int r, const Error *error) {
+        ImageCommit *c = userdata;
 
-        if (old)
-                displace(c->store, old);
-        r = image_new(c->store->manager, &c->record, created, ret);
-        return r < 0 ? r : image_store_add(c->store, *ret);
-}
-
-static void on_committed(void *userdata, int status, const char *output, size_t len) {
-        _cleanup_(image_commit_freep) ImageCommit *c = userdata;
-        int r = status > 0 ? -status : status;
-        _cleanup_error_ Error *e = NULL;
-        Image *image = NULL;
-
-        if (r >= 0) {
-                c->task = task_free(c->task);
-                r = enter(c, &image);
-        }
+        if (c->step == COMMIT_UNDO) /* undo() hears it from record_remove() */
+                return;
         if (r < 0)
-                (void)error_set_errno(&e, r, "The image cannot be put into the store");
-        c->done(c->userdata, r < 0 ? NULL : image, e);
+                undo(c, error);
+        else
+                claim(c);
 }
 
-static int set_up(ImageCommit *c, const char *file, const char *replaces) {
+static const RecordChange change = { .format = format, .work = work, .done = on_written };
+
+static int write_record(ImageCommit *c, Error **reterr) {
+        c->step = COMMIT_WRITE;
+        if (c->shared_content)
+                c->image->record.allocated = c->shared_allocated;
+        return record_commit(c->image->stored, NULL, &change, c, reterr);
+}
+
+static int compare(void *argument) {
+        const ImageCommit *c = argument;
+        int dir_fd = c->dir_fd < 0 ? record_fd(c->image->stored) : c->dir_fd;
+        _cleanup_close_ int a = openat(dir_fd, c->file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW),
+                            b = openat(c->store->fd, c->shared_content, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+        return a < 0 || b < 0 || file_compare(a, b) != 1;
+}
+
+static void on_compared(void *userdata, int status, const char *output, size_t len) {
+        _cleanup_error_ Error *e = NULL;
+        ImageCommit *c = userdata;
+
+        c->task = task_free(c->task);
+        if (status != 0) {
+                log_notice("Image '%s' does not share its content with an image that it is said to be the "
+                           "same as",
+                                image_name(c->image));
+                free(TAKE_PTR(c->shared_content));
+        }
+        if (write_record(c, &e) < 0)
+                undo(c, e);
+}
+
+/* --- The beginning */
+
+static int share_content(ImageCommit *c, bool *ret_compare) {
+        ImageRecord *rec = &c->image->record;
+        const Image *same = image_find_by_content(c->store, rec);
+
+        *ret_compare = false;
+        if (!same)
+                return 0;
+        c->shared_content = strf("%s/" IMAGE_DISK, same->record.uuid);
+        if (!c->shared_content)
+                return -ENOMEM;
+        c->shared_allocated = same->record.allocated;
+        *ret_compare = same->record.owner != rec->owner;
+        return 0;
+}
+
+static int begin(ImageCommit *c, bool is_stored, Error **reterr) {
+        bool compares = false;
+        Image *old;
+        int r;
+
+        r = find_name(c, &old, reterr); /* what has no chance is not written at all */
+        if (r < 0)
+                return r;
+        r = is_stored ? 0 : share_content(c, &compares);
+        if (r < 0)
+                return error_set_errno(
+                                reterr, r, "Image '%s' cannot be put into the store", image_name(c->image));
+        if (!compares)
+                return write_record(c, reterr);
+        c->step = COMMIT_COMPARE;
+        r = task_call(c->store->manager->event, compare, c, COMPARE_TIMEOUT, on_compared, c, &c->task);
+        return r < 0 ? error_set_errno(reterr, r, "Image '%s' cannot be put into the store",
+                                       image_name(c->image))
+                     : 0;
+}
+
+static int complete_record(ImageRecord *rec, int dir_fd, const char *file, Error **reterr) {
         char uuid[SD_ID128_UUID_STRING_MAX];
-        const Image *same;
         struct timespec ts;
         struct stat st;
         sd_id128_t id;
-        int r;
+        int r = 0;
 
         clock_gettime(CLOCK_REALTIME, &ts);
-        c->record.created = (uint64_t)ts.tv_sec * USEC_PER_SEC + (uint64_t)ts.tv_nsec / NSEC_PER_USEC;
-        if (fstatat(c->dir_fd, file, &st, AT_SYMLINK_NOFOLLOW) < 0)
-                return -errno;
-        c->record.allocated = (uint64_t)st.st_blocks * 512;
-        r = sd_id128_randomize(&id);
-        if (r >= 0)
-                r = free_and_strdup(&c->record.uuid, sd_id128_to_uuid_string(id, uuid));
-        if (r >= 0)
-                r = free_and_strdup(&c->file, file);
-        if (r >= 0)
-                r = free_and_strdup(&c->replaces, replaces);
-        if (r < 0)
-                return r;
-        same = image_find_by_content(c->store, &c->record);
-        if (same) {
-                c->shared_content = strf("%s/" IMAGE_DISK, same->record.uuid);
-                c->record.allocated = same->record.allocated;
+        rec->created = (uint64_t)ts.tv_sec * USEC_PER_SEC + (uint64_t)ts.tv_nsec / NSEC_PER_USEC;
+        if (!rec->uuid) {
+                r = sd_id128_randomize(&id);
+                if (r >= 0)
+                        r = free_and_strdup(&rec->uuid, sd_id128_to_uuid_string(id, uuid));
         }
-        c->folder = strf(".new-%s", uuid);
-        if (!c->folder || (same && !c->shared_content))
-                return -ENOMEM;
-        return image_record_format(&c->record, &c->text, &c->len);
+        if (r >= 0 && fstatat(dir_fd, file, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                r = -errno;
+        if (r < 0)
+                return error_set_errno(reterr, r, "Image '%s' cannot be put into the store", rec->name);
+        rec->allocated = (uint64_t)st.st_blocks * 512;
+        return 0;
 }
 
-int image_commit(ImageStore *s, ImageRecord *record, int dir_fd, const char *file, const char *replaces,
-                image_commit_done_t done, void *userdata, ImageCommit **ret) {
+/* The record is the image's on success. */
+static int make_image(ImageCommit *c, ImageRecord *rec, Charge *paid, Record **draft, Error **reterr) {
+        int dir_fd = draft ? record_fd(*draft) : c->dir_fd, r;
+        Manager *m = c->store->manager;
+
+        if (!c->store->records)
+                return error_set(reterr, ERROR_CANCELED, "The service ends");
+        r = complete_record(rec, dir_fd, c->file, reterr);
+        if (r >= 0 && !paid->accounts)
+                r = charge(m->accounts, rec->owner, RESOURCE_IMAGES, 1, paid, reterr);
+        if (r < 0)
+                return r;
+        r = image_new(m, rec, paid, rec->created, &c->image);
+        if (r < 0)
+                return error_set_errno(reterr, r, "There is no place for another image");
+        if (!draft)
+                return record_new(c->store->records, c->image->record.uuid, c->image, &c->image->stored,
+                                reterr);
+        c->image->stored = TAKE_PTR(*draft);
+        record_set_object(c->image->stored, c->image);
+        return 0;
+}
+
+int image_commit_new(ImageStore *s, const ImageCommitSpec *spec, ImageCommit **ret, Error **reterr) {
         _cleanup_(image_commit_freep) ImageCommit *c = malloc(sizeof(ImageCommit));
+        _cleanup_(image_record_done) ImageRecord rec = *spec->record;
+        _cleanup_charge_ Charge paid = charge_take(spec->charge);
         int r;
 
-        if (!c) {
-                image_record_done(record);
-                return -ENOMEM;
-        }
+        *spec->record = (ImageRecord){};
+        if (!c)
+                return error_set_errno(reterr, -ENOMEM, "There is no place for another image");
         *c = (ImageCommit){
                 .store = s,
-                .record = *record,
-                .dir_fd = fcntl(dir_fd, F_DUPFD_CLOEXEC, 3),
-                .done = done,
-                .userdata = userdata,
+                .op = spec->op,
+                .scrap = spec->scrap,
+                .dir_fd = spec->draft ? -EBADF : spec->dir_fd,
+                .file = strdup(spec->file),
+                .reservation = spec->reservation,
+                .replaces = spec->replaces ? strdup(spec->replaces) : NULL,
+                .done = spec->done,
+                .userdata = spec->userdata,
         };
-        *record = (ImageRecord){};
-        r = c->dir_fd < 0 ? -errno : set_up(c, file, replaces);
+        if (!c->file || (spec->replaces && !c->replaces))
+                return error_set_errno(reterr, -ENOMEM, "There is no place for another image");
+        r = make_image(c, &rec, &paid, spec->draft, reterr);
         if (r >= 0)
-                r = task_call(s->manager->event, commit, c, COMMIT_TIMEOUT, on_committed, c, &c->task);
+                r = begin(c, spec->is_stored, reterr);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(c);
         return 0;
+}
+
+bool image_commit_cancel(ImageCommit *c) {
+        if (c->step == COMMIT_CLAIM)
+                return false;
+        if (c->step != COMMIT_UNDO)
+                undo(c, c->op->reason);
+        return true;
 }

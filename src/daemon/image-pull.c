@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A pull: somebody wants the image of a URL under a name. It ends at once when the store has it, and else
- * joins the transfer that is under way for the URL, or begins one (image-transfer.c). */
+/* A pull: somebody wants the image of a URL under a name. It ends soon when the store has it, and else joins
+ * the transfer that is under way for the URL, or begins one (image-transfer.c). */
 #include <ctype.h>
 #include <stdio.h>
 
@@ -11,66 +11,36 @@
 #define SHA256_HEX_LENGTH 64
 #define NAME_TRIES_MAX 1000
 
-static void unlink_pull(Pull *p) {
-        if (!p->transfer)
-                return;
-        for (Pull **q = &p->transfer->pulls; *q; q = &(*q)->next)
-                if (*q == p) {
-                        *q = p->next;
-                        break;
-                }
-        if (p->transfer->committing == p)
-                p->transfer->committing = NULL;
-}
+static bool cancel_pull(Operation *op);
 
-/* A name is held for all pulls of a transfer that want it. */
-static void release_name(const Pull *p) {
-        for (const Pull *q = p->transfer ? p->transfer->pulls : NULL; q; q = q->next)
-                if (q != p && pull_wants_the_same(p, q))
-                        return;
-        if (p->holds_name)
-                image_name_release(p->store, p->name);
-}
+static void pull_done(Operation *op) {
+        Pull *p = (Pull *)op;
 
-bool pull_wants_the_same(const Pull *a, const Pull *b) {
-        return streq(a->name, b->name) && a->owner == b->owner;
-}
-
-Pull *pull_free(Pull *p) {
-        Transfer *t;
-
-        if (!p)
-                return NULL;
-        t = p->transfer;
-        unlink_pull(p);
-        if (p->name)
-                release_name(p);
+        transfer_leave(p);
         image_commit_free(p->commit);
         sd_event_source_disable_unref(p->defer);
-        free(p->name);
+        reservation_unref(p->reservation);
+        charge_release(&p->charge);
+        free(p->url);
         free(p->sha256);
-        free(p->uuid);
         free(p->replaces);
-        free(p);
-        if (t && !t->pulls)
-                transfer_abandon(t);
-        return NULL;
+        free(p->stored);
+        free(p->result);
 }
 
-const char *pull_name(const Pull *p) {
-        return p->name;
+static const OperationType pull_type = { OPERATION_PULL, sizeof(Pull), cancel_pull, pull_done };
+
+static const char *name_of(const Pull *p) {
+        return p->op.target_name;
 }
 
-void pull_finish(Pull *p, Image *image, const Error *error) {
-        const PullHandlers *handlers = p->handlers;
-        void *userdata = p->userdata;
+const char *pull_image(const Operation *op) {
+        assert(op->type == &pull_type);
+        return ((const Pull *)op)->result;
+}
 
-        unlink_pull(p);
-        release_name(p);
-        p->transfer = NULL;
-        p->holds_name = false;
-        pull_free(p);
-        handlers->done(userdata, image, error);
+bool pull_wants_the_same(const Pull *p, const char *name, uid_t owner) {
+        return streq(name_of(p), name) && p->op.target_owner == owner;
 }
 
 int pull_check_digest(const Pull *p, const char *found, Error **reterr) {
@@ -81,17 +51,63 @@ int pull_check_digest(const Pull *p, const char *found, Error **reterr) {
                         p->sha256);
 }
 
-static void on_linked(void *userdata, Image *image, const Error *error) {
-        Pull *p = userdata;
+/* Whoever hears of it finds the transfer left, and the name taken by the image or free. */
+void pull_end(Pull *p, const char *image_uuid, const Error *error) {
+        p->step = PULL_ENDED;
+        p->result = image_uuid ? strdup(image_uuid) : NULL;
+        transfer_leave(p);
+        p->reservation = reservation_unref(p->reservation);
+        charge_release(&p->charge);
+        if (p->result)
+                operation_complete(&p->op, NULL);
+        else
+                operation_fail(&p->op, p->op.canceled ? p->op.reason : error);
+}
 
-        p->commit = NULL;
-        pull_finish(p, image, error);
+static bool cancel_pull(Operation *op) {
+        Pull *p = (Pull *)op;
+
+        switch (p->step) {
+        case PULL_COMMIT:
+                return image_commit_cancel(p->commit);
+        case PULL_STORED:
+        case PULL_TRANSFER:
+                p->defer = sd_event_source_disable_unref(p->defer);
+                pull_end(p, NULL, op->reason);
+                return true;
+        case PULL_ENDED:
+                break;
+        }
+        return false;
+}
+
+/* --- The image comes */
+
+/* All who wanted this very image of the same transfer have it now. */
+static void serve_alike(const Pull *p, const Image *image) {
+        bool again = true;
+
+        while (again) {
+                again = false;
+                for (Pull *q = transfer_pulls(p->transfer); q && !again; q = q->next) {
+                        _cleanup_error_ Error *e = NULL;
+
+                        if (q == p || q->step != PULL_TRANSFER ||
+                                        !pull_wants_the_same(q, name_of(p), p->op.target_owner))
+                                continue;
+                        if (pull_check_digest(q, image->record.sha256, &e) < 0)
+                                pull_end(q, NULL, e);
+                        else
+                                pull_end(q, image->record.uuid, NULL);
+                        again = true; /* others may have come and gone */
+                }
+        }
 }
 
 static int copy_record(const ImageRecord *from, const Pull *p, ImageRecord *ret) {
         *ret = (ImageRecord){
-                .name = strdup(p->name),
-                .owner = p->owner,
+                .name = strdup(name_of(p)),
+                .owner = p->op.target_owner,
                 .shared = p->shared,
                 .format = strdup(from->format),
                 .source_format = strdup(from->source_format),
@@ -110,45 +126,135 @@ static int copy_record(const ImageRecord *from, const Pull *p, ImageRecord *ret)
         return -ENOMEM;
 }
 
-int pull_make_record(const Pull *p, const ImageRecord *facts, ImageRecord *ret) {
-        return copy_record(facts, p, ret);
+static int choose_name(ImageStore *s, const char *url, uid_t owner, Reservation **ret, Error **reterr);
+
+/* Somebody has the name meanwhile that we chose: there are others. */
+static int take_another_name(Pull *p) {
+        Reservation *other;
+        char *name;
+        int r;
+
+        r = choose_name(p->store, p->url, p->op.target_owner, &other, NULL);
+        if (r < 0)
+                return r;
+        name = strdup(record_name(other->name));
+        if (!name) {
+                reservation_unref(other);
+                return -ENOMEM;
+        }
+        reservation_unref(p->reservation);
+        p->reservation = other;
+        free(p->op.target_name);
+        p->op.target_name = name;
+        if (p->op.job)
+                (void)free_and_strdup(&p->op.job->target_name, name);
+        free(TAKE_PTR(p->replaces));
+        return 0;
 }
 
-void pull_deliver(Pull *p, Image *image) {
-        _cleanup_free_ char *file = strf("%s/" IMAGE_DISK, image->record.uuid);
-        _cleanup_error_ Error *e = NULL;
+static void on_committed(void *userdata, Image *image, const Error *error);
+
+static int begin_commit(Pull *p, const ImageRecord *facts, int dir_fd, const char *file, bool is_stored,
+                Error **reterr) {
         ImageRecord rec;
         int r;
 
-        r = pull_check_digest(p, image->record.sha256, &e);
-        if (r < 0 || streq(p->name, image_name(image))) {
-                pull_finish(p, r < 0 ? NULL : image, e);
-                return;
+        r = pull_check_digest(p, facts->sha256, reterr);
+        if (r < 0)
+                return r;
+        if (!p->reservation) {
+                r = reservation_new(NULL, &p->reservation);
+                if (r < 0)
+                        return error_set_errno(
+                                        reterr, r, "Image '%s' cannot be put into the store", name_of(p));
         }
-        r = file ? copy_record(&image->record, p, &rec) : -ENOMEM;
-        if (r >= 0)
-                r = image_commit(p->store, &rec, p->store->fd, file, NULL, on_linked, p, &p->commit);
-        if (r >= 0)
-                return;
-        (void)error_set_errno(&e, r, "Image '%s' cannot be put into the store", p->name);
-        pull_finish(p, NULL, e);
+        r = copy_record(facts, p, &rec);
+        if (r < 0)
+                return error_set_errno(reterr, r, "Image '%s' cannot be put into the store", name_of(p));
+        return image_commit_new(p->store,
+                        &(ImageCommitSpec){ .op = &p->op,
+                                        .charge = &p->charge,
+                                        .record = &rec,
+                                        .dir_fd = dir_fd,
+                                        .file = file,
+                                        .is_stored = is_stored,
+                                        .reservation = p->reservation,
+                                        .replaces = p->replaces,
+                                        .done = on_committed,
+                                        .userdata = p },
+                        &p->commit, reterr);
 }
 
-/* In a turn of the loop of its own: whoever asked knows the pull by then. */
-static int on_cached(sd_event_source *s, void *userdata) {
+void pull_commit(Pull *p, const ImageRecord *facts, int dir_fd, const char *file, bool is_stored) {
+        _cleanup_error_ Error *e = NULL;
+        int r;
+
+        r = begin_commit(p, facts, dir_fd, file, is_stored, &e);
+        if (r < 0 && error_code(e) == ERROR_IMAGE_EXISTS && p->name_is_ours && take_another_name(p) >= 0) {
+                e = error_free(e);
+                r = begin_commit(p, facts, dir_fd, file, is_stored, &e);
+        }
+        if (r < 0)
+                pull_end(p, NULL, e);
+        else
+                p->step = PULL_COMMIT;
+}
+
+/* From its transfer, or from the store, it goes on as it came here. */
+static void go_on(Pull *p) {
+        if (p->transfer) {
+                p->step = PULL_TRANSFER;
+                transfer_go_on(p->transfer);
+        } else {
+                p->step = PULL_STORED;
+                (void)sd_event_source_set_enabled(p->defer, SD_EVENT_ONESHOT);
+        }
+}
+
+static void on_committed(void *userdata, Image *image, const Error *error) {
+        Pull *p = userdata;
+
+        p->commit = NULL;
+        if (image) {
+                serve_alike(p, image);
+                pull_end(p, image->record.uuid, NULL);
+        } else if (!p->op.canceled && error_code(error) == ERROR_IMAGE_EXISTS && p->name_is_ours &&
+                        take_another_name(p) >= 0)
+                go_on(p);
+        else
+                pull_end(p, NULL, error);
+}
+
+void pull_deliver(Pull *p, const Image *image) {
+        _cleanup_free_ char *file = strf("%s/" IMAGE_DISK, image->record.uuid);
+        _cleanup_error_ Error *e = NULL;
+
+        if (pull_check_digest(p, image->record.sha256, &e) < 0)
+                pull_end(p, NULL, e);
+        else if (streq(name_of(p), image_name(image)))
+                pull_end(p, image->record.uuid, NULL);
+        else if (!file)
+                pull_end(p, NULL, NULL);
+        else
+                pull_commit(p, &image->record, p->store->fd, file, true);
+}
+
+/* What was there at the start may have gone since, or be for others now. */
+static int on_defer(sd_event_source *s, void *userdata) {
         _cleanup_error_ Error *e = NULL;
         Pull *p = userdata;
-        Image *image = image_find_by_uuid(p->store, p->uuid);
+        Image *image = image_find_by_uuid(p->store, p->stored);
 
-        p->defer = sd_event_source_disable_unref(p->defer);
-        if (image)
+        if (image && image_may_be_used_by(image, p->op.target_owner)) {
                 pull_deliver(p, image);
-        else {
-                (void)error_set(&e, ERROR_NO_SUCH_IMAGE, "Image '%s' was removed meanwhile", p->name);
-                pull_finish(p, NULL, e);
+                return 0;
         }
+        (void)error_set(&e, ERROR_NO_SUCH_IMAGE, "Image '%s' was removed meanwhile", name_of(p));
+        pull_end(p, NULL, e);
         return 0;
 }
+
+/* --- The beginning */
 
 static int check_options(const PullOptions *o, Error **reterr) {
         int r;
@@ -168,113 +274,227 @@ static int check_options(const PullOptions *o, Error **reterr) {
         return 0;
 }
 
-/* Somebody pulls the same for the same name already: then the name is his and ours. */
-static bool is_on_its_way(const Pull *p, const char *url) {
-        for (const Transfer *t = p->store->transfers; t; t = t->next)
-                for (const Pull *q = t->pulls; q && streq(t->url, url); q = q->next)
-                        if (pull_wants_the_same(p, q))
-                                return true;
-        return false;
+/* What a pull is to be: found out before there is one. */
+typedef struct Plan {
+        const PullOptions *options;
+        uid_t owner;
+        Image *stored; /* borrowed: what the store has of the URL that they may use, or NULL */
+        bool transfers;
+        char *name;
+        bool name_is_ours;
+        Reservation *reservation;
+        const char *replaces; /* borrowed */
+} Plan;
+
+static void plan_done(Plan *plan) {
+        reservation_unref(plan->reservation);
+        free(plan->name);
 }
 
-static int take_given_name(Pull *p, const PullOptions *o, const Image *cached, Error **reterr) {
-        const Image *there = image_find(p->store, o->image.name);
+/* The image that has the name already goes before others of the URL. */
+static void find_stored(ImageStore *s, Plan *plan) {
+        const PullOptions *o = plan->options;
+        Image *there = o->image.name ? image_find(s, o->image.name) : NULL;
+
+        if (there && streq_ptr(there->record.url, o->url) && image_may_be_used_by(there, plan->owner))
+                plan->stored = there;
+        else
+                plan->stored = image_find_by_url(s, o->url, plan->owner);
+        plan->transfers = !plan->stored || o->refresh ||
+                        (o->sha256 && strcasecmp(o->sha256, plan->stored->record.sha256 ?: "") != 0);
+}
+
+/* Somebody pulls the same for the same name already: then the name is his and ours. */
+static Reservation *find_reservation(ImageStore *s, const Plan *plan, const char *name) {
+        for (Pull *p = transfer_pulls(transfer_find(s, plan->options, plan->stored)); p; p = p->next)
+                if (pull_wants_the_same(p, name, plan->owner) && p->reservation && p->reservation->name)
+                        return p->reservation;
+        return NULL;
+}
+
+static int reserve(ImageStore *s, const char *name, uid_t owner, Reservation **ret, Error **reterr) {
+        RecordName *reserved;
         int r;
 
-        p->name = strdup(o->image.name);
-        if (!p->name)
-                return error_set_errno(reterr, -ENOMEM, "Cannot pull '%s'", o->image.name);
-        if (there && there == cached)
-                return 0;
-        if (there && there->record.owner == p->owner && streq_ptr(there->record.url, o->url))
-                return 0;
-        if (!there && is_on_its_way(p, o->url)) {
-                p->holds_name = true;
-                return 0;
-        }
-        r = image_name_reserve(p->store, p->name, reterr);
-        p->holds_name = r >= 0;
-        return r;
+        r = record_name_reserve(s->records, name, owner, NULL, &reserved, reterr);
+        if (r < 0)
+                return r;
+        r = reservation_new(reserved, ret);
+        return r < 0 ? error_set_errno(reterr, r, "Cannot reserve the name '%s'", name) : 0;
+}
+
+static char *name_number(const char *base, int i) {
+        return i == 1 ? strdup(base) : strf("%.*s-%i", VM_NAME_MAX - 5, base, i);
 }
 
 /* The name that the URL suggests may belong to somebody else's image: then it gets a number. */
-static int choose_name(Pull *p, const PullOptions *o, Error **reterr) {
-        _cleanup_free_ char *base = image_name_from_path(o->url);
+static int choose_name(ImageStore *s, const char *url, uid_t owner, Reservation **ret, Error **reterr) {
+        _cleanup_free_ char *base = image_name_from_path(url);
 
+        if (!s->records)
+                return error_set(reterr, ERROR_CANCELED, "The service ends");
         if (!base)
                 return error_set(reterr, ERROR_INVALID_NAME, "The URL '%.100s' suggests no name: give one",
-                                o->url);
+                                url);
         for (int i = 1; i <= NAME_TRIES_MAX; i++) {
-                free(p->name);
-                p->name = i == 1 ? strdup(base) : strf("%.*s-%i", VM_NAME_MAX - 5, base, i);
-                if (!p->name)
+                _cleanup_free_ char *name = name_number(base, i);
+
+                if (!name)
                         return error_set_errno(reterr, -ENOMEM, "Cannot pull '%s'", base);
-                p->holds_name = is_on_its_way(p, o->url) || image_name_reserve(p->store, p->name, NULL) >= 0;
-                if (p->holds_name)
-                        return 0;
+                if (!record_name_is_taken(s->records, name, NULL))
+                        return reserve(s, name, owner, ret, reterr);
         }
         return error_set(reterr, ERROR_IMAGE_EXISTS, "There are too many images '%s-NUMBER'", base);
 }
 
-static int find_name(Pull *p, const PullOptions *o, const Image *cached, Error **reterr) {
-        if (o->image.name)
-                return take_given_name(p, o, cached, reterr);
-        if (!cached)
-                return choose_name(p, o, reterr);
-        p->name = strdup(image_name(cached));
-        return p->name ? 0 : error_set_errno(reterr, -ENOMEM, "Cannot pull '%s'", image_name(cached));
+/* Those who pull the same at the same time, and name nothing, get one image. */
+static Reservation *find_chosen(ImageStore *s, const Plan *plan) {
+        for (Pull *p = transfer_pulls(transfer_find(s, plan->options, plan->stored)); p; p = p->next)
+                if (p->name_is_ours && p->op.target_owner == plan->owner && p->reservation &&
+                                p->reservation->name)
+                        return p->reservation;
+        return NULL;
 }
 
-static int begin(Pull *p, const PullOptions *o, Image *cached, Error **reterr) {
-        bool other = cached && o->sha256 && strcasecmp(o->sha256, cached->record.sha256 ?: "") != 0;
-        int r;
-
-        if (cached && !o->refresh && !other) {
-                r = free_and_strdup(&p->uuid, cached->record.uuid);
-                if (r >= 0)
-                        r = sd_event_add_defer(p->store->manager->event, &p->defer, on_cached, p);
-                return r < 0 ? error_set_errno(reterr, r, "Cannot pull '%s'", p->name) : 0;
-        }
-        /* What is newer takes the name of what it is newer than, where that was this user's. */
-        if (image_find(p->store, p->name)) {
-                if (image_find(p->store, p->name)->record.owner != p->owner)
-                        return error_set(reterr, ERROR_IMAGE_EXISTS,
-                                        "Image '%s' is somebody else's: give a name", p->name);
-                r = free_and_strdup(&p->replaces, p->name);
-                if (r < 0)
-                        return error_set_errno(reterr, r, "Cannot pull '%s'", p->name);
-        }
-        return transfer_join(p, o, cached, reterr);
+/* What is there is newer than what there was before: it takes its name, where that is this user's. */
+static int replace_stored(Plan *plan, Error **reterr) {
+        if (plan->stored->record.owner != plan->owner)
+                return error_set(reterr, ERROR_IMAGE_EXISTS, "Image '%s' is somebody else's: give a name",
+                                image_name(plan->stored));
+        plan->replaces = plan->stored->record.uuid;
+        return 0;
 }
 
-int pull_new(ImageStore *s, const PullOptions *o, const PullHandlers *handlers, void *userdata, Pull **ret,
-                Error **reterr) {
-        _cleanup_(pull_freep) Pull *p = malloc(sizeof(Pull));
-        Image *cached;
+static int find_given_name(ImageStore *s, Plan *plan, Error **reterr) {
+        const char *name = plan->options->image.name;
+        Reservation *held;
+
+        if (plan->stored && streq(name, image_name(plan->stored)))
+                return plan->transfers ? replace_stored(plan, reterr) : 0;
+        held = plan->transfers ? find_reservation(s, plan, name) : NULL;
+        if (!held)
+                return reserve(s, name, plan->owner, &plan->reservation, reterr);
+        plan->reservation = reservation_ref(held);
+        return 0;
+}
+
+static int find_own_name(ImageStore *s, Plan *plan, Error **reterr) {
+        Reservation *held;
+
+        plan->name_is_ours = true;
+        if (plan->stored && !plan->transfers)
+                return 0;
+        if (plan->stored && plan->stored->record.owner == plan->owner)
+                return replace_stored(plan, reterr);
+        held = find_chosen(s, plan);
+        if (!held)
+                return choose_name(s, plan->options->url, plan->owner, &plan->reservation, reterr);
+        plan->reservation = reservation_ref(held);
+        return 0;
+}
+
+static int make_plan(ImageStore *s, Plan *plan, Error **reterr) {
+        const PullOptions *o = plan->options;
+        const char *name;
         int r;
 
-        if (!p)
-                return error_set_errno(reterr, -ENOMEM, "Cannot pull '%s'", o->url);
-        *p = (Pull){
-                .store = s,
-                .handlers = handlers,
-                .userdata = userdata,
-                .owner = o->image.owner,
-                .shared = o->image.shared,
-        };
         r = check_options(o, reterr);
         if (r < 0)
                 return r;
-        cached = image_find_by_url(s, o->url, p->owner);
-        r = find_name(p, o, cached, reterr);
-        if (r >= 0 && free_and_strdup(&p->sha256, o->sha256) < 0)
-                r = error_set_errno(reterr, -ENOMEM, "Cannot pull '%s'", o->url);
-        for (char *c = r < 0 ? NULL : p->sha256; c && *c; c++)
-                *c = (char)tolower((unsigned char)*c);
-        if (r >= 0)
-                r = begin(p, o, cached, reterr);
+        find_stored(s, plan);
+        r = o->image.name ? find_given_name(s, plan, reterr) : find_own_name(s, plan, reterr);
         if (r < 0)
                 return r;
-        *ret = TAKE_PTR(p);
+        name = plan->reservation ? record_name(plan->reservation->name) : image_name(plan->stored);
+        plan->name = strdup(name);
+        return plan->name ? 0 : error_set_errno(reterr, -ENOMEM, "Cannot pull '%s'", name);
+}
+
+static int fill(Pull *p, Plan *plan) {
+        const PullOptions *o = plan->options;
+        int r;
+
+        p->shared = o->image.shared;
+        p->name_is_ours = plan->name_is_ours;
+        p->reservation = TAKE_PTR(plan->reservation);
+        r = free_and_strdup(&p->url, o->url);
+        if (r >= 0)
+                r = free_and_strdup(&p->sha256, o->sha256);
+        if (r >= 0)
+                r = free_and_strdup(&p->replaces, plan->replaces);
+        if (r >= 0 && plan->stored)
+                r = free_and_strdup(&p->stored, plan->stored->record.uuid);
+        if (r >= 0)
+                r = sd_event_add_defer(p->op.manager->event, &p->defer, on_defer, p);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(p->defer, SD_EVENT_OFF);
+        for (char *c = r < 0 ? NULL : p->sha256; c && *c; c++)
+                *c = (char)tolower((unsigned char)*c);
+        return r;
+}
+
+/* An image that will be one more is charged for before it is downloaded. */
+static int begin(Pull *p, const Plan *plan, Error **reterr) {
+        int r = 0;
+
+        if (p->reservation)
+                r = charge(p->op.manager->accounts, plan->owner, RESOURCE_IMAGES, 1, &p->charge, reterr);
+        if (r < 0)
+                return r;
+        if (plan->transfers) {
+                p->step = PULL_TRANSFER;
+                return transfer_join(p, plan->options, plan->stored, reterr);
+        }
+        go_on(p); /* when whoever asked knows the pull */
+        return 0;
+}
+
+int pull_new(ImageStore *s, const PullOptions *o, uid_t requester, Operation *parent, Operation **ret,
+                Error **reterr) {
+        _cleanup_(plan_done) Plan plan = { .options = o, .owner = o->image.owner };
+        Operation *op;
+        Pull *p;
+        int r;
+
+        r = make_plan(s, &plan, reterr);
+        if (r < 0)
+                return r;
+        r = operation_new(s->manager, &pull_type,
+                        &(OperationSpec){ .requester = requester,
+                                        .target = JOB_TARGET_IMAGE,
+                                        .target_name = plan.name,
+                                        .target_owner = plan.owner,
+                                        .parent = parent },
+                        &op, reterr);
+        if (r < 0)
+                return r;
+        p = (Pull *)op;
+        p->store = s;
+        r = fill(p, &plan);
+        if (r < 0)
+                (void)error_set_errno(reterr, r, "Cannot pull '%s'", plan.name);
+        else
+                r = begin(p, &plan, reterr);
+        if (r < 0) {
+                pull_end(p, NULL, NULL); /* nobody knows it */
+                return r;
+        }
+        *ret = op;
+        return 0;
+}
+
+int image_pull(ImageStore *s, const PullOptions *options, uid_t requester, Job **ret, Error **reterr) {
+        Operation *op;
+        int r;
+
+        r = pull_new(s, options, requester, NULL, &op, reterr);
+        if (r < 0)
+                return r;
+        r = operation_announce(op, reterr);
+        if (r < 0) {
+                (void)operation_cancel_for(op, ERROR_NO_MEMORY, "There is no place for another job");
+                return r;
+        }
+        *ret = op->job;
         return 0;
 }

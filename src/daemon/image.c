@@ -6,43 +6,22 @@
 #include <unistd.h>
 
 #include "manager.h"
-#include "task.h"
-#include "util/fd-util.h"
 #include "util/log.h"
 
-#define SAVE_TIMEOUT (30 * USEC_PER_SEC)
-
-/* A new record on its way to the disk; the image has it when it is there. */
-typedef struct ImageChange {
-        Image *image; /* borrowed */
-        char *name;   /* NULL: stays */
-        bool shared;
-        char *text;
-        size_t len;
-        waiter_t done;
-        void *userdata;
-        Task *task;
-} ImageChange;
-
-static ImageChange *change_free(ImageChange *c) {
-        if (!c)
-                return NULL;
-        task_free(c->task);
-        free(c->name);
-        free(c->text);
-        free(c);
-        return NULL;
-}
-DEFINE_CLEANUP(ImageChange *, change_free);
-
-int image_new(Manager *manager, ImageRecord *record, uint64_t last_used, Image **ret) {
+int image_new(Manager *manager, ImageRecord *record, Charge *charge, uint64_t last_used, Image **ret) {
         Image *image = malloc(sizeof(Image));
 
         if (!image) {
                 image_record_done(record);
+                charge_release(charge);
                 return -ENOMEM;
         }
-        *image = (Image){ .manager = manager, .record = *record, .last_used = last_used };
+        *image = (Image){
+                .manager = manager,
+                .record = *record,
+                .charge = charge_take(charge),
+                .last_used = last_used,
+        };
         *record = (ImageRecord){};
         *ret = image;
         return 0;
@@ -51,15 +30,20 @@ int image_new(Manager *manager, ImageRecord *record, uint64_t last_used, Image *
 Image *image_free(Image *image) {
         if (!image)
                 return NULL;
-        change_free(image->change);
         record_free(image->stored);
+        record_name_free(image->name);
+        charge_release(&image->charge);
         image_record_done(&image->record);
         free(image);
         return NULL;
 }
 
 bool image_may_be_used_by(const Image *image, uid_t uid) {
-        return image->record.shared || image->record.owner == uid || uid == 0;
+        return image->record.shared || image->record.owner == uid;
+}
+
+bool image_may_be_managed_by(const Image *image, uid_t uid) {
+        return image->record.owner == uid || uid == 0;
 }
 
 int image_open(const Image *image) {
@@ -106,109 +90,256 @@ void image_touch(Image *image) {
         image->manager->hooks->image_changed(image->manager, image);
 }
 
-static int save(void *argument) {
-        const ImageChange *c = argument;
-        _cleanup_close_ int fd = openat(c->image->manager->images->fd, c->image->record.uuid,
-                        O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-        int r = fd < 0 ? -errno
-                       : write_file_at(fd, IMAGE_RECORD_FILE, c->text, c->len, 0600, WRITE_FILE_SYNC);
-
-        return r < 0 ? MIN(-r, 254) : 0;
+void image_enter(Image *image, RecordName *name) {
+        image->name = name;
+        record_name_set_object(name, image);
+        image->manager->hooks->image_new(image->manager, image);
 }
 
-/* The object on the bus is known by the name: it goes and comes. */
-static int take_name(Image *image, char *name) {
-        ImageStore *s = image->manager->images;
-
-        image_store_take_out(s, image);
-        free(image->record.name);
-        image->record.name = name;
-        return image_store_add(s, image);
+void image_leave(Image *image) {
+        record_name_set_object(image->name, NULL);
+        image->manager->hooks->image_removed(image->manager, image);
 }
 
-static void on_saved(void *userdata, int status, const char *output, size_t len) {
-        _cleanup_(change_freep) ImageChange *c = userdata;
-        _cleanup_error_ Error *e = NULL;
-        Image *image = c->image;
-        int r = status > 0 ? -status : status;
-
-        image->change = NULL;
-        if (c->name)
-                image_name_release(image->manager->images, c->name);
-        if (r < 0)
-                (void)error_set_errno(
-                                &e, r, "The record of image '%s' cannot be written", image_name(image));
-        else if (c->name) {
-                r = take_name(image, TAKE_PTR(c->name));
-                if (r < 0)
-                        (void)error_set_errno(&e, r, "The image cannot be renamed");
-        } else {
-                /* Those who see it no longer are told that it is gone, and others that it is there. */
-                image_store_take_out(image->manager->images, image);
-                image->record.shared = c->shared;
-                r = image_store_add(image->manager->images, image);
-        }
-        if (c->done)
-                c->done(c->userdata, r, e);
+static OperationSpec about(const Image *image, uid_t requester, Operation *parent) {
+        return (OperationSpec){
+                .requester = requester,
+                .target = JOB_TARGET_IMAGE,
+                .target_name = image_name(image),
+                .target_uuid = image->record.uuid,
+                .target_owner = image->record.owner,
+                .parent = parent,
+        };
 }
 
-static int change(
-                Image *image, const char *name, bool shared, waiter_t done, void *userdata, Error **reterr) {
-        _cleanup_(change_freep) ImageChange *c = malloc(sizeof(ImageChange));
-        ImageRecord rec = image->record; /* a view */
-        int r;
-
-        if (!c)
-                return error_set_errno(reterr, -ENOMEM, "Cannot change image '%s'", image_name(image));
-        *c = (ImageChange){ .image = image, .shared = shared, .done = done, .userdata = userdata };
-        if (image->change)
-                return error_set(reterr, ERROR_BUSY, "Image '%s' is being changed already",
-                                image_name(image));
-        r = free_and_strdup(&c->name, name);
-        rec.name = c->name ?: rec.name;
-        rec.shared = shared;
-        if (r >= 0)
-                r = image_record_format(&rec, &c->text, &c->len);
-        if (r >= 0)
-                r = task_call(image->manager->event, save, c, SAVE_TIMEOUT, on_saved, c, &c->task);
-        if (r < 0)
-                return error_set_errno(reterr, r, "Cannot change image '%s'", image_name(image));
-        image->change = TAKE_PTR(c);
-        return 0;
-}
-
-int image_rename(Image *image, const char *name, waiter_t done, void *userdata, Error **reterr) {
-        int r;
-
-        r = image_name_reserve(image->manager->images, name, reterr);
-        if (r < 0)
-                return r;
-        r = change(image, name, image->record.shared, done, userdata, reterr);
-        if (r < 0)
-                image_name_release(image->manager->images, name);
+/* It could not begin: who would have waited is told by the return value. */
+static int forget(Operation *op, int r) {
+        free(TAKE_PTR(op->waiters));
+        operation_fail(op, NULL);
         return r;
 }
 
-int image_set_shared(Image *image, bool shared, waiter_t done, void *userdata, Error **reterr) {
-        return change(image, NULL, shared, done, userdata, reterr);
+/* Another name, or other users. */
+typedef struct ImageChange {
+        Operation op;
+        Image *image; /* borrowed: when it is removed, that ends its changes first */
+        char *text;   /* the new name; NULL: it stays */
+        RecordName *name;
+        bool only_if_named; /* as it was when this began: op.target_name */
+        bool shares, shared;
+} ImageChange;
+
+static void change_done(Operation *op) {
+        ImageChange *c = (ImageChange *)op;
+
+        record_name_free(c->name);
+        free(c->text);
 }
 
-int image_remove(Image *image, Error **reterr) {
-        _cleanup_free_ char *hidden = strf(".old-%s", image->record.uuid);
-        ImageStore *s = image->manager->images;
+/* What has begun to be written cannot be called off. */
+static const OperationType change_type = { OPERATION_IMAGE_CHANGE, sizeof(ImageChange),
+        .done = change_done };
+
+static int format_change(void *userdata, char **ret, size_t *ret_len, Error **reterr) {
+        const ImageChange *c = userdata;
+        ImageRecord rec = c->image->record; /* a view */
+        int r;
+
+        if (c->only_if_named && !streq(rec.name, c->op.target_name))
+                return error_set(reterr, ERROR_NO_SUCH_IMAGE, "Image '%s' is called '%s' now",
+                                c->op.target_name, rec.name);
+        if (c->text)
+                rec.name = c->text;
+        if (c->shares)
+                rec.shared = c->shared;
+        r = image_record_format(&rec, ret, ret_len);
+        return r < 0 ? error_set_errno(reterr, r, "Cannot change image '%s'", rec.name) : 0;
+}
+
+/* The object on the bus is known by the name, and who may not see it any more is told that it is gone: it
+ * goes and comes. */
+static void apply(ImageChange *c) {
+        RecordName *old = c->image->name;
+        Image *image = c->image;
+
+        image_leave(image);
+        if (c->shares)
+                image->record.shared = c->shared;
+        if (c->text) {
+                free(image->record.name);
+                image->record.name = TAKE_PTR(c->text);
+                record_name_free(old);
+                old = TAKE_PTR(c->name);
+        }
+        image_enter(image, old);
+}
+
+static void on_changed(void *userdata, int r, const Error *error) {
+        ImageChange *c = userdata;
+
+        if (r < 0) {
+                c->name = record_name_free(c->name); /* whoever hears of it can take it */
+                operation_fail(&c->op, error);
+                return;
+        }
+        apply(c);
+        operation_complete(&c->op, NULL);
+}
+
+static const RecordChange record_change = { .format = format_change, .done = on_changed };
+
+static int change_new(Image *image, uid_t requester, Operation *parent, waiter_t done, void *userdata,
+                ImageChange **ret, Error **reterr) {
+        const OperationSpec spec = about(image, requester, parent);
+        Operation *op;
+        int r;
+
+        r = operation_new(image->manager, &change_type, &spec, &op, reterr);
+        if (r < 0)
+                return r;
+        *ret = (ImageChange *)op;
+        (*ret)->image = image;
+        r = operation_wait(op, done, userdata);
+        return r < 0 ? forget(op, error_set_errno(reterr, r, "Cannot change image '%s'", image_name(image)))
+                     : 0;
+}
+
+static int change_begin(ImageChange *c, Error **reterr) {
+        int r = record_write(c->image->stored, &record_change, c, reterr);
+
+        if (r >= 0)
+                return 0;
+        c->name = record_name_free(c->name);
+        return forget(&c->op, r);
+}
+
+static int admit_change(Image *image, Error **reterr) {
+        Operation *other;
+
+        return operation_admit(image->manager, OPERATION_IMAGE_CHANGE, image->record.uuid, image_name(image),
+                        &other, reterr);
+}
+
+/* *name is taken over on success. */
+static int rename_to(Image *image, RecordName **name, uid_t requester, Operation *parent, waiter_t done,
+                void *userdata, Error **reterr) {
+        char *text = strdup(record_name(*name));
+        ImageChange *c;
+        int r;
+
+        if (!text)
+                return error_set_errno(reterr, -ENOMEM, "Cannot rename image '%s'", image_name(image));
+        r = change_new(image, requester, parent, done, userdata, &c, reterr);
+        if (r < 0) {
+                free(text);
+                return r;
+        }
+        c->text = text;
+        c->name = TAKE_PTR(*name);
+        c->only_if_named = parent;
+        return change_begin(c, reterr);
+}
+
+int image_rename(Image *image, const char *name, uid_t requester, waiter_t done, void *userdata,
+                Error **reterr) {
+        _cleanup_(record_name_freep) RecordName *reserved = NULL;
+        int r;
+
+        r = admit_change(image, reterr);
+        if (r >= 0)
+                r = record_name_reserve(image->manager->images->records, name, image->record.owner, NULL,
+                                &reserved, reterr);
+        return r < 0 ? r : rename_to(image, &reserved, requester, NULL, done, userdata, reterr);
+}
+
+int image_displace(Image *image, RecordName **other, Operation *parent, waiter_t done, void *userdata,
+                Error **reterr) {
+        return rename_to(image, other, parent->requester, parent, done, userdata, reterr);
+}
+
+int image_set_shared(
+                Image *image, bool shared, uid_t requester, waiter_t done, void *userdata, Error **reterr) {
+        ImageChange *c;
+        int r;
+
+        r = admit_change(image, reterr);
+        if (r >= 0)
+                r = change_new(image, requester, NULL, done, userdata, &c, reterr);
+        if (r < 0)
+                return r;
+        c->shares = true;
+        c->shared = shared;
+        return change_begin(c, reterr);
+}
+
+static int check_unused(const Image *image, Error **reterr) {
         _cleanup_strv_ char **users = NULL;
 
-        if (!hidden || image_users(image, &users) < 0)
+        if (image_users(image, &users) < 0)
                 return error_set_errno(reterr, -ENOMEM, "Cannot remove image '%s'", image_name(image));
         if (users)
                 return error_set(reterr, ERROR_IMAGE_IN_USE, "Image '%s' is needed by VM '%s'%s",
                                 image_name(image), users[0], users[1] ? " and others" : "");
-        if (image->change)
-                return error_set(reterr, ERROR_BUSY, "Image '%s' is being changed", image_name(image));
-        if (renameat(s->fd, image->record.uuid, s->fd, hidden) < 0 && errno != ENOENT)
-                return error_set_errno(reterr, -errno, "Cannot remove image '%s'", image_name(image));
-        image_store_take_out(s, image);
-        image_free(image);
-        image_store_delete(s, hidden);
         return 0;
+}
+
+static int admit_removal(const Image *image, Error **reterr) {
+        Operation *other;
+        int r;
+
+        r = check_unused(image, reterr);
+        return r < 0 ? r
+                     : operation_admit(image->manager, OPERATION_IMAGE_REMOVE, image->record.uuid,
+                                       image_name(image), &other, reterr);
+}
+
+/* It is out of the store when this returns 0. */
+static int take_away(Image *image, waiter_t done, void *userdata, RecordName **ret_name, Error **reterr) {
+        int r;
+
+        r = record_remove(&image->stored, done, userdata, reterr);
+        if (r < 0)
+                return r;
+        image_leave(image);
+        if (ret_name)
+                *ret_name = TAKE_PTR(image->name);
+        image_free(image);
+        return 0;
+}
+
+int image_discard(Image *image, Error **reterr) {
+        int r = admit_removal(image, reterr);
+
+        return r < 0 ? r : take_away(image, NULL, NULL, NULL, reterr);
+}
+
+int image_supersede(Image *image, RecordName **ret_name, Error **reterr) {
+        int r = check_unused(image, reterr);
+
+        return r < 0 ? r : take_away(image, NULL, NULL, ret_name, reterr);
+}
+
+static const OperationType removal_type = { OPERATION_IMAGE_REMOVE, sizeof(Operation) };
+
+/* That files are left is no failure of the removal: the next start tries again. */
+static void on_files_gone(void *userdata, int r, const Error *error) {
+        operation_complete(userdata, NULL);
+}
+
+int image_remove(Image *image, uid_t requester, waiter_t done, void *userdata, Error **reterr) {
+        const OperationSpec spec = about(image, requester, NULL);
+        Operation *op;
+        int r;
+
+        r = admit_removal(image, reterr);
+        if (r >= 0)
+                r = operation_new(image->manager, &removal_type, &spec, &op, reterr);
+        if (r < 0)
+                return r;
+        r = operation_wait(op, done, userdata);
+        if (r < 0)
+                (void)error_set_errno(reterr, r, "Cannot remove image '%s'", image_name(image));
+        else
+                r = take_away(image, on_files_gone, op, NULL, reterr);
+        return r < 0 ? forget(op, r) : 0;
 }

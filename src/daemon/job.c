@@ -12,6 +12,7 @@ static const char *const job_result_table[] = {
 DEFINE_STRING_TABLE(job_result, JobResult, _JOB_RESULT_MAX);
 
 static void job_free(Job *job) {
+        free(job->joined);
         free(job->target_name);
         free(job->phase);
         error_free(job->error);
@@ -48,8 +49,30 @@ int job_new(Manager *m, const JobSpec *spec, Job **ret) {
         return 0;
 }
 
+bool job_concerns(const Job *job, uid_t uid) {
+        if (uid == job->owner || uid == job->requester)
+                return true;
+        for (size_t i = 0; i < job->n_joined; i++)
+                if (job->joined[i] == uid)
+                        return true;
+        return false;
+}
+
+int job_join(Job *job, uid_t requester) {
+        uid_t *grown;
+
+        if (job_concerns(job, requester))
+                return 0;
+        grown = reallocarray(job->joined, job->n_joined + 1, sizeof(uid_t));
+        if (!grown)
+                return -ENOMEM;
+        job->joined = grown;
+        job->joined[job->n_joined++] = requester;
+        return 0;
+}
+
 void job_set_progress(Job *job, const JobProgress *p) {
-        if (job->result != JOB_RUNNING || free_and_strdup(&job->phase, p->phase) < 0)
+        if (!job || job->result != JOB_RUNNING || free_and_strdup(&job->phase, p->phase) < 0)
                 return;
         job->done = p->done;
         job->total = p->total;

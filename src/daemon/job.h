@@ -39,6 +39,8 @@ typedef struct Job {
         char *target_name;
         uid_t owner;     /* of the target */
         uid_t requester; /* who hears of it, too */
+        uid_t *joined;   /* owned: and so do those who asked for the same later */
+        size_t n_joined;
         double progress; /* 0 to 1, or -1 */
         char *phase;     /* never NULL */
         uint64_t done, total, speed;
@@ -60,7 +62,11 @@ typedef struct JobSpec {
 /* Announces a new job. It lives until job_finish(). */
 int job_new(Manager *m, const JobSpec *spec, Job **ret);
 
-void job_set_progress(Job *job, const JobProgress *p);
+/* Whoever asks for what is under way already hears of its end, too. */
+int job_join(Job *job, uid_t requester);
+bool job_concerns(const Job *job, uid_t uid); /* the target's owner, or somebody who asked for it */
+
+void job_set_progress(Job *job, const JobProgress *p); /* of nobody's job (NULL): nothing */
 
 /* Ends it. That is announced, and the job freed, in the next turn of the loop: a method's reply that names
  * the job goes out before. Returns NULL. */

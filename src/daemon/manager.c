@@ -116,6 +116,7 @@ int manager_new(sd_event *event, sd_bus *bus, sd_bus *systemd_bus, Config *confi
 Manager *manager_free(Manager *m) {
         if (!m)
                 return NULL;
+        image_store_close(m->images);
         operations_free(m);
         for (size_t i = 0; i < m->n_vms; i++)
                 vm_free(m->vms[i]);

@@ -15,7 +15,7 @@ static const char *const operation_kind_table[] = {
         [OPERATION_REMOVE] = "destroy",
         [OPERATION_UPDATE] = "update",
         [OPERATION_COMMAND] = "command",
-        [OPERATION_WAIT_READY] = "wait-ready",
+        [OPERATION_WAIT_READY] = "wait",
         [OPERATION_PROVISION] = "provision",
         [OPERATION_PULL] = "pull",
         [OPERATION_IMPORT] = "import",
@@ -237,9 +237,24 @@ int operation_announce(Operation *op, Error **reterr) {
         return r < 0 ? error_set_errno(reterr, r, "There is no place for another job") : 0;
 }
 
+void operation_set_progress(const Operation *op, const JobProgress *p) {
+        while (!op->job && op->parent)
+                op = op->parent;
+        job_set_progress(op->job, p);
+}
+
 int operation_wait(Operation *op, waiter_t done, void *userdata) {
         assert(!op->completed);
         return waiters_add(&op->waiters, done, userdata);
+}
+
+int operation_join(Operation *op, uid_t requester, waiter_t done, void *userdata, Error **reterr) {
+        int r;
+
+        r = op->job ? job_join(op->job, requester) : 0;
+        if (r >= 0)
+                r = operation_wait(op, done, userdata);
+        return r < 0 ? error_set_errno(reterr, r, "There is no place for another who waits") : 0;
 }
 
 /* Whoever hears of an end may begin or end other operations, so the list is read anew after each. */
@@ -292,7 +307,7 @@ static void take_out(Operation *op) {
                 }
 }
 
-void operation_complete(Operation *op, const Error *error) {
+static void end(Operation *op, int r, JobResult result, const Error *error) {
         Manager *m = op->manager;
         Waiters *waiters = TAKE_PTR(op->waiters);
 
@@ -304,11 +319,23 @@ void operation_complete(Operation *op, const Error *error) {
         take_out(op);
         if (op->parent)
                 op->parent->n_children--;
-        op->job = job_finish(op->job, job_result_of(error), error);
+        op->job = job_finish(op->job, result, error);
         op->next = m->ended;
         m->ended = op;
         manager_schedule_flush(m);
-        waiters_fire(&waiters, error ? -error_code_errno(error_code(error)) : 0, error);
+        waiters_fire(&waiters, r, error);
+}
+
+void operation_complete(Operation *op, const Error *error) {
+        if (error)
+                operation_fail(op, error);
+        else
+                end(op, 0, JOB_DONE, NULL);
+}
+
+void operation_fail(Operation *op, const Error *error) {
+        end(op, error ? -error_code_errno(error_code(error)) : -ENOMEM,
+                        error ? job_result_of(error) : JOB_FAILED, error);
 }
 
 Operation *operation_find(const Manager *m, const char *target_uuid, uint32_t kinds) {

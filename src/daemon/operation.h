@@ -101,8 +101,14 @@ int operation_new(Manager *m, const OperationType *type, const OperationSpec *sp
 /* Shows it to clients, as a job. */
 int operation_announce(Operation *op, Error **reterr);
 
+/* How far it is, in its own job or that of what it is a part of. */
+void operation_set_progress(const Operation *op, const JobProgress *p);
+
 /* Has `done` called at its completion, exactly once, in the order of the calls; NULL is nobody. */
 int operation_wait(Operation *op, waiter_t done, void *userdata);
+
+/* The same for somebody who asks for what is under way: they hear of its job's end, too. */
+int operation_join(Operation *op, uid_t requester, waiter_t done, void *userdata, Error **reterr);
 
 /* Asks it to end early. `why` is copied: what its waiters hear if it does. False: it has ended, is
  * being canceled already, or cannot be. */
@@ -112,6 +118,9 @@ bool operation_cancel_for(Operation *op, ErrorCode code, const char *format, ...
 /* The one completion: tells waiters and clients. `error` NULL: it is done. No child may be left. The
  * operation is out of all lists when the waiters hear, and freed at the end of the turn. */
 void operation_complete(Operation *op, const Error *error);
+
+/* The same for what has failed: also where memory was short for the error (NULL). */
+void operation_fail(Operation *op, const Error *error);
 
 /* The first that is under way for this object, of one of the kinds in the mask (1U << kind). */
 Operation *operation_find(const Manager *m, const char *target_uuid, uint32_t kinds);

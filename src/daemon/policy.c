@@ -184,11 +184,13 @@ int policy_find_target(const Manager *m, const BusCall *c, CallTarget *ret) {
 
 /* Something that only .inspect would show. */
 static bool hides_something(const Manager *m, uid_t uid) {
+        const Image *image;
+
         for (size_t i = 0; i < m->n_vms; i++)
                 if (m->vms[i]->record.owner != uid)
                         return true;
-        for (size_t i = 0; i < m->images->n_images; i++)
-                if (!image_may_be_used_by(m->images->images[i], uid))
+        for (size_t i = 0; (image = image_store_next(m->images, &i));)
+                if (!image_may_be_used_by(image, uid))
                         return true;
         return false;
 }
@@ -258,13 +260,14 @@ int policy_ask(sd_bus *polkit, BusCall *c, const char *action, sd_bus_message_ha
 }
 
 static uint64_t sees(const Manager *m, const BusCall *c, uint64_t vm, uint64_t image, uint64_t job) {
+        const Image *one;
         uint64_t sum = 0;
 
         for (size_t i = 0; i < m->n_vms; i++)
                 if (c->inspect || m->vms[i]->record.owner == c->uid)
                         sum += vm;
-        for (size_t i = 0; i < m->images->n_images; i++)
-                if (c->inspect || image_may_be_used_by(m->images->images[i], c->uid))
+        for (size_t i = 0; (one = image_store_next(m->images, &i));)
+                if (c->inspect || image_may_be_used_by(one, c->uid))
                         sum += image;
         for (size_t i = 0; i < m->n_jobs; i++)
                 if (c->inspect || job_is_of(m->jobs[i], c->uid))

@@ -322,6 +322,7 @@ static int run_prepare(VmCreate *c, int vars_template) {
         };
         const WorkerSpec spec = {
                 .program = "vmctl-prepare",
+                .requester = c->vm->record.owner,
                 .uid = c->vm->record.uid,
                 .files = files,
                 .n_files = ELEMENTSOF(files),
@@ -336,7 +337,7 @@ static int run_prepare(VmCreate *c, int vars_template) {
                 files[_VM_FILE_MAX + 1 + i] = (WorkerFile){ output_table[i].option, c->outputs[i],
                         .give = true };
         r = format_request(c, &request, &len);
-        return r < 0 ? r : worker_run(c->vm->manager, &spec, request, len, &handlers, c, &c->worker);
+        return r < 0 ? r : worker_run(c->vm->manager, &spec, request, len, &handlers, c, &c->worker, NULL);
 }
 
 static void prepare(VmCreate *c) {

@@ -286,7 +286,10 @@ static int format_request(
 static int run_worker(VmGuest *g, const GuestOptions *o, const bool *wanted, Error **reterr) {
         _cleanup_close_ int key = open_key(g->vm, o, reterr), known = -EBADF, log = -EBADF;
         WorkerFile files[WORKER_FILES_MAX];
-        WorkerSpec spec = { .program = "vmctl-ssh", .files = files, .timeout_usec = WORK_TIMEOUT };
+        WorkerSpec spec = { .program = "vmctl-ssh",
+                .requester = g->vm->record.owner,
+                .files = files,
+                .timeout_usec = WORK_TIMEOUT };
         _cleanup_free_ char *request = NULL;
         size_t len;
         int r;
@@ -307,8 +310,7 @@ static int run_worker(VmGuest *g, const GuestOptions *o, const bool *wanted, Err
         for (size_t i = 0; i < o->n_steps; i++)
                 if (wanted[i] && o->steps[i].fd >= 0)
                         files[spec.n_files++] = (WorkerFile){ .option = "--file", .fd = o->steps[i].fd };
-        r = worker_run(g->vm->manager, &spec, request, len, &handlers, g, &g->worker);
-        return r < 0 ? error_set_errno(reterr, r, "Cannot run vmctl-ssh") : 0;
+        return worker_run(g->vm->manager, &spec, request, len, &handlers, g, &g->worker, reterr);
 }
 
 static int on_nothing_to_do(sd_event_source *s, void *userdata) {

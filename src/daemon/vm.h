@@ -7,6 +7,7 @@
  * operation. */
 
 #include "host.h"
+#include "job.h"
 #include "process.h"
 #include "record-store.h"
 #include "spec/vm-record.h"
@@ -153,6 +154,11 @@ int vm_update(Vm *vm, VmSpec *spec, waiter_t done, void *userdata, Error **reter
  * making it fails it is removed again before `done` is called. */
 int vm_create(Manager *manager, VmRecord *record, const int files[static _VM_FILE_MAX], waiter_t done,
                 void *userdata, Error **reterr);
+
+/* The same as a job, with an image that is pulled first. */
+typedef struct PullOptions PullOptions;
+int vm_create_from_url(Manager *manager, VmRecord *record, const int files[static _VM_FILE_MAX],
+                const PullOptions *options, Job **ret, Error **reterr);
 
 /* Takes over what an earlier instance of the service left running (vm-attach.c): once for each VM, at
  * start-up, with the monitor's descriptor out of the store (taken over; -EBADF: there is none), and what PID

@@ -13,8 +13,12 @@ struct Worker {
         const char *late;
         const WorkerHandlers *handlers;
         void *userdata;
-        uid_t uid;  /* held while it runs; 0: none is */
+        uid_t uid; /* held while it runs; 0: none is */
+        Charge charge;
         Json *last; /* the last line that was no progress */
+        int status;
+        worker_gone_t gone;
+        void *gone_userdata;
 };
 
 static void release_uid(Worker *w) {
@@ -28,6 +32,7 @@ Worker *worker_free(Worker *w) {
                 return NULL;
         task_free(w->task);
         release_uid(w);
+        charge_release(&w->charge);
         json_free(w->last);
         free(w);
         return NULL;
@@ -78,15 +83,62 @@ static int judge(Worker *w, int status, const Json **ret, Error **reterr) {
                         : error_set(reterr, ERROR_FAILED, "%s failed; the journal tells more", w->program);
 }
 
-static void on_done(void *userdata, int status, const char *output, size_t len) {
+/* Nothing of it is left. */
+static void settle(Worker *w) {
+        w->task = task_free(w->task);
+        release_uid(w);
+        charge_release(&w->charge);
+}
+
+static void finish(void *userdata) {
         _cleanup_error_ Error *e = NULL;
         const Json *result = NULL;
         Worker *w = userdata;
 
-        w->task = task_free(w->task);
-        release_uid(w);
-        (void)judge(w, status, &result, &e);
+        settle(w);
+        (void)judge(w, w->status, &result, &e);
         w->handlers->done(w->userdata, result, e);
+}
+
+/* One that was killed, as it was late or said too much, may still write. */
+static void on_done(void *userdata, int status, const char *output, size_t len) {
+        Worker *w = userdata;
+
+        w->status = status;
+        if (task_kill(w->task, finish, w) == 0)
+                finish(w);
+}
+
+static void on_gone(void *userdata) {
+        Worker *w = userdata;
+
+        settle(w);
+        w->gone(w->gone_userdata); /* may free it */
+}
+
+int worker_kill(Worker *w, worker_gone_t gone, void *userdata) {
+        if (!w->task)
+                return 0;
+        w->gone = gone;
+        w->gone_userdata = userdata;
+        if (task_kill(w->task, on_gone, w) > 0)
+                return 1;
+        settle(w);
+        return 0;
+}
+
+int worker_charge(Worker *w, uid_t requester, Error **reterr) {
+        Charge paid;
+        int r;
+
+        if (!w->task || w->charge.uid == requester)
+                return 0;
+        r = charge(w->manager->accounts, requester, RESOURCE_WORKERS, 1, &paid, reterr);
+        if (r < 0)
+                return r;
+        charge_release(&w->charge);
+        w->charge = paid;
+        return 0;
 }
 
 static int hold_uid(Worker *w, uid_t *ret) {
@@ -155,24 +207,12 @@ static int make_environment(char ***ret) {
         return r;
 }
 
-int worker_run(Manager *m, const WorkerSpec *spec, const char *request, size_t len,
-                const WorkerHandlers *handlers, void *userdata, Worker **ret) {
-        _cleanup_(worker_freep) Worker *w = malloc(sizeof(Worker));
+static int spawn(Worker *w, const WorkerSpec *spec, const char *request, size_t len) {
         _cleanup_strv_ char **argv = NULL, **envp = NULL;
         ChildFd fds[WORKER_FILES_MAX];
         ChildSpec child = { .fds = fds, .flags = CHILD_NEW_SESSION };
         int r;
 
-        assert(spec->n_files <= WORKER_FILES_MAX);
-        if (!w)
-                return -ENOMEM;
-        *w = (Worker){
-                .manager = m,
-                .program = spec->program,
-                .late = spec->late,
-                .handlers = handlers,
-                .userdata = userdata,
-        };
         r = make_arguments(w, spec, &argv, fds, &child.n_fds);
         if (r >= 0 && spec->network)
                 r = make_environment(&envp);
@@ -180,10 +220,33 @@ int worker_run(Manager *m, const WorkerSpec *spec, const char *request, size_t l
                 return r;
         child.argv = argv;
         child.envp = envp;
-        r = task_run(m->event, &child, request, len, spec->timeout_usec, on_done, w, &w->task);
+        r = task_run(w->manager->event, &child, request, len, spec->timeout_usec, on_done, w, &w->task);
+        if (r >= 0)
+                task_set_line_handler(w->task, on_line);
+        return r;
+}
+
+int worker_run(Manager *m, const WorkerSpec *spec, const char *request, size_t len,
+                const WorkerHandlers *handlers, void *userdata, Worker **ret, Error **reterr) {
+        _cleanup_(worker_freep) Worker *w = malloc(sizeof(Worker));
+        int r;
+
+        assert(spec->n_files <= WORKER_FILES_MAX);
+        if (!w)
+                return error_set_errno(reterr, -ENOMEM, "Cannot run %s", spec->program);
+        *w = (Worker){
+                .manager = m,
+                .program = spec->program,
+                .late = spec->late,
+                .handlers = handlers,
+                .userdata = userdata,
+        };
+        r = charge(m->accounts, spec->requester, RESOURCE_WORKERS, 1, &w->charge, reterr);
         if (r < 0)
                 return r;
-        task_set_line_handler(w->task, on_line);
+        r = spawn(w, spec, request, len);
+        if (r < 0)
+                return error_set_errno(reterr, r, "Cannot run %s", spec->program);
         *ret = TAKE_PTR(w);
         return 0;
 }

@@ -22,6 +22,7 @@ typedef struct WorkerSpec {
         const char *verb;        /* its first argument, or NULL */
         const WorkerFile *files; /* up to WORKER_FILES_MAX */
         size_t n_files;
+        uid_t requester; /* who is charged for it */
         uid_t uid;    /* 0: one that is nobody else's for as long; of no account in a user's own service */
         bool network; /* hand on what the environment says of proxies */
         uint64_t timeout_usec;
@@ -34,15 +35,24 @@ typedef struct WorkerHandlers {
         void (*progress)(void *userdata, const JobProgress *p);
         void (*line)(void *userdata, const Json *line); /* it has a string "phase" */
 
-        /* Exactly one is not NULL; both are borrowed. The owner frees the worker in this callback or later.
-         */
+        /* It has ended, and with it all that it ran. Exactly one is not NULL; both are borrowed. The owner
+         * frees the worker in this callback or later. */
         void (*done)(void *userdata, const Json *result, const Error *error);
 } WorkerHandlers;
 
-/* `handlers` is borrowed and must outlive the worker. */
+/* `handlers` is borrowed and must outlive the worker. ERROR_QUOTA_EXCEEDED: the requester has too many. */
 int worker_run(Manager *m, const WorkerSpec *spec, const char *request, size_t len,
-                const WorkerHandlers *handlers, void *userdata, Worker **ret);
+                const WorkerHandlers *handlers, void *userdata, Worker **ret, Error **reterr);
 
-/* Kills it if it runs; no callback. Returns NULL. */
+/* Somebody else pays for it from now on. ERROR_QUOTA_EXCEEDED, and nothing changes. */
+int worker_charge(Worker *w, uid_t requester, Error **reterr);
+
+/* Kills it with all that it runs; no handler is called any more. Returns 1, and `gone` is called once, from
+ * the loop, when none of them does anything any more, unless it is freed before; or 0, and that is so
+ * already. Until then it is charged for, and its files belong to it. */
+typedef void (*worker_gone_t)(void *userdata);
+int worker_kill(Worker *w, worker_gone_t gone, void *userdata);
+
+/* Kills it if it runs, and waits for nothing; no callback. Returns NULL. */
 Worker *worker_free(Worker *w);
 DEFINE_CLEANUP(Worker *, worker_free);

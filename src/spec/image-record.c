@@ -97,10 +97,10 @@ static int read_document(const Json *doc, ImageRecord *rec, Error **reterr) {
 
         if (json_get_unsigned(doc, "version", &version) < 0)
                 return wrong("version", reterr);
-        if (version < 1 || version > IMAGE_RECORD_SEALED_SINCE)
+        if (version < 1 || version > IMAGE_RECORD_VERSION)
                 return error_set(reterr, ERROR_NOT_SUPPORTED,
                                 "It has version %" PRIu64 ", this service knows 1 to %i", version,
-                                IMAGE_RECORD_SEALED_SINCE);
+                                IMAGE_RECORD_VERSION);
         if (json_get_unsigned(doc, "owner", &owner) < 0 || owner >= UINT32_MAX)
                 return wrong("owner", reterr);
         rec->owner = (uid_t)owner;

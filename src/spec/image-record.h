@@ -5,8 +5,8 @@
 #include "util/error.h"
 #include "json/json.h"
 
-#define IMAGE_RECORD_VERSION 1
-#define IMAGE_RECORD_SEALED_SINCE 2 /* the first version that has a checksum, and the last that is read */
+#define IMAGE_RECORD_VERSION 2
+#define IMAGE_RECORD_SEALED_SINCE 2      /* earlier ones have no checksum */
 #define IMAGE_RECORD_MAX_SIZE (64 * KIB) /* a URL may have 8 KiB, all of it escaped */
 #define IMAGE_URL_MAX 8192
 

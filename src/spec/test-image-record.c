@@ -64,7 +64,7 @@ static void check_broken(const char *from, const char *to) {
 }
 
 static void test_broken(void) {
-        check_broken("\"version\": 1", "\"version\": 3");
+        check_broken("\"version\": 2", "\"version\": 3");
         check_broken("\"name\": \"debian-12\"", "\"name\": \"../x\"");
         check_broken("\"format\": \"qcow2\"", "\"format\": \"vmdk\"");
         check_broken("\"owner\": 1000", "\"owner\": -1");

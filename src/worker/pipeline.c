@@ -344,6 +344,7 @@ int pipeline_resume(const PipelineConfig *config, Pipeline **ret, uint64_t *ret_
         if (new_pipeline(config, compressed ? 0 : len, &p) < 0)
                 return set_failed(-ENOMEM, reterr);
         if (replay(p, compressed ? config->received_fd : config->output_fd, len, NULL) < 0) {
+                p = pipeline_free(p); /* its threads write until then */
                 *ret_len = 0;
                 return pipeline_new(config, ret, reterr);
         }

@@ -293,11 +293,16 @@ check_error "*org.vmctl1.Error.NoSuchImage*" "... by its URL" \
         called_by bob "" vmctl1.Manager.CreateVM mine "{'image-url': <'$url/plain/many4.raw'>}"
 check_output "([[]'many3*'[]],)" "... nor prune it" called_by bob "" vmctl1.Manager.PruneImages 0 "{'dry-run': <true>}"
 check_error "$password" "... nor all that is unused" called_by bob "" vmctl1.Manager.PruneImages 0 "{'all': <true>}"
+check_error "*There is no image 'secret'*" "root makes no VM of hers by its name, either" create stolen image-name s secret
+check_error "*No image of the store*" "... or its URL" create stolen image-url s "$url/plain/many4.raw"
 check "Pulled by him" as bob "$image_call" pull "$url/plain/many4.raw" name=again-by-bob
 check_output "*plain/many4.raw all 200*" "... it is asked for again" requests
 check "He hears of his own pull" hears "job [0-9]+ done"
 check_output 1 "... and not of hers" grep --count "job [0-9]* done" "$scratch/heard"
 
+install --owner=bob /dev/null "$scratch/his.raw"
+check "He copies what is root's and shared, and hears the end" as_active bob "$image_call" export base "$scratch/his.raw"
+check "... which is all of it" cmp "$(disk_of base)" "$scratch/his.raw"
 check "What is shared both use" called_by bob "" vmctl1.Manager.CreateVM of-shared "{'image-name': <'base'>, 'cloud-init': <false>}"
 check_error "$password" "... but not remove" called_by bob /image/base vmctl1.Image.Remove
 check_error "$password" "... nor rename" called_by bob /image/base vmctl1.Image.Rename x
