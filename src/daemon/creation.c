@@ -1,128 +1,205 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include <fcntl.h>
-
+/* All that a client asks for at once to have a new VM: an image is pulled, the VM is made, and it starts.
+ * Each is a part with a completion of its own. When the whole is called off, so is the part that is under
+ * way, and its end is awaited. Up to there nothing is left; once the VM is made it stays. */
 #include "image-store.h"
 #include "manager.h"
-#include "util/fd-util.h"
+#include "vm.h"
 
-/* A VM from a URL: the pull, then CreateVM with the image that came of it. */
-typedef struct UrlCreate {
+typedef enum CreationStep { CREATION_PULL, CREATION_MAKE, CREATION_START } CreationStep;
+
+typedef struct Creation {
         Operation op;
-        Operation *pull; /* borrowed: a part of it; NULL: it has ended */
-        VmRecord record;
+        CreationStep step;
+        VmPlace place;           /* owned, until the VM has it */
+        VmRecord record;         /* owned, ditto */
         int files[_VM_FILE_MAX]; /* owned */
-} UrlCreate;
+        bool start;
+        Operation *pull; /* borrowed: our part, while it is under way */
+        Vm *vm;          /* borrowed; while it is made */
+} Creation;
 
-static void url_create_done(Operation *op) {
-        UrlCreate *c = (UrlCreate *)op;
+static void creation_done(Operation *op) {
+        Creation *c = (Creation *)op;
 
+        vm_place_done(&c->place);
         vm_record_done(&c->record);
-        for (int i = 0; i < _VM_FILE_MAX; i++)
-                safe_close(c->files[i]);
+        vm_files_close(c->files);
 }
 
-/* The pull is a part, and is called off with the whole. */
-static bool url_create_cancel(Operation *op) {
-        UrlCreate *c = (UrlCreate *)op;
-        Vm *vm = c->pull ? NULL : manager_find_vm(op->manager, op->target_name);
-
-        if (vm && vm->create)
-                vm_create_cancel(vm);
-        return c->pull || vm;
+/* The name, and all else that was kept for the VM, can be used again when anybody hears of it. */
+static void fail(Creation *c, const Error *error) {
+        vm_place_done(&c->place);
+        operation_fail(&c->op, error);
 }
 
-static const OperationType url_create_type = {
-        OPERATION_CREATE,
-        sizeof(UrlCreate),
-        url_create_cancel,
-        url_create_done,
+static void drop(Creation *c, const Error *error) {
+        vm_place_done(&c->place);
+        operation_drop(&c->op, error);
+}
+
+/* The parts are canceled by the base, and complete. */
+static bool cancel(Operation *op) {
+        return true;
+}
+
+static const OperationType creation_type = {
+        .kind = OPERATION_CREATE,
+        .size = sizeof(Creation),
+        .cancel = cancel,
+        .done = creation_done,
 };
 
-static void on_vm_created(void *userdata, int r, const Error *error) {
-        UrlCreate *c = userdata;
+/* The VM is there either way, which the message must not hide. */
+static void start_failed(Creation *c, const Error *error) {
+        _cleanup_error_ Error *e = NULL;
 
-        operation_complete(&c->op, error);
+        (void)error_set(&e, error_code(error), "The VM was created, but did not start: %s",
+                        error_message(error));
+        fail(c, e);
 }
 
-static void on_url_pulled(void *userdata, int r, const Error *error) {
-        UrlCreate *c = userdata;
-        Manager *m = c->op.manager;
-        const Image *image = r < 0 ? NULL : image_find_by_uuid(m->images, pull_image(c->pull));
+static void on_started(void *userdata, int r, const Error *error) {
+        Creation *c = userdata;
+
+        if (r < 0)
+                start_failed(c, error);
+        else
+                operation_complete(&c->op, NULL);
+}
+
+static void on_made(void *userdata, int r, const Error *error) {
+        _cleanup_error_ Error *e = NULL;
+        Creation *c = userdata;
+
+        if (r < 0) {
+                fail(c, error);
+                return;
+        }
+        if (!c->start) {
+                operation_complete(&c->op, NULL);
+                return;
+        }
+        c->step = CREATION_START;
+        job_set_progress(c->op.job, &(JobProgress){ .phase = "starting" });
+        r = vm_start_for(c->vm, c->op.requester, &c->op, on_started, c, &e);
+        if (r < 0)
+                start_failed(c, e);
+}
+
+static void make(Creation *c) {
+        _cleanup_error_ Error *e = NULL;
+        int r;
+
+        c->step = CREATION_MAKE;
+        r = vm_make(&c->op, &c->record, &c->place, c->files, on_made, c, &c->vm, &e);
+        if (r < 0)
+                fail(c, e);
+}
+
+/* By its UUID: the name may be another image's when the next one hears of it. */
+static void on_pulled(void *userdata, int r, const Error *error) {
+        Creation *c = userdata;
+        const Image *image = r < 0 ? NULL : image_find_by_uuid(c->op.manager->images, pull_image(c->pull));
         _cleanup_error_ Error *e = NULL;
 
         c->pull = NULL;
+        if (r >= 0 && !image)
+                r = error_set(&e, ERROR_NO_SUCH_IMAGE, "The image was removed meanwhile");
+        if (r >= 0) {
+                r = free_and_strdup(&c->record.spec.image_name, image_name(image));
+                if (r < 0)
+                        (void)error_set_errno(&e, r, "Cannot create VM '%s'", c->op.target_name);
+        }
         if (r < 0) {
-                if (c->op.canceled)
-                        (void)error_set(&e, ERROR_CANCELED, "The creation of VM '%s' was canceled",
-                                        c->op.target_name);
-                operation_fail(&c->op, e ?: error);
+                fail(c, e ?: error);
                 return;
         }
-        operation_set_progress(&c->op, &(JobProgress){ .phase = "creating" });
-        if (!image)
-                r = error_set(&e, ERROR_NO_SUCH_IMAGE, "The image was removed meanwhile");
-        else
-                r = free_and_strdup(&c->record.spec.image_name, image_name(image));
-        if (r >= 0)
-                r = vm_create(m, &c->record, c->files, on_vm_created, c, &e);
-        if (r < 0)
-                operation_fail(&c->op, e);
+        job_set_progress(c->op.job, &(JobProgress){ .phase = "creating" });
+        make(c);
 }
 
-static int url_create_begin(UrlCreate *c, const PullOptions *options, Error **reterr) {
-        int r;
-
-        r = manager_check_name(c->op.manager, c->record.name, c->record.owner, reterr);
-        if (r >= 0)
-                r = pull_new(c->op.manager->images, options, c->op.requester, &c->op, &c->pull, reterr);
-        if (r < 0)
-                return r;
-        r = operation_wait(c->pull, on_url_pulled, c);
-        if (r < 0)
-                return error_set_errno(reterr, r, "Cannot create VM '%s'", c->record.name);
-        return operation_announce(&c->op, reterr);
-}
-
-static int take_files(UrlCreate *c, const int files[static _VM_FILE_MAX], Error **reterr) {
-        for (int i = 0; i < _VM_FILE_MAX; i++) {
-                if (files[i] < 0)
-                        continue;
-                c->files[i] = fcntl(files[i], F_DUPFD_CLOEXEC, 3);
-                if (c->files[i] < 0)
-                        return error_set_errno(reterr, -errno, "A file for the VM cannot be kept");
-        }
-        return 0;
-}
-
-int vm_create_from_url(Manager *m, VmRecord *record, const int files[static _VM_FILE_MAX],
-                const PullOptions *options, Job **ret, Error **reterr) {
+/* Takes the record over, also on failure. */
+static int creation_new(Manager *m, uid_t requester, VmRecord *record, const int *files, Creation **ret,
+                Error **reterr) {
+        const OperationSpec spec = {
+                .requester = requester,
+                .target = JOB_TARGET_VM,
+                .target_name = record->name,
+                .target_owner = record->owner,
+        };
+        VmPlace place = {};
         Operation *op;
-        UrlCreate *c;
+        Creation *c;
         int r;
 
-        r = operation_new(m, &url_create_type,
-                        &(OperationSpec){ .requester = record->owner,
-                                        .target = JOB_TARGET_VM,
-                                        .target_name = record->name,
-                                        .target_owner = record->owner },
-                        &op, reterr);
+        r = vm_reserve(m, record->name, record->owner, &place, reterr);
+        if (r >= 0)
+                r = operation_new(m, &creation_type, &spec, &op, reterr);
         if (r < 0) {
+                vm_place_done(&place);
                 vm_record_done(record);
                 return r;
         }
-        c = (UrlCreate *)op;
+        c = (Creation *)op;
+        c->place = place;
         c->record = *record;
         *record = (VmRecord){};
-        for (int i = 0; i < _VM_FILE_MAX; i++)
-                c->files[i] = -EBADF;
-        r = take_files(c, files, reterr);
-        if (r >= 0)
-                r = url_create_begin(c, options, reterr);
-        if (r >= 0) {
-                *ret = op->job;
-                return 0;
+        c->start = c->record.spec.start;
+        c->record.spec.start = false;
+        r = vm_files_dup(files, c->files);
+        if (r < 0) {
+                r = error_set_errno(reterr, r, "Cannot keep the files for VM '%s'", op->target_name);
+                drop(c, reterr ? *reterr : NULL);
+                return r;
         }
-        if (!c->pull || !operation_cancel_for(op, ERROR_NO_MEMORY, "There is no place for another job"))
-                operation_fail(op, NULL); /* nobody knows it */
-        return r;
+        *ret = c;
+        return 0;
+}
+
+int vm_create(Manager *manager, uid_t requester, VmRecord *record, const int files[static _VM_FILE_MAX],
+                waiter_t done, void *userdata, Error **reterr) {
+        Creation *c;
+        int r;
+
+        r = creation_new(manager, requester, record, files, &c, reterr);
+        if (r < 0)
+                return r;
+        r = operation_join(&c->op, requester, done, userdata, reterr);
+        if (r < 0) {
+                drop(c, reterr ? *reterr : NULL);
+                return r;
+        }
+        make(c);
+        return 0;
+}
+
+static int pull(Creation *c, const PullOptions *options, Error **reterr) {
+        int r;
+
+        r = pull_new(c->op.manager->images, options, c->op.requester, &c->op, &c->pull, reterr);
+        if (r < 0)
+                return r;
+        r = operation_wait(c->pull, on_pulled, c);
+        return r < 0 ? error_set_errno(reterr, r, "There is no place for another who waits") : 0;
+}
+
+int vm_create_from_url(Manager *manager, uid_t requester, VmRecord *record,
+                const int files[static _VM_FILE_MAX], const PullOptions *options, Job **ret,
+                Error **reterr) {
+        Creation *c;
+        int r;
+
+        r = creation_new(manager, requester, record, files, &c, reterr);
+        if (r < 0)
+                return r;
+        r = operation_announce(&c->op, reterr);
+        if (r >= 0)
+                r = pull(c, options, reterr);
+        if (r < 0) {
+                drop(c, reterr ? *reterr : NULL);
+                return r;
+        }
+        *ret = c->op.job;
+        return 0;
 }

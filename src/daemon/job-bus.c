@@ -9,6 +9,8 @@
 #include "signals.h"
 #include "vm-bus.h"
 
+#define JOB_HEARERS(job) (&(const Hearers){ .uids = (job)->hearers, .n = (job)->n_hearers })
+
 char *job_bus_path(uint32_t id) {
         return strf(BUS_PATH_JOB "/%" PRIu32, id);
 }
@@ -100,8 +102,10 @@ static int get_error_message(sd_bus *bus, const char *path, const char *interfac
 static int method_cancel(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         Job *job = userdata;
 
-        if (job->cancel)
-                job->cancel(job, job->userdata);
+        if (job->operation)
+                (void)operation_cancel_for(job->operation, ERROR_CANCELED,
+                                "Job '%s' of %s '%s' was canceled", job->kind,
+                                job->target == JOB_TARGET_VM ? "VM" : "image", job->target_name);
         return sd_bus_reply_method_return(m, NULL);
 }
 
@@ -136,10 +140,8 @@ void job_bus_new(Manager *m, Job *job) {
 
         if (!path || !target)
                 return;
-        (void)signal_object_added(m->clients, HEARERS(job->owner, job->requester), path, "org.vmctl1.Job",
-                        vtable, job);
-        (void)signal_of_manager(m->clients, HEARERS(job->owner, job->requester), "JobNew", "uoo", job->id,
-                        path, target);
+        (void)signal_object_added(m->clients, JOB_HEARERS(job), path, "org.vmctl1.Job", vtable, job);
+        (void)signal_of_manager(m->clients, JOB_HEARERS(job), "JobNew", "uoo", job->id, path, target);
 }
 
 void job_bus_changed(Manager *m, Job *job) {
@@ -148,8 +150,8 @@ void job_bus_changed(Manager *m, Job *job) {
         _cleanup_free_ char *path = job_bus_path(job->id);
 
         if (path)
-                (void)signal_properties_changed(m->clients, HEARERS(job->owner, job->requester), path,
-                                "org.vmctl1.Job", vtable, job, changed);
+                (void)signal_properties_changed(
+                                m->clients, JOB_HEARERS(job), path, "org.vmctl1.Job", vtable, job, changed);
 }
 
 void job_bus_finished(Manager *m, Job *job) {
@@ -159,9 +161,9 @@ void job_bus_finished(Manager *m, Job *job) {
 
         if (!path || !target)
                 return;
-        (void)signal_properties_changed(m->clients, HEARERS(job->owner, job->requester), path,
-                        "org.vmctl1.Job", vtable, job, changed);
-        (void)signal_of_manager(m->clients, HEARERS(job->owner, job->requester), "JobRemoved", "uoos",
-                        job->id, path, target, job_result_to_string(job->result));
-        (void)signal_object_removed(m->clients, HEARERS(job->owner, job->requester), path, "org.vmctl1.Job");
+        (void)signal_properties_changed(
+                        m->clients, JOB_HEARERS(job), path, "org.vmctl1.Job", vtable, job, changed);
+        (void)signal_of_manager(m->clients, JOB_HEARERS(job), "JobRemoved", "uoos", job->id, path, target,
+                        job_result_to_string(job->result));
+        (void)signal_object_removed(m->clients, JOB_HEARERS(job), path, "org.vmctl1.Job");
 }

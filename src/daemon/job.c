@@ -12,11 +12,35 @@ static const char *const job_result_table[] = {
 DEFINE_STRING_TABLE(job_result, JobResult, _JOB_RESULT_MAX);
 
 static void job_free(Job *job) {
-        free(job->joined);
+        free(job->hearers);
         free(job->target_name);
         free(job->phase);
         error_free(job->error);
         free(job);
+}
+
+bool job_is_of(const Job *job, uid_t uid) {
+        for (size_t i = 0; i < job->n_hearers; i++)
+                if (job->hearers[i] == uid)
+                        return true;
+        return false;
+}
+
+static int add_hearer(Job *job, uid_t uid) {
+        uid_t *grown;
+
+        if (job_is_of(job, uid))
+                return 0;
+        grown = reallocarray(job->hearers, job->n_hearers + 1, sizeof(uid_t));
+        if (!grown)
+                return -ENOMEM;
+        job->hearers = grown;
+        job->hearers[job->n_hearers++] = uid;
+        return 0;
+}
+
+int job_join(Job *job, uid_t requester) {
+        return add_hearer(job, requester);
 }
 
 int job_new(Manager *m, const JobSpec *spec, Job **ret) {
@@ -34,40 +58,18 @@ int job_new(Manager *m, const JobSpec *spec, Job **ret) {
                 .requester = spec->requester,
                 .progress = -1,
                 .phase = strdup(""),
-                .cancel = spec->cancel,
-                .userdata = spec->userdata,
+                .operation = spec->operation,
         };
         grown = job->target_name && job->phase ? reallocarray(m->jobs, m->n_jobs + 1, sizeof(Job *)) : NULL;
-        if (!grown) {
+        if (grown)
+                m->jobs = grown;
+        if (!grown || add_hearer(job, spec->owner) < 0 || add_hearer(job, spec->requester) < 0) {
                 job_free(job);
                 return -ENOMEM;
         }
-        m->jobs = grown;
         m->jobs[m->n_jobs++] = job;
         m->hooks->job_new(m, job);
         *ret = job;
-        return 0;
-}
-
-bool job_concerns(const Job *job, uid_t uid) {
-        if (uid == job->owner || uid == job->requester)
-                return true;
-        for (size_t i = 0; i < job->n_joined; i++)
-                if (job->joined[i] == uid)
-                        return true;
-        return false;
-}
-
-int job_join(Job *job, uid_t requester) {
-        uid_t *grown;
-
-        if (job_concerns(job, requester))
-                return 0;
-        grown = reallocarray(job->joined, job->n_joined + 1, sizeof(uid_t));
-        if (!grown)
-                return -ENOMEM;
-        job->joined = grown;
-        job->joined[job->n_joined++] = requester;
         return 0;
 }
 
@@ -88,7 +90,7 @@ Job *job_finish(Job *job, JobResult result, const Error *error) {
         if (result == JOB_DONE)
                 job->progress = 1;
         job->error = error_copy(error);
-        job->cancel = NULL;
+        job->operation = NULL;
         manager_schedule_flush(job->manager);
         return NULL;
 }
@@ -126,10 +128,6 @@ void jobs_free(Manager *m) {
         for (size_t i = 0; i < m->n_jobs; i++)
                 job_free(m->jobs[i]);
         free(m->jobs);
-}
-
-bool job_is_of(const Job *job, uid_t uid) {
-        return job->owner == uid || job->requester == uid;
 }
 
 Job *job_find(const Manager *m, uint32_t id) {

@@ -7,6 +7,7 @@
 #include "util/string-util.h"
 
 typedef struct Manager Manager;
+typedef struct Operation Operation;
 
 typedef enum JobResult {
         JOB_RUNNING,
@@ -39,15 +40,14 @@ typedef struct Job {
         char *target_name;
         uid_t owner;     /* of the target */
         uid_t requester; /* who hears of it, too */
-        uid_t *joined;   /* owned: and so do those who asked for the same later */
-        size_t n_joined;
+        uid_t *hearers;  /* owned: these two, and those who asked for the same later */
+        size_t n_hearers;
         double progress; /* 0 to 1, or -1 */
         char *phase;     /* never NULL */
         uint64_t done, total, speed;
         JobResult result;
         Error *error;
-        void (*cancel)(struct Job *job, void *userdata); /* ends the operation, which finishes the job */
-        void *userdata;
+        Operation *operation; /* borrowed; NULL: it has ended */
 } Job;
 
 typedef struct JobSpec {
@@ -55,16 +55,14 @@ typedef struct JobSpec {
         JobTarget target;
         const char *target_name;
         uid_t owner, requester;
-        void (*cancel)(Job *job, void *userdata);
-        void *userdata;
+        Operation *operation;
 } JobSpec;
 
-/* Announces a new job. It lives until job_finish(). */
+/* Announces a new job. It lives until job_finish(). See operation_announce(). */
 int job_new(Manager *m, const JobSpec *spec, Job **ret);
 
 /* Whoever asks for what is under way already hears of its end, too. */
 int job_join(Job *job, uid_t requester);
-bool job_concerns(const Job *job, uid_t uid); /* the target's owner, or somebody who asked for it */
 
 void job_set_progress(Job *job, const JobProgress *p); /* of nobody's job (NULL): nothing */
 
@@ -75,5 +73,5 @@ JobResult job_result_of(const Error *error); /* NULL: it is done */
 void jobs_collect(Manager *m);
 void jobs_free(Manager *m);
 
-bool job_is_of(const Job *job, uid_t uid); /* he asked for it, or its target is his */
+bool job_is_of(const Job *job, uid_t uid); /* they asked for it, or its target is theirs */
 Job *job_find(const Manager *m, uint32_t id);

@@ -50,7 +50,7 @@ static int method_create(sd_bus_message *m, void *userdata, sd_bus_error *error)
                 r = c && c->name ? 0 : -ENOMEM;
         }
         if (r >= 0) {
-                r = vm_create(face->manager, &rec, files, on_created, c, &e);
+                r = vm_create(face->manager, rec.owner, &rec, files, on_created, c, &e);
                 if (r >= 0)
                         return 1;
         } else
@@ -85,7 +85,7 @@ static int method_create_from_url(sd_bus_message *m, void *userdata, sd_bus_erro
         if (r >= 0 && o.image.shared && rec.owner != 0 && face->manager->config.system)
                 r = error_set(&e, ERROR_ACCESS_DENIED, "Only PullImage can make an image for everybody");
         if (r >= 0)
-                r = vm_create_from_url(face->manager, &rec, files, &o, &job, &e);
+                r = vm_create_from_url(face->manager, rec.owner, &rec, files, &o, &job, &e);
         else
                 vm_record_done(&rec);
         if (r < 0)

@@ -4,26 +4,47 @@
 #include "manager.h"
 #include "util/log.h"
 
-static int load_vm(void *userdata, Record **record, const Json *document, Error **reterr) {
+/* What it holds is its owner's, however much that is by now. */
+static int charge_owner(Vm *vm) {
+        Accounts *a = vm->manager->accounts;
+        uid_t owner = vm->record.owner;
+        int r;
+
+        r = charge_anyway(a, owner, RESOURCE_VMS, 1, &vm->place.charge);
+        if (r >= 0 && vm->record.ssh_port > 0)
+                r = charge_anyway(a, owner, RESOURCE_PORTS, 1, &vm->port);
+        return r;
+}
+
+static int load_vm(void *userdata, Record **stored, const Json *document, Error **reterr) {
         Manager *m = userdata;
-        VmRecord definition;
+        VmPlace place = {};
+        VmRecord record;
         Vm *vm;
         int r;
 
-        r = vm_record_read(document, &definition, reterr);
+        r = vm_record_read(document, &record, reterr);
         if (r < 0)
                 return r;
-        r = vm_new(m, &definition, &vm);
+        r = record_name_reserve(m->records, record.name, record.owner, NULL, &place.name, reterr);
+        if (r < 0) {
+                vm_record_done(&record);
+                return r;
+        }
+        r = vm_new(m, &record, &place, &vm);
         if (r < 0)
                 return r;
-        r = record_name_reserve(m->records, vm_name(vm), vm->record.owner, vm, &vm->taken, reterr);
+        vm->stored = TAKE_PTR(*stored);
+        record_set_object(vm->stored, vm);
+        r = charge_owner(vm);
         if (r < 0) {
                 vm_free(vm);
                 return r;
         }
-        vm->stored = TAKE_PTR(*record);
-        record_set_object(vm->stored, vm);
-        return manager_add_vm(m, vm);
+        r = manager_add_vm(m, vm);
+        if (r >= 0)
+                m->hooks->vm_new(m, vm);
+        return r;
 }
 
 static int format_vm(void *object, char **ret, size_t *ret_len) {
@@ -53,20 +74,29 @@ static void report_broken(const RecordStore *s) {
                                 b[i].path, b[i].reason);
 }
 
-/* Without PID 1's list VMs are taken over by our notes alone, and a start looks for a scope first. */
-static void attach_vms(Manager *m) {
-        _cleanup_strv_ char **scopes = NULL;
-        bool known = systemd_list_scopes(m->systemd, &scopes) >= 0;
+typedef struct KnownScopes {
+        bool known; /* else PID 1 has not said */
+        char **units;
+} KnownScopes;
 
+static VmScope scope_of(const Vm *vm, const KnownScopes *scopes) {
+        if (!scopes->known)
+                return VM_SCOPE_UNKNOWN;
+        return strv_contains(scopes->units, vm->unit) ? VM_SCOPE_THERE : VM_SCOPE_NONE;
+}
+
+static void attach_vms(Manager *m) {
+        KnownScopes scopes = {};
+
+        /* Without it VMs are taken over by our notes alone, and a start looks for a scope first. */
+        scopes.known = systemd_list_scopes(m->systemd, &scopes.units) >= 0;
         fd_store_open();
         for (size_t i = 0; i < m->n_vms; i++) {
                 Vm *vm = m->vms[i];
-                VmScope scope = VM_SCOPE_UNKNOWN;
 
-                if (known)
-                        scope = strv_contains(scopes, vm->unit) ? VM_SCOPE_THERE : VM_SCOPE_NONE;
-                vm_attach(vm, fd_store_take(vm_name(vm)), scope);
+                vm_attach(vm, fd_store_take(vm_name(vm)), scope_of(vm, &scopes));
         }
+        strv_free(scopes.units);
         fd_store_close_rest();
 }
 

@@ -14,6 +14,7 @@
 static void on_request_stop(const char *unit, void *userdata);
 static void on_scope_removed(const char *unit, void *userdata);
 static void on_scope_in_use(const char *unit, pid_t pid, const char *command, void *userdata);
+static void read_uids(Manager *m);
 
 static const SystemdHandlers systemd_handlers = {
         .request_stop = on_request_stop,
@@ -92,7 +93,7 @@ int manager_new(sd_event *event, sd_bus *bus, sd_bus *systemd_bus, Config *confi
                 .runtime_fd = -EBADF,
         };
         *config = (Config){};
-        m->uids = calloc(m->config.uid_count / 8 + 1, 1);
+        m->uids = calloc(m->config.uid_count + 1, sizeof(uint32_t));
         m->ports = calloc((size_t)(m->config.port_last - m->config.port_first) + 1, sizeof(Vm *));
         if (!m->uids || !m->ports)
                 return -ENOMEM;
@@ -103,6 +104,8 @@ int manager_new(sd_event *event, sd_bus *bus, sd_bus *systemd_bus, Config *confi
                 r = open_folders(m);
         if (r >= 0)
                 r = machine_names_new(event, m->config.conf_dir, &m->machine_names);
+        if (r >= 0)
+                read_uids(m);
         if (r >= 0)
                 r = host_new(event, m->config.qemu, &m->host);
         if (r >= 0)
@@ -116,13 +119,14 @@ int manager_new(sd_event *event, sd_bus *bus, sd_bus *systemd_bus, Config *confi
 Manager *manager_free(Manager *m) {
         if (!m)
                 return NULL;
+        /* What waits for the disk is called off, by those who are still there. */
+        m->records = record_store_free(m->records);
         image_store_close(m->images);
         operations_free(m);
         for (size_t i = 0; i < m->n_vms; i++)
                 vm_free(m->vms[i]);
         free(m->vms);
         jobs_free(m);
-        record_store_free(m->records);
         image_store_free(m->images);
         clients_free(m->clients);
         machine_names_free(m->machine_names);
@@ -194,16 +198,83 @@ int manager_get_vm_by_pid(const Manager *m, pid_t pid, Vm **ret, Error **reterr)
         return error_set(reterr, ERROR_NO_SUCH_VM, "Process %i belongs to no VM", (int)pid);
 }
 
-void manager_hold_uid(Manager *m, uid_t uid, bool held) {
+/* --- User IDs */
+
+#define UID_HELD UINT32_MAX
+#define UIDS_NOTED_AHEAD 256 /* so that not each of them has to be noted */
+#define UIDS_FILE ".uids"
+
+static uint32_t *uid_slot(Manager *m, uid_t uid) {
         uint32_t i = uid - m->config.uid_first;
 
-        if (uid < m->config.uid_first || i >= m->config.uid_count)
-                return; /* handed out from an earlier range; nobody else gets it */
-        if (held)
-                m->uids[i / 8] |= (uint8_t)(1 << i % 8);
-        else
-                m->uids[i / 8] &= (uint8_t) ~(1 << i % 8);
+        /* Else it was handed out from an earlier range; nobody gets it anew. */
+        return uid >= m->config.uid_first && i < m->config.uid_count ? &m->uids[i] : NULL;
 }
+
+void manager_hold_uid(Manager *m, uid_t uid, bool held) {
+        uint32_t *slot = uid_slot(m, uid);
+
+        if (slot)
+                *slot = held ? UID_HELD : ++m->uids_back;
+}
+
+/* What an earlier instance gave in this boot. */
+static void read_uids(Manager *m) {
+        _cleanup_free_ char *text = NULL;
+        uint32_t given;
+        size_t len;
+
+        if (read_file_at(m->runtime_fd, UIDS_FILE, 64, &text, &len) >= 0 && parse_u32(text, &given) >= 0)
+                m->uids_given = m->uids_noted = MIN(given, m->config.uid_count);
+}
+
+static int note_uids(Manager *m) {
+        char text[16];
+        uint32_t noted;
+        int r, n;
+
+        if (m->uids_given < m->uids_noted || m->uids_noted == m->config.uid_count)
+                return 0;
+        noted = MIN(m->uids_given + UIDS_NOTED_AHEAD, m->config.uid_count);
+        n = snprintf(text, sizeof(text), "%" PRIu32, noted);
+        r = write_file_at(m->runtime_fd, UIDS_FILE, text, (size_t)n, 0600, 0);
+        if (r >= 0)
+                m->uids_noted = noted;
+        return r;
+}
+
+static uint32_t longest_unused(const Manager *m) {
+        uint32_t best = m->config.uid_count;
+
+        for (uint32_t i = 0; i < m->config.uid_count; i++)
+                if (m->uids[i] != UID_HELD && (best == m->config.uid_count || m->uids[i] < m->uids[best]))
+                        best = i;
+        return best;
+}
+
+int manager_pick_uid(Manager *m, uid_t *ret, Error **reterr) {
+        uint32_t i;
+        int r;
+
+        if (m->config.uid_count == 0) {
+                *ret = geteuid();
+                return 0;
+        }
+        while (m->uids_given < m->config.uid_count && m->uids[m->uids_given] == UID_HELD)
+                m->uids_given++;
+        r = note_uids(m);
+        if (r < 0)
+                return error_set_errno(reterr, r, "Cannot note which user IDs were used");
+        i = m->uids_given < m->config.uid_count ? m->uids_given++ : longest_unused(m);
+        if (i == m->config.uid_count)
+                return error_set(reterr, ERROR_IDS_EXHAUSTED, "All %" PRIu32 " user IDs for VMs are in use",
+                                m->config.uid_count);
+        m->uids[i] = UID_HELD;
+        *ret = m->config.uid_first + i;
+        return 0;
+}
+
+/* --- Ports */
 
 static Vm **port_slot(Manager *m, uint16_t port) {
         return port >= m->config.port_first && port <= m->config.port_last
@@ -211,71 +282,13 @@ static Vm **port_slot(Manager *m, uint16_t port) {
                         : NULL;
 }
 
-int manager_add_vm(Manager *m, Vm *vm) {
-        size_t i = position(m, vm_name(vm));
-        Vm **grown = reallocarray(m->vms, m->n_vms + 1, sizeof(Vm *)),
-           **slot = port_slot(m, vm->record.ssh_port);
-
-        if (!grown) {
-                vm_free(vm);
-                return -ENOMEM;
-        }
-        m->vms = grown;
-        memmove(m->vms + i + 1, m->vms + i, (m->n_vms++ - i) * sizeof(Vm *));
-        m->vms[i] = vm;
-        manager_hold_uid(m, vm->record.uid, true);
-        if (slot)
-                *slot = vm;
-        m->hooks->vm_new(m, vm);
-        return 0;
-}
-
-void manager_remove_vm(Manager *m, Vm *vm) {
-        _cleanup_free_ char *name = strdup(vm_name(vm));
-        size_t i = position(m, vm_name(vm));
-        Vm **slot = port_slot(m, vm->record.ssh_port);
-        uid_t owner = vm->record.owner;
-
-        memmove(m->vms + i, m->vms + i + 1, (--m->n_vms - i) * sizeof(Vm *));
-        manager_hold_uid(m, vm->record.uid, false);
-        if (slot)
-                *slot = NULL;
-        vm_free(vm);
-        if (name)
-                m->hooks->vm_removed(m, name, owner);
-}
-
-bool manager_name_is_taken(const Manager *m, const char *name) {
-        return manager_find_vm(m, name) || record_name_is_taken(m->records, name, NULL);
-}
-
 int manager_check_name(const Manager *m, const char *name, uid_t owner, Error **reterr) {
-        const char *file;
-        int r;
+        const char *file = m->config.system && owner != 0 ? machine_names_find(m->machine_names, name)
+                                                          : NULL;
 
-        r = vm_name_check(name, reterr);
-        if (r < 0)
-                return r;
-        if (manager_name_is_taken(m, name))
-                return error_set(reterr, ERROR_VM_EXISTS, "There already is a VM '%s'", name);
-        file = m->config.system && owner != 0 ? machine_names_find(m->machine_names, name) : NULL;
         return file ? error_set(reterr, ERROR_VM_EXISTS, "'%s' is the name of a VM of the machine, by '%s'",
                                       name, file)
                     : 0;
-}
-
-int manager_pick_uid(const Manager *m, uid_t *ret, Error **reterr) {
-        if (m->config.uid_count == 0) {
-                *ret = geteuid();
-                return 0;
-        }
-        for (uint32_t i = 0; i < m->config.uid_count; i++)
-                if (!(m->uids[i / 8] & 1 << i % 8)) {
-                        *ret = m->config.uid_first + i;
-                        return 0;
-                }
-        return error_set(reterr, ERROR_IDS_EXHAUSTED, "All %" PRIu32 " user IDs for VMs are in use",
-                        m->config.uid_count);
 }
 
 /* Another instance of the service, or another program, may have it. */
@@ -294,7 +307,7 @@ static bool port_is_free(uint16_t port) {
 }
 
 /* The same name gets the same port wherever it can: FNV-1a of the name, then the next one that is free. */
-int manager_pick_port(const Manager *m, const char *name, uint16_t *ret, Error **reterr) {
+static int find_port(const Manager *m, const char *name, uint16_t *ret, Error **reterr) {
         uint32_t n = (uint32_t)(m->config.port_last - m->config.port_first) + 1, hash = 2166136261U;
 
         for (const char *c = name; *c; c++)
@@ -313,17 +326,92 @@ int manager_pick_port(const Manager *m, const char *name, uint16_t *ret, Error *
                         m->config.port_first, m->config.port_last, name);
 }
 
-int manager_reassign_port(Manager *m, Vm *vm, Error **reterr) {
-        Vm **old = port_slot(m, vm->record.ssh_port);
+int manager_pick_port(Vm *vm, uint16_t *ret, Error **reterr) {
+        Manager *m = vm->manager;
+        uint16_t port;
         int r;
 
-        r = manager_pick_port(m, vm_name(vm), &vm->record.ssh_port, reterr);
+        r = find_port(m, vm_name(vm), &port, reterr);
+        if (r >= 0 && !vm->port.accounts)
+                r = charge(m->accounts, vm->record.owner, RESOURCE_PORTS, 1, &vm->port, reterr);
         if (r < 0)
                 return r;
-        if (old)
-                *old = NULL;
-        *port_slot(m, vm->record.ssh_port) = vm;
+        *port_slot(m, port) = vm;
+        *ret = port;
         return 0;
+}
+
+static void release_port(Vm *vm, uint16_t port) {
+        Vm **slot = port_slot(vm->manager, port);
+
+        if (slot && *slot == vm)
+                *slot = NULL;
+}
+
+void manager_settle_port(Vm *vm, uint16_t port) {
+        release_port(vm, vm->record.ssh_port);
+        vm->record.ssh_port = port;
+}
+
+void manager_drop_port(Vm *vm, uint16_t port) {
+        release_port(vm, port);
+        if (vm->record.ssh_port == 0)
+                charge_release(&vm->port);
+}
+
+int manager_give_port(Vm *vm, Error **reterr) {
+        uint16_t port;
+        int r;
+
+        r = manager_pick_port(vm, &port, reterr);
+        if (r >= 0)
+                manager_settle_port(vm, port);
+        return r;
+}
+
+/* --- VMs */
+
+int manager_add_vm(Manager *m, Vm *vm) {
+        size_t i = position(m, vm_name(vm));
+        Vm **grown = reallocarray(m->vms, m->n_vms + 1, sizeof(Vm *)),
+           **slot = port_slot(m, vm->record.ssh_port);
+
+        if (!grown) {
+                vm_free(vm);
+                return -ENOMEM;
+        }
+        m->vms = grown;
+        memmove(m->vms + i + 1, m->vms + i, (m->n_vms++ - i) * sizeof(Vm *));
+        m->vms[i] = vm;
+        record_name_set_object(vm->place.name, vm);
+        manager_hold_uid(m, vm->record.uid, true);
+        if (slot)
+                *slot = vm;
+        return 0;
+}
+
+void manager_forget_vm(Manager *m, Vm *vm) {
+        _cleanup_error_ Error *e = NULL;
+        size_t i = position(m, vm_name(vm));
+
+        (void)error_set(&e, ERROR_NO_SUCH_VM, "VM '%s' is gone", vm_name(vm));
+        operations_cancel(m, vm->record.uuid, ~0U, e);
+        assert(!operation_find(m, vm->record.uuid, ~(1U << OPERATION_MAKE | 1U << OPERATION_REMOVE)));
+        memmove(m->vms + i, m->vms + i + 1, (--m->n_vms - i) * sizeof(Vm *));
+        manager_hold_uid(m, vm->record.uid, false);
+        for (size_t p = 0; p <= (size_t)(m->config.port_last - m->config.port_first); p++)
+                if (m->ports[p] == vm)
+                        m->ports[p] = NULL;
+        vm_free(vm);
+}
+
+void manager_remove_vm(Manager *m, Vm *vm) {
+        _cleanup_free_ char *name = strdup(vm_name(vm));
+        uid_t owner = vm->record.owner;
+
+        manager_forget_vm(m, vm);
+        if (name)
+                m->hooks->vm_removed(m, name, owner);
 }
 
 bool manager_port_is_taken(const Vm *vm) {
@@ -378,12 +466,12 @@ static void on_request_stop(const char *unit, void *userdata) {
         _cleanup_error_ Error *e = NULL;
         Manager *m = userdata;
         Vm *vm = find_by_unit(m, unit);
-        uint32_t job;
+        Job *job;
 
         if (!vm || !vm->process || vm->ending)
                 return;
         log_at(LOG_INFO, vm_name(vm), NULL, "systemd asks to stop the VM");
-        if (vm_stop(vm, 0, &job, &e) < 0)
+        if (vm_stop(vm, 0, 0, &job, &e) < 0)
                 log_at(LOG_WARNING, vm_name(vm), NULL, "Cannot stop: %s", error_message(e));
 }
 

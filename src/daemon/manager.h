@@ -49,8 +49,11 @@ struct Manager {
         Vm **vms;               /* owned, sorted by name */
         size_t n_vms;
 
-        uint8_t *uids; /* a bit for each of config.uid_count */
-        Vm **ports;    /* borrowed; one place for each port of the range */
+        uint32_t *uids; /* when each of config.uid_count was given back: 0 never, else the how-manieth */
+        uint32_t uids_given; /* those below this place were somebody's in this boot */
+        uint32_t uids_noted; /* ... as the next instance of the service will take it */
+        uint32_t uids_back;  /* how many were given back */
+        Vm **ports;          /* borrowed; one place for each port of the range */
 
         Operation *operations; /* owned: those under way */
         Operation *ended;      /* owned: completed, to be freed */
@@ -79,20 +82,28 @@ Vm *manager_find_vm(const Manager *m, const char *name); /* NULL when there is n
 int manager_get_vm(const Manager *m, const char *name, Vm **ret, Error **reterr);
 int manager_get_vm_by_pid(const Manager *m, pid_t pid, Vm **ret, Error **reterr);
 
-/* Puts the VM in (taken over, also on failure) or takes it out and frees it, with its user ID and port. */
+/* Puts the VM in (taken over, also on failure), without a word; takes it out and frees it, with its user ID
+ * and port, without a word, or telling that it has gone. Nothing is under way for it then: what still waits
+ * for QEMU or the disk is called off. */
 int manager_add_vm(Manager *m, Vm *vm);
+void manager_forget_vm(Manager *m, Vm *vm);
 void manager_remove_vm(Manager *m, Vm *vm);
-bool manager_name_is_taken(const Manager *m, const char *name);
 
-/* May somebody make a VM of this name? ERROR_INVALID_NAME, ERROR_VM_EXISTS. */
+/* May somebody use this name, as far as the machine's own VMs go? ERROR_VM_EXISTS. */
 int manager_check_name(const Manager *m, const char *name, uid_t owner, Error **reterr);
 
-/* Hand out what no other VM has. -EAGAIN / -EADDRNOTAVAIL with an error when all are given away. */
-int manager_pick_uid(const Manager *m, uid_t *ret, Error **reterr);
-void manager_hold_uid(Manager *m, uid_t uid, bool held); /* for a process that is no VM's */
-int manager_pick_port(const Manager *m, const char *name, uint16_t *ret, Error **reterr);
-int manager_reassign_port(Manager *m, Vm *vm, Error **reterr); /* another one than it has, if it has one */
-bool manager_port_is_taken(const Vm *vm);                      /* somebody listens at the VM's port */
+/* Hands out a user ID, and holds it. Whose process was killed may not have been the only one that it had, so
+ * none is given again in this boot before all were; then the one that has been nobody's for longest is. */
+int manager_pick_uid(Manager *m, uid_t *ret, Error **reterr);
+void manager_hold_uid(Manager *m, uid_t uid, bool held);
+
+/* A port that nobody has, kept for the VM and charged to its owner, beside the one that it has. It becomes
+ * the VM's by manager_settle_port(), or goes by manager_drop_port(). */
+int manager_pick_port(Vm *vm, uint16_t *ret, Error **reterr);
+void manager_settle_port(Vm *vm, uint16_t port);
+void manager_drop_port(Vm *vm, uint16_t port);
+int manager_give_port(Vm *vm, Error **reterr); /* picks and settles */
+bool manager_port_is_taken(const Vm *vm);      /* somebody listens at the VM's port */
 int manager_pick_mac(const Manager *m, char **ret);
 
 void manager_schedule_flush(Manager *m);

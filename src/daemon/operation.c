@@ -26,26 +26,26 @@ static const char *const operation_kind_table[] = {
 };
 DEFINE_STRING_TABLE(operation_kind, OperationKind, _OPERATION_KIND_MAX);
 
-/* For messages: "VM 'web' cannot be <done> while it is <doing>". */
+/* For messages: "VM 'web' cannot be <done> while it is <doing>", "VM 'web' was <done> while it <did>". */
 static const struct {
-        const char *done, *doing;
+        const char *done, *doing, *did;
 } words[_OPERATION_KIND_MAX] = {
-        [OPERATION_CREATE] = { "created", "being created" },
-        [OPERATION_MAKE] = { "created", "being created" },
-        [OPERATION_START] = { "started", "starting" },
-        [OPERATION_STOP] = { "stopped", "stopping" },
-        [OPERATION_KILL] = { "killed", "being killed" },
-        [OPERATION_REMOVE] = { "destroyed", "being destroyed" },
-        [OPERATION_UPDATE] = { "changed", "being changed" },
-        [OPERATION_COMMAND] = { "commanded", "carrying out a command" },
-        [OPERATION_WAIT_READY] = { "waited for", "being waited for" },
-        [OPERATION_PROVISION] = { "provisioned", "being provisioned" },
-        [OPERATION_PULL] = { "pulled", "being pulled" },
-        [OPERATION_IMPORT] = { "imported", "being imported" },
-        [OPERATION_EXPORT] = { "exported", "being exported" },
-        [OPERATION_INSPECT] = { "inspected", "being inspected" },
-        [OPERATION_IMAGE_CHANGE] = { "changed", "being changed" },
-        [OPERATION_IMAGE_REMOVE] = { "removed", "being removed" },
+        [OPERATION_CREATE] = { "created", "being created", "was created" },
+        [OPERATION_MAKE] = { "created", "preparing", "was made" },
+        [OPERATION_START] = { "started", "starting", "started" },
+        [OPERATION_STOP] = { "stopped", "stopping", "stopped" },
+        [OPERATION_KILL] = { "killed", "being killed", "was killed" },
+        [OPERATION_REMOVE] = { "destroyed", "being destroyed", "was destroyed" },
+        [OPERATION_UPDATE] = { "changed", "being changed", "was changed" },
+        [OPERATION_COMMAND] = { "commanded", "carrying out a command", "carried out a command" },
+        [OPERATION_WAIT_READY] = { "waited for", "being waited for", "was waited for" },
+        [OPERATION_PROVISION] = { "provisioned", "being provisioned", "was provisioned" },
+        [OPERATION_PULL] = { "pulled", "being pulled", "was pulled" },
+        [OPERATION_IMPORT] = { "imported", "being imported", "was imported" },
+        [OPERATION_EXPORT] = { "exported", "being exported", "was exported" },
+        [OPERATION_INSPECT] = { "inspected", "being inspected", "was inspected" },
+        [OPERATION_IMAGE_CHANGE] = { "changed", "being changed", "was changed" },
+        [OPERATION_IMAGE_REMOVE] = { "removed", "being removed", "was removed" },
 };
 
 /* What happens to a new operation on an object for which another is under way. */
@@ -101,33 +101,46 @@ static bool is_about(const Operation *op, const char *target_uuid) {
         return streq_ptr(op->target_uuid, target_uuid);
 }
 
+static const char *label(const Operation *op) {
+        return op->target == JOB_TARGET_VM ? "VM" : "Image";
+}
+
 static int refuse(const Operation *other, OperationKind kind, const char *name, Error **reterr) {
         return error_set(reterr, beside[kind][other->type->kind] == BUSY ? ERROR_BUSY : ERROR_INVALID_STATE,
-                        "%s '%s' cannot be %s while it is %s",
-                        other->target == JOB_TARGET_VM ? "VM" : "Image", name, words[kind].done,
+                        "%s '%s' cannot be %s while it is %s", label(other), name, words[kind].done,
                         words[other->type->kind].doing);
+}
+
+/* Whoever hears of an end may begin or end other operations, so the list is read anew after each. */
+static void supersede(Manager *m, OperationKind kind, const char *target_uuid, const char *target_name) {
+        bool again = true;
+
+        while (again) {
+                again = false;
+                for (Operation *op = m->operations; op && !again; op = op->next)
+                        if (is_about(op, target_uuid) && beside[kind][op->type->kind] == SUPERSEDE)
+                                again = operation_cancel_for(op, ERROR_CANCELED,
+                                                "%s '%s' was %s while it %s", label(op), target_name,
+                                                words[kind].done, words[op->type->kind].did);
+        }
 }
 
 int operation_admit(Manager *m, OperationKind kind, const char *target_uuid, const char *target_name,
                 Operation **ret, Error **reterr) {
-        _cleanup_error_ Error *why = NULL;
         Operation *same = NULL;
-        uint32_t superseded = 0;
 
         for (Operation *op = m->operations; op; op = op->next) {
                 if (!is_about(op, target_uuid))
                         continue;
                 switch ((Beside)beside[kind][op->type->kind]) {
                 case RUN:
+                case SUPERSEDE:
                         break;
                 case JOIN:
                         /* One that was called off ends, but not as it is wanted now. */
                         if (op->canceled)
                                 return refuse(op, kind, target_name, reterr);
                         same = op;
-                        break;
-                case SUPERSEDE:
-                        superseded |= 1U << op->type->kind;
                         break;
                 case REFUSE:
                 case BUSY:
@@ -138,11 +151,7 @@ int operation_admit(Manager *m, OperationKind kind, const char *target_uuid, con
                 *ret = same;
                 return 1;
         }
-        if (superseded) {
-                (void)error_set(&why, ERROR_CANCELED, "It was called off: the object is to be %s",
-                                words[kind].done);
-                operations_cancel(m, target_uuid, superseded, why);
-        }
+        supersede(m, kind, target_uuid, target_name);
         return 0;
 }
 
@@ -218,10 +227,6 @@ int operation_new(Manager *m, const OperationType *type, const OperationSpec *sp
         return 0;
 }
 
-static void on_job_cancel(Job *job, void *userdata) {
-        (void)operation_cancel_for(userdata, ERROR_CANCELED, "It was canceled");
-}
-
 int operation_announce(Operation *op, Error **reterr) {
         const JobSpec spec = {
                 .kind = operation_kind_to_string(op->type->kind),
@@ -229,8 +234,7 @@ int operation_announce(Operation *op, Error **reterr) {
                 .target_name = op->target_name,
                 .owner = op->target_owner,
                 .requester = op->requester,
-                .cancel = on_job_cancel,
-                .userdata = op,
+                .operation = op,
         };
         int r = job_new(op->manager, &spec, &op->job);
 
@@ -336,6 +340,11 @@ void operation_complete(Operation *op, const Error *error) {
 void operation_fail(Operation *op, const Error *error) {
         end(op, error ? -error_code_errno(error_code(error)) : -ENOMEM,
                         error ? job_result_of(error) : JOB_FAILED, error);
+}
+
+void operation_drop(Operation *op, const Error *error) {
+        free(TAKE_PTR(op->waiters));
+        operation_fail(op, error);
 }
 
 Operation *operation_find(const Manager *m, const char *target_uuid, uint32_t kinds) {

@@ -122,6 +122,9 @@ void operation_complete(Operation *op, const Error *error);
 /* The same for what has failed: also where memory was short for the error (NULL). */
 void operation_fail(Operation *op, const Error *error);
 
+/* One that did not begin after all: nobody who waits for it is told, that is the caller's to do. */
+void operation_drop(Operation *op, const Error *error);
+
 /* The first that is under way for this object, of one of the kinds in the mask (1U << kind). */
 Operation *operation_find(const Manager *m, const char *target_uuid, uint32_t kinds);
 

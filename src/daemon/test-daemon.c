@@ -14,6 +14,7 @@
 #include "util/fd-util.h"
 #include "util/test.h"
 #include "vm.h"
+#include "worker.h"
 
 static const QemuFds no_fds = { -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1 };
 
@@ -175,6 +176,27 @@ static void check_task_in_new_loop(const char *script, uint64_t timeout, int sta
         check_task(event, script, timeout, status, output);
 }
 
+/* A provisioning has a file for each of its 256 steps, and three more. */
+static void check_files(uint64_t timeout) {
+        char *const argv[] = { (char *)"/bin/sh", (char *)"-c",
+                (char *)"for f in /proc/self/fd/*; do echo; done | wc -l", NULL };
+        _cleanup_(sd_event_unrefp) sd_event *event = NULL;
+        ChildFd fds[WORKER_FILES_MAX];
+        const ChildSpec spec = { .argv = argv, .fds = fds, .n_fds = ELEMENTSOF(fds) };
+        Result result = {};
+        Task *t;
+
+        CHECK(sd_event_new(&event) >= 0);
+        result.event = event;
+        for (size_t i = 0; i < ELEMENTSOF(fds); i++)
+                fds[i] = (ChildFd){ STDIN_FILENO, 3 + (int)i };
+        CHECK_EQ(task_run(event, &spec, "", 0, timeout, on_done, &result, &t), 0);
+        CHECK(sd_event_loop(event) >= 0);
+        task_free(t);
+        CHECK(atoi(result.output) >= WORKER_FILES_MAX + 3);
+        free(result.output);
+}
+
 static void test_task(void) {
         const uint64_t enough = 20 * USEC_PER_SEC;
 
@@ -183,6 +205,7 @@ static void test_task(void) {
         check_task_in_new_loop("kill -9 $$", enough, -EINTR, "");
         check_task_in_new_loop("exec sleep 1000", 50 * USEC_PER_MSEC, -ETIMEDOUT, NULL);
         check_task_in_new_loop("yes", enough, -EFBIG, NULL);
+        check_files(20 * USEC_PER_SEC);
         /* The output ends when all that have it are gone, not when the first child is. */
         check_task_in_new_loop("(sleep 0.1; echo late) & echo early", enough, 0, "early\nlate\n");
 }

@@ -185,7 +185,7 @@ void pull(Bed *bed, const PullOptions *o, Told *t) {
         if (r < 0)
                 told_refused(t, r, e);
         else
-                told_wait(t, job->userdata);
+                told_wait(t, job->operation);
 }
 
 void pull_as(Bed *bed, uid_t user, const char *name, Told *t) {
@@ -203,7 +203,7 @@ void import_as(Bed *bed, uid_t user, const char *name, Told *t) {
         if (r < 0)
                 told_refused(t, r, e);
         else
-                told_wait(t, job->userdata);
+                told_wait(t, job->operation);
 }
 
 Image *make_image(Bed *bed, uid_t user, const char *name, bool shared, const char *content) {

@@ -129,7 +129,7 @@ static void begin_export(Bed *bed, Told *told) {
         }
         CHECK_EQ(job->owner, BOB);
         CHECK_EQ(job->requester, ALICE);
-        told_wait(told, job->userdata);
+        told_wait(told, job->operation);
 }
 
 static void begin_inspection(Bed *bed, Told *told) {

@@ -70,15 +70,16 @@ static int identity_from(const Json *doc, ProcessIdentity *ret) {
 /* Operations of the earlier instance go on where it left off. */
 static void continue_operations(Vm *vm, const Json *doc) {
         _cleanup_error_ Error *e = NULL;
+        VmStopStep step = vm_stop_step_from_string(json_get_string(doc, "stop-step"));
         uint64_t deadline = 0;
         int r = 0;
 
         if (json_get_boolean(doc, "removing") == 1)
-                r = vm_remove(vm, NULL, NULL, &e);
-        else if (json_get_boolean(doc, "ending") == 1)
+                r = vm_remove(vm, 0, NULL, NULL, &e);
+        else if (json_get_boolean(doc, "killed") == 1 || (vm->ending && (int)step < 0))
                 vm_end_process(vm);
-        else if (json_get_unsigned(doc, "stop-deadline", &deadline) >= 0 && deadline > 0)
-                r = vm_stop_continue(vm, deadline);
+        else if ((int)step >= 0 && json_get_unsigned(doc, "stop-deadline", &deadline) >= 0)
+                r = vm_stop_continue(vm, step, deadline);
         if (r < 0)
                 log_at(LOG_WARNING, vm_name(vm), NULL, "Cannot go on with what was under way: %s",
                                 error_message(e));
@@ -115,6 +116,7 @@ static int attach(Vm *vm, const Json *doc, const ProcessIdentity *id, int folder
         if (r < 0)
                 return r;
         vm->kvm = json_get_boolean(doc, "kvm") == 1;
+        vm->ending = json_get_boolean(doc, "ending") == 1;
         vm->came_up = json_get_boolean(doc, "came-up") == 1;
         vm->panicked = json_get_boolean(doc, "panicked") == 1;
         load_history(vm, doc);

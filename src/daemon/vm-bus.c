@@ -14,12 +14,16 @@
 #include "vm-bus.h"
 #include "vm-guest-bus.h"
 
-#define QMP_RAW_TIMEOUT (20 * USEC_PER_SEC)
-
 char *vm_bus_path(const char *name) {
         char *path;
 
         return sd_bus_path_encode(BUS_PATH_VM, name, &path) < 0 ? NULL : path;
+}
+
+uid_t vm_bus_caller(sd_bus_message *m) {
+        const BusFace *face = sd_bus_slot_get_userdata(sd_bus_get_current_slot(sd_bus_message_get_bus(m)));
+
+        return access_caller_uid(face->access);
 }
 
 static int find(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
@@ -204,12 +208,12 @@ static int get_warnings(sd_bus *bus, const char *path, const char *interface, co
 }
 
 /* Starts an operation that will reply through bus_reply_done(). */
-typedef int (*operation_t)(Vm *vm, waiter_t done, void *userdata, Error **reterr);
+typedef int (*operation_t)(Vm *vm, uid_t requester, waiter_t done, void *userdata, Error **reterr);
 
 static int run(sd_bus_message *m, Vm *vm, operation_t operation) {
         _cleanup_error_ Error *e = NULL;
 
-        if (operation(vm, bus_reply_done, sd_bus_message_ref(m), &e) >= 0)
+        if (operation(vm, vm_bus_caller(m), bus_reply_done, sd_bus_message_ref(m), &e) >= 0)
                 return 1;
         sd_bus_message_unref(m);
         return bus_reply_error(m, e);
@@ -228,16 +232,16 @@ static int method_start(sd_bus_message *m, void *userdata, sd_bus_error *error) 
 static int method_stop(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         _cleanup_error_ Error *e = NULL;
         uint64_t timeout;
-        uint32_t id;
+        Job *job;
         int r;
 
         r = sd_bus_message_read(m, "t", &timeout);
         if (r < 0)
                 return r;
-        r = vm_stop(userdata, timeout, &id, &e);
+        r = vm_stop(userdata, vm_bus_caller(m), timeout, &job, &e);
         if (r < 0)
                 return bus_reply_error(m, e);
-        return job_bus_reply(m, id);
+        return job_bus_reply(m, job->id);
 }
 
 static int method_kill(sd_bus_message *m, void *userdata, sd_bus_error *error) {
@@ -284,37 +288,29 @@ static int method_open_console_log(sd_bus_message *m, void *userdata, sd_bus_err
 }
 
 static int update(sd_bus_message *m, Vm *vm, SpecFlags allowed) {
+        VmSpec from = {}, to = {};
         _cleanup_error_ Error *e = NULL;
-        unsigned files = 0;
-        VmSpec spec;
         int r;
 
-        r = vm_spec_copy(&vm->record.spec, &spec);
-        if (r < 0)
-                return r;
-        r = bus_read_spec(m, allowed, &spec, NULL, &e);
-        for (int i = 0; i < _VM_FILE_MAX; i++)
-                files |= vm->record.files[i].path ? 1U << i : 0;
+        r = vm_spec_copy(&vm->record.spec, &from);
         if (r >= 0)
-                r = vm_spec_check(&spec, files, &e);
-        if (r >= 0) {
-                r = vm_update(vm, &spec, bus_reply_done, sd_bus_message_ref(m), &e);
-                if (r < 0)
-                        sd_bus_message_unref(m);
+                r = vm_spec_copy(&from, &to);
+        if (r >= 0)
+                r = bus_read_spec(m, allowed, &to, NULL, &e);
+        if (r < 0) {
+                vm_spec_done(&from);
+                vm_spec_done(&to);
+                return e ? bus_reply_error(m, e) : r;
         }
-        vm_spec_done(&spec);
-        return r >= 0 ? 1 : e ? bus_reply_error(m, e) : r;
+        r = vm_update(vm, vm_bus_caller(m), &from, &to, bus_reply_done, sd_bus_message_ref(m), &e);
+        if (r >= 0)
+                return 1;
+        sd_bus_message_unref(m);
+        return bus_reply_error(m, e);
 }
 
 static int method_update_spec(sd_bus_message *m, void *userdata, sd_bus_error *error) {
-        _cleanup_error_ Error *e = NULL;
-        Vm *vm = userdata;
-
-        if (!vm->process && !vm->start)
-                return update(m, vm, SPEC_UPDATE | SPEC_LIMIT);
-        (void)error_set(&e, ERROR_INVALID_STATE, "VM '%s' runs; only its limits can be changed now",
-                        vm_name(vm));
-        return bus_reply_error(m, e);
+        return update(m, userdata, SPEC_UPDATE | SPEC_LIMIT);
 }
 
 static int method_set_limits(sd_bus_message *m, void *userdata, sd_bus_error *error) {
@@ -333,27 +329,16 @@ static void on_raw_reply(void *userdata, int r, const char *text, const Error *e
 static int method_qmp(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         _cleanup_error_ Error *e = NULL;
         const char *command;
-        Vm *vm = userdata;
-        Qmp *q = vm->process ? process_monitor(vm->process) : NULL;
         int r;
 
         r = sd_bus_message_read(m, "s", &command);
         if (r < 0)
                 return r;
-        if (!q)
-                r = error_set(&e, ERROR_INVALID_STATE, "There is no connection to QEMU: VM '%s' is %s",
-                                vm_name(vm), vm_state_to_string(vm_state(vm)));
-        else if (process_patience(vm->process, QMP_RAW_TIMEOUT) == 0)
-                r = vm_set_not_attached(vm, &e);
-        else {
-                r = qmp_call_raw(q, command, process_patience(vm->process, QMP_RAW_TIMEOUT), on_raw_reply,
-                                sd_bus_message_ref(m), NULL, &e);
-                if (r < 0)
-                        sd_bus_message_unref(m);
-        }
-        if (r < 0 && !e)
-                (void)error_set_errno(&e, r, "QEMU cannot be asked");
-        return r < 0 ? bus_reply_error(m, e) : 1;
+        r = vm_qmp(userdata, vm_bus_caller(m), command, on_raw_reply, sd_bus_message_ref(m), &e);
+        if (r >= 0)
+                return 1;
+        sd_bus_message_unref(m);
+        return bus_reply_error(m, e);
 }
 
 #define CONST_STRING(name, field) \

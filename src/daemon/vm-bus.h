@@ -12,3 +12,4 @@ void vm_bus_new(Manager *m, Vm *vm);
 void vm_bus_removed(Manager *m, const char *name, uid_t owner);
 void vm_bus_changed(Manager *m, Vm *vm, VmChange what);
 void vm_bus_event(Manager *m, Vm *vm, const VmEvent *event);
+uid_t vm_bus_caller(sd_bus_message *m); /* of the call that is being dispatched, to a VM */

@@ -23,20 +23,32 @@ static const char *const guest_stage_table[] = {
 };
 DEFINE_STRING_TABLE(guest_stage, GuestStage, _GUEST_STAGE_MAX);
 
-struct VmGuest {
+typedef enum GuestStep {
+        GUEST_BEGIN, /* it is noted which steps count as not run */
+        GUEST_WORK,  /* vmctl-ssh is at it; or, for those who waited in vain, the console is read */
+        GUEST_END,   /* it is noted which steps have run */
+} GuestStep;
+
+#define FILES_BEFORE_STEPS 3 /* --private-key, --known-host, --log */
+
+typedef struct Guest {
+        Operation op;
         Vm *vm; /* borrowed */
-        Job *job;
+        GuestStep step;
         Worker *worker;
-        Error *error; /* that it has ended with, while the console is read for more */
+        Error *error; /* that it ends with */
         ConsoleTail *tail;
         sd_event_source *defer;
-        bool provisions;
         int known_hosts_fd;
-        bool pin;            /* the guest's host key is not known yet */
+        bool pin; /* the guest's host key is not known yet */
+        char *request;
+        size_t len;
+        WorkerFile *files; /* the descriptors are owned */
+        size_t n_files;
         char **fingerprints; /* of the steps that run, in their order */
         size_t *positions;   /* and which of all steps these are */
-        VmGuest *next;
-};
+        char **provisioned;  /* as the record is to have it */
+} Guest;
 
 void provision_steps_free(ProvisionStep *steps, size_t n) {
         for (size_t i = 0; i < n; i++) {
@@ -47,62 +59,140 @@ void provision_steps_free(ProvisionStep *steps, size_t n) {
         free(steps);
 }
 
-static VmGuest *guest_free(VmGuest *g) {
-        if (!g)
-                return NULL;
-        for (VmGuest **p = &g->vm->guests; *p; p = &(*p)->next)
-                if (*p == g) {
-                        *p = g->next;
-                        break;
-                }
+static void guest_done(Operation *op) {
+        Guest *g = (Guest *)op;
+
         worker_free(g->worker);
         error_free(g->error);
         console_tail_free(g->tail);
         sd_event_source_disable_unref(g->defer);
         safe_close(g->known_hosts_fd);
+        free(g->request);
+        for (size_t i = 0; i < g->n_files; i++)
+                safe_close(g->files[i].fd);
+        free(g->files);
         strv_free(g->fingerprints);
         free(g->positions);
-        free(g);
-        return NULL;
-}
-DEFINE_CLEANUP(VmGuest *, guest_free);
-
-static void finish(VmGuest *g, const Error *error) {
-        Job *job = g->job;
-
-        if (g->provisions && vm_save(g->vm, NULL, NULL) < 0)
-                log_at(LOG_WARNING, vm_name(g->vm), NULL, "Which steps have run could not be written down");
-        if (g->provisions)
-                vm_changed(g->vm, VM_CHANGE_PROVISION);
-        guest_free(g);
-        (void)job_finish(job, job_result_of(error), error);
+        strv_free(g->provisioned);
 }
 
-static void give_up(VmGuest *g, const char *why) {
+static bool provisions(const Guest *g) {
+        return g->op.type->kind == OPERATION_PROVISION;
+}
+
+/* --- Which steps have run */
+
+static int format(void *userdata, char **ret, size_t *ret_len, Error **reterr) {
+        const Guest *g = userdata;
+        VmRecord record = g->vm->record; /* of which nothing is owned */
+
+        record.provisioned = g->provisioned;
+        return vm_record_format(&record, ret, ret_len);
+}
+
+static int apply(Guest *g) {
+        char **copy = NULL;
+
+        STRV_FOREACH(s, g->provisioned)
+                if (strv_extend(&copy, *s) < 0) {
+                        strv_free(copy);
+                        return -ENOMEM;
+                }
+        strv_free(g->vm->record.provisioned);
+        g->vm->record.provisioned = copy;
+        vm_changed(g->vm, VM_CHANGE_PROVISION);
+        return 0;
+}
+
+static void run_worker(Guest *g);
+
+static void complete(Guest *g) {
+        if (g->error)
+                operation_fail(&g->op, g->error);
+        else
+                operation_complete(&g->op, NULL);
+}
+
+static void on_noted(void *userdata, int r, const Error *error) {
+        Guest *g = userdata;
+
+        if (r >= 0 && apply(g) < 0)
+                (void)error_set(&g->error, ERROR_NO_MEMORY,
+                                "Which steps have run is known to the disk alone");
+        else if (r < 0 && !g->error)
+                (void)error_set(&g->error, error_code(error), "Which steps have run could not be noted: %s",
+                                error_message(error));
+        if (g->step == GUEST_BEGIN && !g->op.canceled && !g->error)
+                run_worker(g);
+        else
+                complete(g);
+}
+
+static const RecordChange provisioned_change = { .format = format, .done = on_noted };
+
+static bool is_noted(const Guest *g) {
+        char *const *noted = g->vm->record.provisioned;
+
+        if (strv_length(noted) != strv_length(g->provisioned))
+                return false;
+        for (size_t i = 0; i < strv_length(g->provisioned); i++)
+                if (!streq(noted[i], g->provisioned[i]))
+                        return false;
+        return true;
+}
+
+static void finish(Guest *g) {
         _cleanup_error_ Error *e = NULL;
 
-        (void)error_set(&e, ERROR_CANCELED, "%s VM '%s' %s", g->provisions ? "Provisioning" : "Waiting for",
-                        vm_name(g->vm), why);
-        finish(g, e);
+        g->worker = worker_free(g->worker);
+        g->tail = console_tail_free(g->tail);
+        g->defer = sd_event_source_disable_unref(g->defer);
+        g->step = GUEST_END;
+        if (!provisions(g) || is_noted(g)) {
+                complete(g);
+                return;
+        }
+        if (!g->vm->stored || record_write(g->vm->stored, &provisioned_change, g, &e) < 0)
+                on_noted(g, -EIO, e);
 }
 
 /* The connection ends with the worker, and the guest's side of a command with that. */
-static void on_cancel(Job *job, void *userdata) {
-        give_up(userdata, "was canceled");
+static bool cancel(Operation *op) {
+        Guest *g = (Guest *)op;
+
+        if (g->step == GUEST_END)
+                return false;
+        if (!g->error)
+                g->error = error_copy(op->reason);
+        if (g->step == GUEST_WORK)
+                finish(g);
+        return true;
 }
+
+static const OperationType wait_type = {
+        .kind = OPERATION_WAIT_READY,
+        .size = sizeof(Guest),
+        .cancel = cancel,
+        .done = guest_done,
+};
+
+static const OperationType provision_type = {
+        .kind = OPERATION_PROVISION,
+        .size = sizeof(Guest),
+        .cancel = cancel,
+        .done = guest_done,
+};
 
 void vm_guests_end(Vm *vm) {
-        while (vm->guests)
-                give_up(vm->guests, "ended with the VM");
-}
+        _cleanup_error_ Error *e = NULL;
 
-void vm_guests_free(Vm *vm) {
-        while (vm->guests)
-                guest_free(vm->guests);
+        (void)error_set(&e, ERROR_CANCELED, "It ended with VM '%s'", vm_name(vm));
+        operations_cancel(vm->manager, vm->record.uuid,
+                        1U << OPERATION_WAIT_READY | 1U << OPERATION_PROVISION, e);
 }
 
 /* Whom the first session has met is from then on the only one that is talked to, by ssh(1), too. */
-static void pin_host_key(VmGuest *g, const char *key) {
+static void pin_host_key(Guest *g, const char *key) {
         _cleanup_free_ char *line = key ? strf("vmctl-%s %s\n", vm_name(g->vm), key) : NULL;
 
         if (!line || !g->pin || strpbrk(key, "\r\n"))
@@ -112,20 +202,18 @@ static void pin_host_key(VmGuest *g, const char *key) {
                 log_at(LOG_WARNING, vm_name(g->vm), NULL, "The guest's host key could not be written down");
 }
 
-static void remember_step(VmGuest *g, uint64_t step) {
-        VmRecord *rec = &g->vm->record;
-
+static void remember_step(Guest *g, uint64_t step) {
         if (step == 0 || step > strv_length(g->fingerprints))
                 return;
-        while (strv_length(rec->provisioned) <= g->positions[step - 1])
-                if (strv_extend(&rec->provisioned, "") < 0)
+        while (strv_length(g->provisioned) <= g->positions[step - 1])
+                if (strv_extend(&g->provisioned, "") < 0)
                         return;
-        (void)free_and_strdup(&rec->provisioned[g->positions[step - 1]], g->fingerprints[step - 1]);
+        (void)free_and_strdup(&g->provisioned[g->positions[step - 1]], g->fingerprints[step - 1]);
 }
 
 static void on_line(void *userdata, const Json *line) {
         const char *phase = json_get_string(line, "phase");
-        VmGuest *g = userdata;
+        Guest *g = userdata;
         uint64_t step = 0, of = 0;
 
         (void)json_get_unsigned(line, "step", &step);
@@ -135,30 +223,36 @@ static void on_line(void *userdata, const Json *line) {
         else if (streq(phase, "step-done"))
                 remember_step(g, step);
         else if (streq(phase, "step"))
-                job_set_progress(g->job, &(JobProgress){ "provisioning", step - 1, of, 0 });
+                job_set_progress(g->op.job, &(JobProgress){ "provisioning", step - 1, of, 0 });
         else
-                job_set_progress(g->job, &(JobProgress){ phase, 0, 0, 0 });
+                job_set_progress(g->op.job, &(JobProgress){ phase, 0, 0, 0 });
 }
 
 static void on_tail(void *userdata, const char *text) {
         _cleanup_error_ Error *e = NULL;
-        VmGuest *g = userdata;
+        Guest *g = userdata;
 
         (void)error_set(&e, error_code(g->error), "%s%s%s", error_message(g->error),
                         *text ? "\nThe last lines on its console:" : "", text);
-        finish(g, e);
+        if (e) {
+                error_free(g->error);
+                g->error = TAKE_PTR(e);
+        }
+        finish(g);
 }
 
 /* Who waited in vain wants to know what the guest was at. */
 static void on_done(void *userdata, const Json *result, const Error *error) {
-        VmGuest *g = userdata;
+        Guest *g = userdata;
 
-        if (error && error_code(error) == ERROR_GUEST_NOT_READY) {
+        if (error)
                 g->error = error_copy(error);
-                if (g->error && console_tail_new(g->vm, CONSOLE_LINES, on_tail, g, &g->tail) >= 0)
-                        return;
-        }
-        finish(g, error);
+        if (g->error && error_code(error) == ERROR_GUEST_NOT_READY &&
+                        console_tail_new(g->vm, CONSOLE_LINES, on_tail, g, &g->tail) >= 0)
+                return;
+        if (error && !g->error)
+                (void)error_set(&g->error, ERROR_NO_MEMORY, "It failed, and nobody remembers why");
+        finish(g);
 }
 
 static const WorkerHandlers handlers = { .line = on_line, .done = on_done };
@@ -206,7 +300,7 @@ static int open_key(const Vm *vm, const GuestOptions *o, Error **reterr) {
 }
 
 /* The keys in the file by which the owner's ssh knows the guest, without the names before them. */
-static int read_host_keys(VmGuest *g) {
+static int read_host_keys(Guest *g) {
         _cleanup_free_ char *text = NULL, *keys = strdup("");
         char *save = NULL;
         size_t len;
@@ -283,58 +377,90 @@ static int format_request(
         return json_writer_finish(w, ret, ret_len);
 }
 
-static int run_worker(VmGuest *g, const GuestOptions *o, const bool *wanted, Error **reterr) {
-        _cleanup_close_ int key = open_key(g->vm, o, reterr), known = -EBADF, log = -EBADF;
-        WorkerFile files[WORKER_FILES_MAX];
-        WorkerSpec spec = { .program = "vmctl-ssh",
-                .requester = g->vm->record.owner,
-                .files = files,
-                .timeout_usec = WORK_TIMEOUT };
-        _cleanup_free_ char *request = NULL;
-        size_t len;
-        int r;
-
-        if (key < 0)
-                return key;
-        g->known_hosts_fd = open_file(g->vm, "known_hosts", O_RDWR | O_APPEND | O_CREAT);
-        known = g->known_hosts_fd < 0 ? g->known_hosts_fd : read_host_keys(g);
-        log = g->provisions ? open_file(g->vm, PROVISION_LOG, O_RDWR | O_CREAT) : -EBADF;
-        r = known < 0 ? known : g->provisions && log < 0 ? log : 0;
-        if (r >= 0)
-                r = format_request(g->vm, o, wanted, &request, &len);
-        if (r < 0)
-                return error_set_errno(reterr, r, "Cannot prepare for SSH to VM '%s'", vm_name(g->vm));
-        files[spec.n_files++] = (WorkerFile){ .option = "--private-key", .fd = key };
-        files[spec.n_files++] = (WorkerFile){ .option = "--known-host", .fd = known };
-        files[spec.n_files++] = (WorkerFile){ .option = "--log", .fd = log };
-        for (size_t i = 0; i < o->n_steps; i++)
-                if (wanted[i] && o->steps[i].fd >= 0)
-                        files[spec.n_files++] = (WorkerFile){ .option = "--file", .fd = o->steps[i].fd };
-        return worker_run(g->vm->manager, &spec, request, len, &handlers, g, &g->worker, reterr);
+static void add_file(Guest *g, const char *option, int fd) {
+        g->files[g->n_files++] = (WorkerFile){ .option = option, .fd = fd };
 }
 
-static int on_nothing_to_do(sd_event_source *s, void *userdata) {
-        finish(userdata, NULL);
+/* All that is to be handed to vmctl-ssh, since the caller's descriptors go before it is run. */
+static int collect_files(Guest *g, const GuestOptions *o, const bool *wanted) {
+        int known;
+
+        g->known_hosts_fd = open_file(g->vm, "known_hosts", O_RDWR | O_APPEND | O_CREAT);
+        if (g->known_hosts_fd < 0)
+                return g->known_hosts_fd;
+        known = read_host_keys(g);
+        if (known < 0)
+                return known;
+        add_file(g, "--known-host", known);
+        if (provisions(g)) {
+                int log = open_file(g->vm, PROVISION_LOG, O_RDWR | O_CREAT);
+
+                if (log < 0)
+                        return log;
+                add_file(g, "--log", log);
+        }
+        for (size_t i = 0; i < o->n_steps; i++) {
+                int fd;
+
+                if (!wanted[i] || o->steps[i].fd < 0)
+                        continue;
+                fd = fcntl(o->steps[i].fd, F_DUPFD_CLOEXEC, 3);
+                if (fd < 0)
+                        return -errno;
+                add_file(g, "--file", fd);
+        }
         return 0;
 }
 
+static int prepare(Guest *g, const GuestOptions *o, const bool *wanted, Error **reterr) {
+        int key, r;
+
+        g->files = calloc(FILES_BEFORE_STEPS + o->n_steps, sizeof(WorkerFile));
+        key = g->files ? open_key(g->vm, o, reterr) : -ENOMEM;
+        if (key >= 0)
+                add_file(g, "--private-key", key);
+        else if (g->files)
+                return key;
+        r = key < 0 ? key : collect_files(g, o, wanted);
+        if (r >= 0)
+                r = format_request(g->vm, o, wanted, &g->request, &g->len);
+        return r < 0 ? error_set_errno(reterr, r, "Cannot prepare for SSH to VM '%s'", vm_name(g->vm)) : 0;
+}
+
+static void run_worker(Guest *g) {
+        const WorkerSpec spec = {
+                .program = "vmctl-ssh",
+                .requester = g->op.requester,
+                .files = g->files,
+                .n_files = g->n_files,
+                .timeout_usec = WORK_TIMEOUT,
+        };
+
+        g->step = GUEST_WORK;
+        if (worker_run(g->op.manager, &spec, g->request, g->len, &handlers, g, &g->worker, &g->error) < 0)
+                finish(g);
+}
+
 /* A step that is run again has not run until it has come to its end; and when all are, none has. */
-static int forget_steps(VmGuest *g, bool all) {
-        char ***provisioned = &g->vm->record.provisioned;
-        size_t known = strv_length(*provisioned);
+static int forget_steps(Guest *g, bool all) {
+        size_t known;
         int r = 0;
 
-        if (all)
-                *provisioned = strv_free(*provisioned);
-        for (size_t i = 0; !all && r >= 0 && i < strv_length(g->fingerprints); i++)
+        if (!all)
+                STRV_FOREACH(s, g->vm->record.provisioned)
+                        if (r >= 0)
+                                r = strv_extend(&g->provisioned, *s);
+        known = strv_length(g->provisioned);
+        for (size_t i = 0; r >= 0 && i < strv_length(g->fingerprints); i++)
                 if (g->positions[i] < known)
-                        r = free_and_strdup(&(*provisioned)[g->positions[i]], "");
-        return r < 0 ? r : vm_save(g->vm, NULL, NULL);
+                        r = free_and_strdup(&g->provisioned[g->positions[i]], "");
+        return r;
 }
 
 /* Sets wanted[] for the steps that are to run. Returns how many these are. */
-static int choose_steps(VmGuest *g, const GuestOptions *o, bool *wanted) {
+static int choose_steps(Guest *g, const GuestOptions *o, bool *wanted) {
         size_t n = 0, known = strv_length(g->vm->record.provisioned);
+        int r;
 
         g->positions = calloc(o->n_steps + 1, sizeof(size_t));
         if (!g->positions)
@@ -350,73 +476,79 @@ static int choose_steps(VmGuest *g, const GuestOptions *o, bool *wanted) {
                         return -ENOMEM;
                 g->positions[n++] = i;
         }
-        return (int)n;
+        r = forget_steps(g, !o->only_changed);
+        return r < 0 ? r : (int)n;
 }
 
-static int guest_new(Vm *vm, const char *kind, bool provisions, VmGuest **ret) {
-        const JobSpec spec = { kind, JOB_TARGET_VM, vm_name(vm), vm->record.owner, vm->record.owner,
-                on_cancel, NULL };
-        _cleanup_(guest_freep) VmGuest *g = malloc(sizeof(VmGuest));
-        int r;
+static int on_begin(sd_event_source *source, void *userdata) {
+        Guest *g = userdata;
 
-        if (!g)
-                return -ENOMEM;
-        *g = (VmGuest){ .vm = vm, .known_hosts_fd = -EBADF, .provisions = provisions, .next = vm->guests };
-        vm->guests = g;
-        r = job_new(vm->manager, &spec, &g->job);
-        if (r < 0)
-                return r;
-        g->job->userdata = g;
-        *ret = TAKE_PTR(g);
+        g->defer = sd_event_source_disable_unref(g->defer);
+        if (g->error || !g->request)
+                finish(g);
+        else
+                run_worker(g);
         return 0;
 }
 
-static int begin(Vm *vm, const char *kind, bool provisions, const GuestOptions *o, Job **ret,
-                Error **reterr) {
-        bool wanted[PROVISION_STEPS_MAX] = {};
-        VmGuest *g;
-        int r, n;
-
-        r = guest_new(vm, kind, provisions, &g);
-        if (r < 0)
-                return error_set_errno(reterr, r, "Cannot reach into VM '%s'", vm_name(vm));
-        *ret = g->job;
-        n = choose_steps(g, o, wanted);
-        if (n >= 0 && provisions) {
-                r = forget_steps(g, !o->only_changed);
-                n = r < 0 ? r : n;
-        }
-        if (n < 0)
-                r = error_set_errno(reterr, n, "Cannot reach into VM '%s'", vm_name(vm));
-        else if ((provisions && n == 0) || o->stage == GUEST_RUNNING) {
-                r = sd_event_add_defer(vm->manager->event, &g->defer, on_nothing_to_do, g);
-                if (r < 0)
-                        (void)error_set_errno(reterr, r, "Cannot reach into VM '%s'", vm_name(vm));
-        } else
-                r = run_worker(g, o, wanted, reterr);
-        if (r < 0) { /* the caller is told at once, and those who have heard of the job by its end */
-                (void)job_finish(g->job, JOB_FAILED, reterr ? *reterr : NULL);
-                guest_free(g);
-        }
-        return r;
-}
-
-int vm_guest_wait(Vm *vm, const GuestOptions *o, Job **ret, Error **reterr) {
-        int r = check_reachable(vm, reterr);
-
-        return r < 0 ? r : begin(vm, "wait", false, o, ret, reterr);
-}
-
-int vm_guest_provision(Vm *vm, const GuestOptions *o, Job **ret, Error **reterr) {
+/* The job's path goes out first, so nothing ends in this turn of the loop. */
+static int start(Guest *g, Error **reterr) {
         int r;
 
-        assert(o->n_steps <= PROVISION_STEPS_MAX);
-        r = check_reachable(vm, reterr);
+        if (provisions(g) && !is_noted(g))
+                return record_write(g->vm->stored, &provisioned_change, g, reterr);
+        g->step = GUEST_WORK;
+        r = sd_event_add_defer(g->op.manager->event, &g->defer, on_begin, g);
+        return r < 0 ? error_set_errno(reterr, r, "Cannot reach into VM '%s'", vm_name(g->vm)) : 0;
+}
+
+static int begin(Guest *g, const GuestOptions *o, Error **reterr) {
+        bool wanted[PROVISION_STEPS_MAX] = {};
+        int r, n;
+
+        n = choose_steps(g, o, wanted);
+        if (n < 0)
+                return error_set_errno(reterr, n, "Cannot reach into VM '%s'", vm_name(g->vm));
+        if (o->stage != GUEST_RUNNING && (n > 0 || !provisions(g))) {
+                r = prepare(g, o, wanted, reterr);
+                if (r < 0)
+                        return r;
+        }
+        r = operation_announce(&g->op, reterr);
+        return r < 0 ? r : start(g, reterr);
+}
+
+static int run(Vm *vm, const OperationType *type, uid_t requester, const GuestOptions *o, Job **ret,
+                Error **reterr) {
+        const OperationSpec spec = vm_operation(vm, requester, NULL);
+        Operation *op;
+        Guest *g;
+        int r;
+
+        r = operation_admit(vm->manager, type->kind, vm->record.uuid, vm_name(vm), &op, reterr);
+        if (r >= 0)
+                r = check_reachable(vm, reterr);
+        if (r >= 0)
+                r = operation_new(vm->manager, type, &spec, &op, reterr);
         if (r < 0)
                 return r;
-        for (const VmGuest *g = vm->guests; g; g = g->next)
-                if (g->provisions)
-                        return error_set(reterr, ERROR_BUSY, "VM '%s' is being provisioned already",
-                                        vm_name(vm));
-        return begin(vm, "provision", true, o, ret, reterr);
+        g = (Guest *)op;
+        g->vm = vm;
+        g->known_hosts_fd = -EBADF;
+        r = begin(g, o, reterr);
+        if (r < 0) { /* the caller is told at once, and those who have heard of the job by its end */
+                operation_drop(op, reterr ? *reterr : NULL);
+                return r;
+        }
+        *ret = op->job;
+        return 0;
+}
+
+int vm_guest_wait(Vm *vm, uid_t requester, const GuestOptions *o, Job **ret, Error **reterr) {
+        return run(vm, &wait_type, requester, o, ret, reterr);
+}
+
+int vm_guest_provision(Vm *vm, uid_t requester, const GuestOptions *o, Job **ret, Error **reterr) {
+        assert(o->n_steps <= PROVISION_STEPS_MAX);
+        return run(vm, &provision_type, requester, o, ret, reterr);
 }

@@ -36,11 +36,10 @@ typedef struct GuestOptions {
 void provision_steps_free(ProvisionStep *steps, size_t n);
 
 /* Begins the job; what is the case already makes one that ends at once. One provisioning at a time. */
-int vm_guest_wait(Vm *vm, const GuestOptions *options, Job **ret, Error **reterr);
-int vm_guest_provision(Vm *vm, const GuestOptions *options, Job **ret, Error **reterr);
+int vm_guest_wait(Vm *vm, uid_t requester, const GuestOptions *options, Job **ret, Error **reterr);
+int vm_guest_provision(Vm *vm, uid_t requester, const GuestOptions *options, Job **ret, Error **reterr);
 
 /* The log of provisionings, from its beginning, for reading. -ENOENT: there was none. */
 int vm_open_provision_log(const Vm *vm);
 
-void vm_guests_end(Vm *vm);  /* the process has ended: so do the jobs */
-void vm_guests_free(Vm *vm); /* without a word */
+void vm_guests_end(Vm *vm); /* the process has ended: so do the jobs */

@@ -1,105 +1,84 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Remove: the process is ended, the folder loses its name in one rename, the VM leaves the index when its
- * scope is gone (another VM may take the name then), and a child deletes the files. What is interrupted goes
- * on at the next start-up: before the rename from run.json, after it because folders of that name are swept.
- */
-#include <fcntl.h>
-#include <stdio.h>
-
+/* Remove: the process is ended, the record loses its name, the VM leaves the index when its scope is gone
+ * (another VM may take the name then), and the record's store deletes the files. What is interrupted goes on
+ * at the next start-up: before the record is removed from run.json, after it because the store sweeps. */
 #include "manager.h"
-#include "task.h"
 #include "util/fd-util.h"
 #include "util/log.h"
 #include "vm.h"
 
-#define DELETE_TIMEOUT \
-        (10 * 60 * USEC_PER_SEC) /* large files on a slow disk; the next start-up would finish it */
+typedef enum RemovalStep {
+        REMOVAL_MAKE,    /* the VM's making was called off: it goes with that */
+        REMOVAL_PROCESS, /* is being ended */
+        REMOVAL_SCOPE,   /* is going, the files too */
+        REMOVAL_FILES,   /* alone are left */
+} RemovalStep;
 
 struct VmRemoval {
+        Operation op;
         Vm *vm; /* borrowed; NULL once it has left the index */
-        Manager *manager;
-        Waiters *waiters;
-        char *folder; /* ".old-…" */
-        char *name;
-        bool renamed;
-        Task *task;
+        RemovalStep step;
+        bool deleted;
+        Error *error; /* of the deletion */
 };
 
-VmRemoval *vm_removal_free(VmRemoval *r) {
-        if (!r)
-                return NULL;
-        task_free(r->task);
-        free(r->waiters);
-        free(r->folder);
-        free(r->name);
-        free(r);
-        return NULL;
+static void removal_done(Operation *op) {
+        error_free(((VmRemoval *)op)->error);
 }
 
-static int delete_files(void *argument) {
-        VmRemoval *r = argument;
+/* Cannot be called off. */
+static const OperationType removal_type = {
+        .kind = OPERATION_REMOVE,
+        .size = sizeof(VmRemoval),
+        .done = removal_done,
+};
 
-        return remove_tree_at(r->manager->vms_fd, r->folder) < 0 ? 1 : 0;
+static void finish(VmRemoval *removal) {
+        if (removal->deleted && removal->step == REMOVAL_FILES)
+                operation_complete(&removal->op, removal->error);
 }
 
-static void finish(VmRemoval *removal, int r, const Error *error) {
-        Waiters *waiters = TAKE_PTR(removal->waiters);
-
-        vm_removal_free(removal);
-        waiters_fire(&waiters, r, error);
-}
-
-static void on_deleted(void *userdata, int status, const char *output, size_t len) {
-        _cleanup_error_ Error *e = NULL;
+static void on_deleted(void *userdata, int r, const Error *error) {
         VmRemoval *removal = userdata;
-        int r = 0;
 
-        if (status != 0)
-                r = error_set(&e, ERROR_IO,
-                                "Some files of VM '%s' could not be deleted; the service tries again when "
-                                "it starts",
-                                removal->name);
-        finish(removal, r, e);
-}
-
-static void fail(VmRemoval *removal, int error, const char *what) {
-        _cleanup_error_ Error *e = NULL;
-        Vm *vm = removal->vm;
-
-        (void)error_set_errno(&e, error, "Cannot %s of VM '%s'", what, removal->name);
-        vm->removal = NULL;
-        vm_changed(vm, 0);
-        finish(removal, error, e);
+        removal->deleted = true;
+        removal->error = error_copy(error);
+        finish(removal);
 }
 
 /* The VM is freed. */
 static void leave(VmRemoval *removal) {
         Vm *vm = TAKE_PTR(removal->vm);
-        Manager *m = removal->manager;
-        int r;
 
+        removal->step = REMOVAL_FILES;
         vm->removal = NULL;
-        manager_remove_vm(m, vm);
-        r = task_call(m->event, delete_files, removal, DELETE_TIMEOUT, on_deleted, removal, &removal->task);
-        if (r < 0)
-                on_deleted(removal, r, NULL, 0);
+        manager_remove_vm(vm->manager, vm);
+        finish(removal);
 }
 
-static void on_gone(void *userdata, int error, const Error *unused) {
-        VmRemoval *removal = userdata;
+static void fail(VmRemoval *removal, const Error *error) {
+        Vm *vm = removal->vm;
+
+        vm->removal = NULL;
+        vm_changed(vm, 0);
+        operation_fail(&removal->op, error);
+}
+
+void vm_removal_process_ended(VmRemoval *removal) {
+        _cleanup_error_ Error *e = NULL;
         Vm *vm = removal->vm;
         Manager *m = vm->manager;
         int r;
 
-        if (renameat(m->vms_fd, vm_name(vm), m->vms_fd, removal->folder) < 0) {
-                fail(removal, -errno, "remove the folder");
+        if (record_remove(&vm->stored, on_deleted, removal, &e) < 0) {
+                fail(removal, e);
                 return;
         }
         r = remove_tree_at(m->runtime_fd, vm_name(vm));
         if (r < 0)
                 log_warning_errno(
                                 r, "Cannot remove the runtime folder of VM '%s', ignoring: %m", vm_name(vm));
-        removal->renamed = true;
+        removal->step = REMOVAL_SCOPE;
         if (vm->unattached && !vm->scope_watch)
                 (void)systemd_watch_scope(m->systemd, vm->unit, false, &vm->scope_watch);
         if (!vm->scope_watch)
@@ -111,45 +90,82 @@ static void on_gone(void *userdata, int error, const Error *unused) {
 }
 
 void vm_removal_scope_free(VmRemoval *removal) {
-        if (removal->renamed)
+        if (removal->step == REMOVAL_SCOPE)
                 leave(removal);
 }
 
-int vm_remove(Vm *vm, waiter_t done, void *userdata, Error **reterr) {
+/* It is not the error of the making, which was called off for this, that counts. */
+static void on_unmade(void *userdata, int r, const Error *error) {
+        VmRemoval *removal = userdata;
+
+        removal->vm = NULL;
+        operation_complete(&removal->op, NULL);
+}
+
+static int begin(Vm *vm, uid_t requester, waiter_t done, void *userdata, VmRemoval **ret, Error **reterr) {
+        const OperationSpec spec = vm_operation(vm, requester, NULL);
         VmRemoval *removal;
+        Operation *op;
         int r;
 
-        if (vm->create) {
-                vm_create_cancel(vm);
+        r = operation_new(vm->manager, &removal_type, &spec, &op, reterr);
+        if (r < 0)
+                return r;
+        removal = (VmRemoval *)op;
+        removal->vm = vm;
+        removal->step = vm->make ? REMOVAL_MAKE : REMOVAL_PROCESS;
+        r = operation_join(op, requester, done, userdata, reterr);
+        if (r >= 0 && vm->make) {
+                r = operation_wait((Operation *)vm->make, on_unmade, removal);
+                if (r < 0)
+                        r = error_set_errno(reterr, r, "Cannot destroy VM '%s'", vm_name(vm));
+        }
+        if (r < 0) {
+                operation_drop(op, reterr ? *reterr : NULL);
+                return r;
+        }
+        *ret = removal;
+        return 0;
+}
+
+/* What is called off for it may have taken the VM along. */
+static bool is_there(const Manager *m, const char *name, const char *uuid) {
+        const Vm *vm = manager_find_vm(m, name);
+
+        return vm && streq(vm->record.uuid, uuid);
+}
+
+int vm_remove(Vm *vm, uid_t requester, waiter_t done, void *userdata, Error **reterr) {
+        _cleanup_free_ char *uuid = strdup(vm->record.uuid), *name = strdup(vm_name(vm));
+        Manager *m = vm->manager;
+        VmRemoval *removal;
+        Operation *same;
+        int r;
+
+        if (!uuid || !name)
+                return error_set_errno(reterr, -ENOMEM, "Cannot destroy VM '%s'", vm_name(vm));
+        r = operation_admit(m, OPERATION_REMOVE, uuid, name, &same, reterr);
+        if (r < 0)
+                return r;
+        if (r > 0)
+                return operation_join(same, requester, done, userdata, reterr);
+        if (!is_there(m, name, uuid)) {
                 if (done)
                         done(userdata, 0, NULL);
                 return 0;
         }
-        if (vm->removal) {
-                r = waiters_add(&vm->removal->waiters, done, userdata);
-                return r < 0 ? error_set_errno(reterr, r, "Cannot wait for the end of VM '%s'", vm_name(vm))
-                             : 0;
-        }
-        removal = malloc(sizeof(VmRemoval));
-        if (!removal)
-                return error_set_errno(reterr, -ENOMEM, "Cannot destroy VM '%s'", vm_name(vm));
-        *removal = (VmRemoval){
-                .vm = vm,
-                .manager = vm->manager,
-                /* the UUID: a VM of the same name may be destroyed again before this one's files are gone */
-                .folder = strf(".old-%s", vm->record.uuid),
-                .name = strdup(vm_name(vm)),
-        };
-        r = removal->folder && removal->name ? waiters_add(&removal->waiters, done, userdata) : -ENOMEM;
-        if (r < 0) {
-                vm_removal_free(removal);
-                return error_set_errno(reterr, r, "Cannot destroy VM '%s'", vm_name(vm));
-        }
+        r = begin(vm, requester, done, userdata, &removal, reterr);
+        if (r < 0 || removal->step == REMOVAL_MAKE)
+                return r;
         vm->removal = removal;
-        r = vm_kill(vm, on_gone, removal, reterr);
-        if (r < 0) {
-                removal->waiters = NULL;
-                vm->removal = vm_removal_free(removal);
+        vm_changed(vm, 0);
+        if (vm->unattached)
+                systemd_kill_scope(m->systemd, vm->unit);
+        if (!vm->process) {
+                vm_removal_process_ended(removal);
+                return 0;
         }
-        return r;
+        (void)vm_save_run_state(vm);
+        vm_end_process(vm);
+        return 0;
 }

@@ -288,7 +288,6 @@ static void on_shim_silent(Process *p, void *userdata) {
 }
 
 static void on_ended(Process *p, const ProcessEnd *end, void *userdata) {
-        Waiters *gone;
         Vm *vm = userdata;
 
         vm->linger = sd_event_source_disable_unref(vm->linger);
@@ -298,18 +297,19 @@ static void on_ended(Process *p, const ProcessEnd *end, void *userdata) {
         /* Not executed, or not known to be. */
         if (process_qemu_pid(p) == 0 && vm->scope_watch)
                 systemd_end_scope(vm->scope_watch);
+        vm_commands_end(vm);
         vm->process = process_free(vm->process);
         if (vm->start) /* what it failed of is known there */
                 vm_start_process_ended(vm->start, end);
-        vm->ending = false;
+        vm->ending = vm->killed = false;
         free(TAKE_PTR(vm->status));
         vm_changed(vm, VM_CHANGE_PROCESS | VM_CHANGE_QMP);
         vm_save_end(vm);
         vm_stop_finished(vm);
         vm_guests_end(vm);
         vm_flush(vm);
-        gone = TAKE_PTR(vm->gone);
-        waiters_fire(&gone, 0, NULL); /* may free the VM */
+        if (vm->removal)
+                vm_removal_process_ended(vm->removal); /* may free the VM */
 }
 
 const ProcessHandlers vm_process_handlers = {
@@ -337,8 +337,8 @@ void vm_end_process(Vm *vm) {
 
         if (!vm->process)
                 return;
-        if (!vm->ending) {
-                vm->ending = true;
+        if (!vm->killed) {
+                vm->ending = vm->killed = true;
                 vm_save_run_state(vm);
                 vm_changed(vm, 0);
         }

@@ -22,6 +22,7 @@
 typedef enum StartStep {
         START_HOST,
         START_SCOPE_FREE,
+        START_PORT, /* is secured */
         START_LAUNCH,
         START_SCOPE,
         START_EXECUTE,
@@ -30,44 +31,44 @@ typedef enum StartStep {
 } StartStep;
 
 struct VmStart {
-        Vm *vm; /* borrowed */
+        Operation op;
+        Vm *vm; /* borrowed; lives as long as we are under way */
         StartStep step;
-        Waiters *waiters;
         Error *error; /* why it fails */
         ScopeJob *scope_job;
         sd_event_source *deadline;
         int vnc_fd;
         uint64_t grow_to;
+        uint16_t port; /* kept for us while it is written down; 0: none is */
         bool kvm, monitor_closed;
         bool cleared; /* a scope that was in the way */
         QmpCall *calls[5];
 };
 
-VmStart *vm_start_free(VmStart *s) {
-        if (!s)
-                return NULL;
-        host_forget(s->vm->manager->host, s);
+static void start_done(Operation *op) {
+        VmStart *s = (VmStart *)op;
+
+        host_forget(op->manager->host, s);
         for (size_t i = 0; i < ELEMENTSOF(s->calls); i++)
                 qmp_cancel(s->calls[i]);
         scope_job_free(s->scope_job);
         sd_event_source_disable_unref(s->deadline);
         safe_close(s->vnc_fd);
         error_free(s->error);
-        free(s->waiters);
-        free(s);
-        return NULL;
 }
 
 static void step(VmStart *s);
 
-static void complete(VmStart *s, int r) {
-        _cleanup_error_ Error *error = TAKE_PTR(s->error);
-        Waiters *waiters = TAKE_PTR(s->waiters);
+/* The slots go now, not at the end of the turn: nothing may call us any more. */
+static void complete(VmStart *s) {
         Vm *vm = s->vm;
 
-        vm->start = vm_start_free(s);
+        host_forget(vm->manager->host, s);
+        s->scope_job = scope_job_free(s->scope_job);
+        s->deadline = sd_event_source_disable_unref(s->deadline);
+        vm->start = NULL;
         vm_flush(vm);
-        waiters_fire(&waiters, r, error);
+        operation_complete(&s->op, s->error);
 }
 
 void vm_start_fail(VmStart *s, const Error *error) {
@@ -82,9 +83,21 @@ void vm_start_fail(VmStart *s, const Error *error) {
                 s->calls[i] = qmp_cancel(s->calls[i]);
         if (vm->process)
                 vm_end_process(vm);
-        else
-                complete(s, -error_code_errno(error_code(s->error)));
+        else if (s->port == 0)
+                complete(s);
 }
+
+static bool cancel(Operation *op) {
+        vm_start_fail((VmStart *)op, op->reason);
+        return true;
+}
+
+static const OperationType start_type = {
+        .kind = OPERATION_START,
+        .size = sizeof(VmStart),
+        .cancel = cancel,
+        .done = start_done,
+};
 
 static void fail(VmStart *s, int r, const char *what) {
         _cleanup_error_ Error *e = NULL;
@@ -113,7 +126,8 @@ void vm_start_process_ended(VmStart *s, const ProcessEnd *end) {
                 vm_set_failure(vm, VM_FAILURE_TIMEOUT, error_message(s->error));
         else if (error_code(s->error) == ERROR_QMP_FAILED)
                 vm_set_failure(vm, VM_FAILURE_QMP, error_message(s->error));
-        complete(s, -error_code_errno(error_code(s->error)));
+        memset(s->calls, 0, sizeof(s->calls)); /* they went with the monitor */
+        complete(s);
 }
 
 /* As a QEMU does that is about to end; one that goes on without its monitor is of no use. */
@@ -182,22 +196,58 @@ static int choose_accelerator(VmStart *s, Error **reterr) {
         return 0;
 }
 
-/* The range is shared with instances of users, who may have made a VM while this one did not run, and with
- * all else on the host. */
-static int secure_port(Vm *vm, Error **reterr) {
-        uint16_t old = vm->record.ssh_port;
+/* --- The port. The range is shared with instances of users, who may have made a VM while this one did not
+ * run, and with all else on the host. */
+
+static void launch(VmStart *s);
+
+static int format_port(void *userdata, char **ret, size_t *ret_len, Error **reterr) {
+        const VmStart *s = userdata;
+        VmRecord record = s->vm->record; /* of which nothing is owned */
+
+        record.ssh_port = s->port;
+        return vm_record_format(&record, ret, ret_len);
+}
+
+static void on_port_written(void *userdata, int r, const Error *error) {
+        VmStart *s = userdata;
+        Vm *vm = s->vm;
+        uint16_t old = vm->record.ssh_port, port = s->port;
+
+        s->port = 0;
+        if (r < 0)
+                manager_drop_port(vm, port);
+        else {
+                manager_settle_port(vm, port);
+                (void)vm_warn(vm, "SSH port %u was taken by another program, so it is now %u", old, port);
+                vm_changed(vm, VM_CHANGE_SPEC);
+        }
+        if (s->step == START_FAILING)
+                complete(s);
+        else if (r < 0)
+                vm_start_fail(s, error);
+        else
+                launch(s);
+}
+
+static const RecordChange port_change = { .format = format_port, .done = on_port_written };
+
+/* 1: it is as it should be; 0: another one is being written down. */
+static int secure_port(VmStart *s, Error **reterr) {
+        Vm *vm = s->vm;
         int r;
 
         if (vm->record.spec.network != VM_NETWORK_USER || !manager_port_is_taken(vm))
-                return 0;
-        r = manager_reassign_port(vm->manager, vm, reterr);
+                return 1;
+        r = manager_pick_port(vm, &s->port, reterr);
         if (r < 0)
                 return r;
-        (void)vm_warn(vm, "SSH port %u was taken by another program, so it is now %u", old,
-                        vm->record.ssh_port);
-        vm_changed(vm, VM_CHANGE_SPEC);
-        r = vm_save(vm, NULL, NULL);
-        return r < 0 ? error_set_errno(reterr, r, "Cannot write the definition of VM '%s'", vm_name(vm)) : 0;
+        r = record_write(vm->stored, &port_change, s, reterr);
+        if (r < 0) {
+                manager_drop_port(vm, s->port);
+                s->port = 0;
+        }
+        return r;
 }
 
 static int make_launch(VmStart *s, Launch **ret, Error **reterr) {
@@ -251,7 +301,7 @@ static void forget_last_run(Vm *vm) {
         free(TAKE_PTR(vm->failure_message));
         free(TAKE_PTR(vm->shutdown_reason));
         free(TAKE_PTR(vm->status));
-        vm->came_up = vm->ending = vm->panicked = vm->internal_error = false;
+        vm->came_up = vm->ending = vm->killed = vm->panicked = vm->internal_error = false;
         vm->resets = vm->io_errors = 0;
         vm->warnings = strv_free(vm->warnings);
         vm_changed(vm, state | VM_CHANGE_COUNTERS | VM_CHANGE_WARNINGS);
@@ -263,12 +313,9 @@ static void launch(VmStart *s) {
         Launch *l;
         int r;
 
-        forget_last_run(vm);
         r = host_check_qemu(vm->manager->host, &e);
         if (r >= 0)
                 r = choose_accelerator(s, &e);
-        if (r >= 0)
-                r = secure_port(vm, &e);
         if (r >= 0)
                 r = make_launch(s, &l, &e);
         if (r < 0) {
@@ -301,6 +348,7 @@ static void launch(VmStart *s) {
 }
 
 static void step(VmStart *s) {
+        _cleanup_error_ Error *e = NULL;
         Vm *vm = s->vm;
         int r;
 
@@ -324,11 +372,19 @@ static void step(VmStart *s) {
                         systemd_clear_scope(vm->scope_watch);
                         return;
                 }
-                s->step = START_LAUNCH;
+                s->step = START_PORT;
         }
-        if (s->step == START_LAUNCH)
-                launch(s);
-        else if (s->step == START_SCOPE) { /* the one that was in the way is gone */
+        if (s->step == START_PORT) {
+                forget_last_run(vm);
+                r = secure_port(s, &e);
+                if (r < 0) {
+                        vm_start_fail(s, e);
+                        return;
+                }
+                s->step = START_LAUNCH;
+                if (r > 0)
+                        launch(s);
+        } else if (s->step == START_SCOPE) { /* the one that was in the way is gone */
                 r = make_scope(s);
                 if (r < 0)
                         fail(s, r, "Cannot ask systemd for a scope");
@@ -364,13 +420,45 @@ static void on_display(void *userdata, int r, const Json *result, const Error *e
         answered(userdata, r, error, 1);
 }
 
+/* The disk has grown, whatever happens to the start. When that cannot be noted the next one finds out. */
+typedef struct Growth {
+        Vm *vm; /* borrowed: its record is, too */
+        uint64_t size;
+} Growth;
+
+static int format_growth(void *userdata, char **ret, size_t *ret_len, Error **reterr) {
+        const Growth *g = userdata;
+        VmRecord record = g->vm->record; /* of which nothing is owned */
+
+        record.disk_size = g->size;
+        return vm_record_format(&record, ret, ret_len);
+}
+
+static void on_size_written(void *userdata, int r, const Error *error) {
+        _cleanup_free_ Growth *g = userdata;
+
+        if (r >= 0)
+                g->vm->record.disk_size = g->size;
+        else if (error_code(error) != ERROR_CANCELED)
+                (void)vm_warn(g->vm, "That its disk has grown could not be noted: %s", error_message(error));
+}
+
+static void note_size(Vm *vm, uint64_t size) {
+        static const RecordChange change = { .format = format_growth, .done = on_size_written };
+        Growth *g = malloc(sizeof(Growth));
+
+        if (!g)
+                return;
+        *g = (Growth){ vm, size };
+        if (record_write(vm->stored, &change, g, NULL) < 0)
+                free(g);
+}
+
 static void on_resized(void *userdata, int r, const Json *result, const Error *error) {
         VmStart *s = userdata;
 
-        if (r >= 0) {
-                s->vm->record.disk_size = s->grow_to;
-                (void)vm_save(s->vm, NULL, NULL);
-        }
+        if (r >= 0)
+                note_size(s->vm, s->grow_to);
         answered(s, r, error, 2);
 }
 
@@ -396,7 +484,7 @@ static void on_status(void *userdata, int r, const Json *result, const Error *er
                 fail(s, r, "Cannot note in the runtime folder that the VM runs");
                 return;
         }
-        complete(s, 0);
+        complete(s);
 }
 
 static int call(VmStart *s, size_t i, const char *command, const char *arguments, qmp_reply_t reply) {
@@ -452,48 +540,64 @@ void vm_start_executed(VmStart *s) {
                 fail(s, r, "Cannot talk to QEMU");
 }
 
-static int check_startable(Vm *vm, Error **reterr) {
-        VmState state = vm_state(vm);
-
-        if (vm->create || vm->removal || vm->stop || vm->ending)
-                return error_set(reterr, ERROR_INVALID_STATE, "VM '%s' cannot be started while it is %s",
-                                vm_name(vm), vm->removal ? "being destroyed" : vm_state_to_string(state));
-        if (vm->process && !vm->start && process_qemu_is_gone(vm->process))
-                return error_set(reterr, ERROR_INVALID_STATE,
-                                "VM '%s' cannot be started yet: its QEMU has just ended", vm_name(vm));
-        return 0;
-}
-
-int vm_start(Vm *vm, waiter_t done, void *userdata, Error **reterr) {
+static int begin(Vm *vm, uid_t requester, Operation *parent, VmStart **ret, Error **reterr) {
+        const OperationSpec spec = vm_operation(vm, requester, parent);
+        Operation *op;
         VmStart *s;
         int r;
 
-        r = check_startable(vm, reterr);
+        r = operation_new(vm->manager, &start_type, &spec, &op, reterr);
         if (r < 0)
                 return r;
-        if (vm->start) {
-                r = waiters_add(&vm->start->waiters, done, userdata);
-                return r < 0 ? error_set_errno(reterr, r, "Cannot wait for the start") : 0;
+        s = (VmStart *)op;
+        s->vm = vm;
+        s->vnc_fd = -EBADF;
+        r = sd_event_add_time_relative(vm->manager->event, &s->deadline, CLOCK_MONOTONIC, START_TIMEOUT,
+                        100 * USEC_PER_MSEC, on_deadline, s);
+        if (r < 0) {
+                r = error_set_errno(reterr, r, "Cannot start VM '%s'", vm_name(vm));
+                operation_drop(op, reterr ? *reterr : NULL);
+                return r;
         }
+        *ret = s;
+        return 0;
+}
+
+int vm_start_for(Vm *vm, uid_t requester, Operation *parent, waiter_t done, void *userdata, Error **reterr) {
+        Operation *same;
+        VmStart *s;
+        int r;
+
+        r = operation_admit(vm->manager, OPERATION_START, vm->record.uuid, vm_name(vm), &same, reterr);
+        if (r > 0)
+                return operation_join(same, requester, done, userdata, reterr);
+        if (r >= 0 && vm->process && vm->ending)
+                r = error_set(reterr, ERROR_INVALID_STATE, "VM '%s' cannot be started while it is %s",
+                                vm_name(vm), vm_state_to_string(vm_state(vm)));
+        if (r >= 0 && vm->process && process_qemu_is_gone(vm->process))
+                r = error_set(reterr, ERROR_INVALID_STATE,
+                                "VM '%s' cannot be started yet: its QEMU has just ended", vm_name(vm));
+        if (r < 0)
+                return r;
         if (vm->process) {
                 if (done)
                         done(userdata, 0, NULL);
                 return 0;
         }
-        s = malloc(sizeof(VmStart));
-        if (!s)
-                return error_set_errno(reterr, -ENOMEM, "Cannot start VM '%s'", vm_name(vm));
-        *s = (VmStart){ .vm = vm, .vnc_fd = -EBADF };
-        r = waiters_add(&s->waiters, done, userdata);
-        if (r >= 0)
-                r = sd_event_add_time_relative(vm->manager->event, &s->deadline, CLOCK_MONOTONIC,
-                                START_TIMEOUT, 100 * USEC_PER_MSEC, on_deadline, s);
+        r = begin(vm, requester, parent, &s, reterr);
+        if (r < 0)
+                return r;
+        r = operation_join(&s->op, requester, done, userdata, reterr);
         if (r < 0) {
-                vm_start_free(s);
-                return error_set_errno(reterr, r, "Cannot start VM '%s'", vm_name(vm));
+                operation_drop(&s->op, reterr ? *reterr : NULL);
+                return r;
         }
         vm->start = s;
         vm_changed(vm, 0);
         step(s);
         return 0;
+}
+
+int vm_start(Vm *vm, uid_t requester, waiter_t done, void *userdata, Error **reterr) {
+        return vm_start_for(vm, requester, NULL, done, userdata, reterr);
 }

@@ -5,7 +5,7 @@
 
 #include "manager.h"
 #include "util/log.h"
-#include "vm-guest.h"
+#include "vm.h"
 
 #define WARNINGS_MAX 32 /* a broken QEMU could have us warn of ever new things */
 
@@ -33,15 +33,40 @@ static const char *const vm_failure_table[] = {
 };
 DEFINE_STRING_TABLE(vm_failure, VmFailure, _VM_FAILURE_MAX);
 
-int vm_new(Manager *manager, VmRecord *record, Vm **ret) {
+int vm_reserve(Manager *manager, const char *name, uid_t owner, VmPlace *ret, Error **reterr) {
+        VmPlace place = {};
+        int r;
+
+        r = record_name_reserve(manager->records, name, owner, NULL, &place.name, reterr);
+        if (r >= 0)
+                r = manager_check_name(manager, name, owner, reterr);
+        if (r >= 0)
+                r = charge(manager->accounts, owner, RESOURCE_VMS, 1, &place.charge, reterr);
+        if (r < 0) {
+                vm_place_done(&place);
+                return r;
+        }
+        *ret = place;
+        return 0;
+}
+
+void vm_place_done(VmPlace *place) {
+        record_name_free(place->name);
+        charge_release(&place->charge);
+        *place = (VmPlace){};
+}
+
+int vm_new(Manager *manager, VmRecord *record, VmPlace *place, Vm **ret) {
         _cleanup_(vm_freep) Vm *vm = malloc(sizeof(Vm));
 
         if (!vm) {
                 vm_record_done(record);
+                vm_place_done(place);
                 return -ENOMEM;
         }
-        *vm = (Vm){ .manager = manager, .record = *record };
+        *vm = (Vm){ .manager = manager, .record = *record, .place = *place };
         *record = (VmRecord){};
+        *place = (VmPlace){};
         vm->unit = strf("vmctl-%s.scope", vm_name(vm));
         if (!vm->unit)
                 return -ENOMEM;
@@ -53,18 +78,12 @@ int vm_new(Manager *manager, VmRecord *record, Vm **ret) {
 Vm *vm_free(Vm *vm) {
         if (!vm)
                 return NULL;
-        vm_create_free(vm->create);
-        vm_start_free(vm->start);
-        vm_stop_free(vm->stop);
-        vm_removal_free(vm->removal);
-        vm_guests_free(vm);
-        vm_save_free(vm->save);
         record_free(vm->stored);
-        record_name_free(vm->taken);
         process_free(vm->process);
         systemd_unwatch_scope(vm->scope_watch);
         sd_event_source_disable_unref(vm->linger);
-        free(vm->gone);
+        vm_place_done(&vm->place);
+        charge_release(&vm->port);
         vm_record_done(&vm->record);
         free(vm->unit);
         free(vm->status);
@@ -76,7 +95,7 @@ Vm *vm_free(Vm *vm) {
 }
 
 VmState vm_state(const Vm *vm) {
-        if (vm->create)
+        if (vm->make)
                 return VM_PREPARING;
         if (vm->process && (vm->stop || vm->ending || vm->removal))
                 return VM_STOPPING;
@@ -152,6 +171,17 @@ int vm_warn(Vm *vm, const char *format, ...) {
         r = strv_push(&vm->warnings, text);
         vm_changed(vm, VM_CHANGE_WARNINGS);
         return r;
+}
+
+OperationSpec vm_operation(const Vm *vm, uid_t requester, Operation *parent) {
+        return (OperationSpec){
+                .requester = requester,
+                .target = JOB_TARGET_VM,
+                .target_name = vm_name(vm),
+                .target_uuid = vm->record.uuid,
+                .target_owner = vm->record.owner,
+                .parent = parent,
+        };
 }
 
 char *vm_path(const Vm *vm, const char *file) {

@@ -181,8 +181,8 @@ static void check_broken(const char *from, const char *to) {
 }
 
 static void test_broken_records(void) {
-        check_broken("\"version\": 1", "\"version\": 3");
-        check_broken("\"version\": 1", "\"version\": \"1\"");
+        check_broken("\"version\": 2", "\"version\": 3");
+        check_broken("\"version\": 2", "\"version\": \"1\"");
         check_broken("\"name\": \"web\"", "\"name\": \"../web\"");
         check_broken("\"name\"", "\"nombre\"");
         check_broken("\"owner\": 1000", "\"owner\": -1");

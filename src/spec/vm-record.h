@@ -6,7 +6,7 @@
 #include "file-ref.h"
 #include "vm-spec.h"
 
-#define VM_RECORD_VERSION 1
+#define VM_RECORD_VERSION 2
 #define VM_RECORD_SEALED_SINCE 2       /* the first version that has a checksum, and the last that is read */
 #define VM_RECORD_MAX_SIZE (256 * KIB) /* a definition with a long key and command line is 10 KiB */
 

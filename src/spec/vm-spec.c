@@ -306,6 +306,68 @@ int vm_spec_copy(const VmSpec *s, VmSpec *ret) {
         return 0;
 }
 
+static bool is_same(const SpecKey *k, const VmSpec *a, const VmSpec *b) {
+        const void *x = spec_key_field(k, a), *y = spec_key_field(k, b);
+
+        switch (k->type) {
+        case SPEC_BOOLEAN:
+                return *(const bool *)x == *(const bool *)y;
+        case SPEC_UNSIGNED:
+                return *(const uint32_t *)x == *(const uint32_t *)y;
+        case SPEC_SIZE:
+                return *(const uint64_t *)x == *(const uint64_t *)y;
+        case SPEC_STRING:
+                return streq_ptr(*(char *const *)x, *(char *const *)y);
+        case SPEC_ENUM:
+                return *(const int *)x == *(const int *)y;
+        case SPEC_FILE:
+                break;
+        }
+        return true; /* no part of the struct */
+}
+
+static int copy_field(const SpecKey *k, const VmSpec *from, VmSpec *to) {
+        const void *x = spec_key_field(k, from);
+        void *y = (uint8_t *)to + k->offset;
+
+        switch (k->type) {
+        case SPEC_BOOLEAN:
+                *(bool *)y = *(const bool *)x;
+                break;
+        case SPEC_UNSIGNED:
+                *(uint32_t *)y = *(const uint32_t *)x;
+                break;
+        case SPEC_SIZE:
+                *(uint64_t *)y = *(const uint64_t *)x;
+                break;
+        case SPEC_STRING:
+                return free_and_strdup(y, *(char *const *)x);
+        case SPEC_ENUM:
+                *(int *)y = *(const int *)x;
+                break;
+        case SPEC_FILE:
+                break;
+        }
+        return 0;
+}
+
+int vm_spec_rebase(const VmSpec *from, const VmSpec *to, VmSpec *onto) {
+        int flags = ~0, r;
+
+        for (size_t i = 0; i < vm_spec_n_keys; i++) {
+                const SpecKey *k = &vm_spec_keys[i];
+
+                if (is_same(k, from, to))
+                        continue;
+                r = copy_field(k, to, onto);
+                if (r < 0)
+                        return r;
+                flags &= (int)k->flags;
+        }
+        onto->given |= to->given;
+        return flags;
+}
+
 static int check_microvm(const VmSpec *s, unsigned files, Error **reterr) {
         if (s->firmware == VM_FIRMWARE_UEFI)
                 return error_set(reterr, ERROR_INVALID_SPEC,

@@ -144,6 +144,10 @@ void vm_spec_init(VmSpec *s); /* the defaults */
 void vm_spec_done(VmSpec *s);
 int vm_spec_copy(const VmSpec *s, VmSpec *ret);
 
+/* Changes `onto` in all that differs between `from` and `to`. Returns the flags that all of these keys have
+ * (~0: nothing differs), or -ENOMEM with `onto` half changed. */
+int vm_spec_rebase(const VmSpec *from, const VmSpec *to, VmSpec *onto);
+
 /* What single keys cannot tell: combinations. `files` has a bit for each VmFile that is given. */
 int vm_spec_check(const VmSpec *s, unsigned files, Error **reterr);
 

@@ -11,7 +11,7 @@
 #include "fd-util.h"
 
 #define FD_TARGET_MAX 1024 /* a child's table is small and dense: targets are chosen by us */
-#define CHILD_FDS_MAX 64   /* a VM with every kind of file and socket needs some 25 */
+#define CHILD_FDS_MAX 320  /* a provisioning of 256 steps with a file each, and a few */
 
 static int limit(int resource, uint64_t value) {
         struct rlimit rl = { value, value };

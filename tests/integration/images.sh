@@ -155,6 +155,19 @@ check "A VM in one go" eval 'follow vm create-from-url web "$url/plain/many1.raw
 check_output running "... runs" prop web State
 check "... the job was the VM's" heard '"JobRemoved",.*,"/org/vmctl1/vm/web","done"\]'
 check "It goes" vmctl destroy web
+
+# Whoever waits for a start that is called off hears of it, once it has come to its end.
+service=$(systemctl show --property MainPID --value vmctld)
+hold_helper vmctl-shim
+follow vm create-from-url web "$url/plain/many1.raw" memory#=134217728 display=none network=none accel=tcg \
+        cloud-init?=no start?=yes
+check "One that is called off while the VM starts" eval 'reaches vm "^starting" && cancel vm'
+check_output "canceled org.vmctl1.Error.Canceled: *'web'*" "... ends" ends vm
+release_helper vmctl-shim
+check_output "$service" "... the service does not" systemctl show --property MainPID --value vmctld
+check_output stopped "... and the VM is there" prop web State
+check "... can be started" method web Start "a{sv}" 0
+check "... and goes" vmctl destroy web
 close_gate
 follow vm create-from-url web "$url/gate/many2.raw" cloud-init?=no
 check "One that is called off" eval 'reaches vm "^downloading [1-9]" && cancel vm'

@@ -99,15 +99,16 @@ vmctl kill a
 
 # interrupt METHOD [ARGUMENT...]: while it starts
 interrupt() {
-        local start status=0
+        local start status=0 done=stopped
 
+        [ "$1" = Stop ] || done=killed
         forget_signals
         method a Start 'a{sv}' 0 2> "$scratch/start-error" & start=$!
         await 5 "$(changed_to a State starting)" > /dev/null && method a "$@" || return
         wait $start || status=$?
         await 5 "$(changed_to a State 'stopped|prepared')" || return
         # The start may have been over when the method came.
-        [ $status -eq 0 ] || grep -q "was stopped while it started" "$scratch/start-error" ||
+        [ $status -eq 0 ] || grep -q "was $done while it started" "$scratch/start-error" ||
                 { cat "$scratch/start-error"; return 1; }
 }
 for i in 1 2 3; do
@@ -168,10 +169,10 @@ check "... says VMRemoved" heard '"member":"VMRemoved","payload":\{"type":"so","
 check "... and InterfacesRemoved" heard '"InterfacesRemoved".*"/org/vmctl1/vm/quiet"'
 check "... and leaves nothing" is_gone quiet
 check_status 1 "... no process of its user" pgrep --uid "$uid" --runstates D,R,S,T --list-full
-next_gets() {
-        define next && [ "$(prop next UID)" = "$1" ] && vmctl destroy next
+next_gets_another_than() {
+        define next && [ "$(prop next UID)" != "$1" ] && vmctl destroy next
 }
-check "... and its user is free for the next one" next_gets "$uid"
+check "... and its user is nobody's for now" next_gets_another_than "$uid"
 check "... and the port is free" eval "! true < /dev/tcp/127.0.0.1/$port"
 check_output "" "... and no folder that is to be deleted" find /var/lib/vmctl/vms -name '.*'
 check_error "*no such VM*" "... nor an object" vmctl start quiet

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Create: all files are made in the folder ".new-NAME" by vmctl-prepare, which alone touches what the client
- * gave; then vm.json is written and the folder gets its name. Whatever dies before that leaves only a folder
- * that the next start-up removes. */
+/* The files and the record of a new VM. All files are made in a draft of the record by vmctl-prepare, which
+ * alone touches what the client gave; then the record is committed. Whatever dies before that leaves only a
+ * folder that the next start-up removes.
+ *
+ * The VM is in the index from the beginning, and goes when this fails, which is when nothing works on its
+ * files any more. */
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,7 +15,6 @@
 
 #include "manager.h"
 #include "spec/vm-lists.h"
-#include "task.h"
 #include "util/fd-util.h"
 #include "util/log.h"
 #include "vm.h"
@@ -21,7 +23,6 @@
 /* It takes 15 ms, but a client's file may lie on a slow file system. Below D-Bus's usual 25 s, so that the
  * client gets our answer. */
 #define PREPARE_TIMEOUT (20 * USEC_PER_SEC)
-#define COMMIT_TIMEOUT (30 * USEC_PER_SEC)
 #define DISK_GRANULE 512
 
 /* Files of the VM's folder that vmctl-prepare fills, and its options for them. */
@@ -36,136 +37,99 @@ static const struct {
         [OUT_VARS] = { "vars.fd", "--vars" },
 };
 
-typedef enum CreateStep { CREATE_HOST, CREATE_PREPARE, CREATE_COMMIT, CREATE_START } CreateStep;
+typedef enum MakeStep { MAKE_HOST, MAKE_PREPARE, MAKE_COMMIT, MAKE_FAILING } MakeStep;
 
-struct VmCreate {
+struct VmMake {
+        Operation op;
         Vm *vm; /* borrowed */
-        CreateStep step;
-        Waiters *waiters;
+        MakeStep step;
         int files[_VM_FILE_MAX];  /* owned */
         int outputs[_OUTPUT_MAX]; /* owned */
-        int folder_fd;
-        char *folder; /* ".new-NAME", while it must be removed if we fail */
         Worker *worker;
-        Task *task;
-        char *text; /* of vm.json */
-        size_t len;
+        Error *error; /* why it fails */
 };
 
-/* The child that gives the folder its name may have done so before it was killed. */
-static void remove_folder(const VmCreate *c) {
-        const char *name = vm_name(c->vm);
-        int vms_fd = c->vm->manager->vms_fd;
-        struct stat ours, there;
+static void make_done(Operation *op) {
+        VmMake *c = (VmMake *)op;
 
-        if (c->step == CREATE_COMMIT && fstat(c->folder_fd, &ours) >= 0 &&
-                        fstatat(vms_fd, name, &there, AT_SYMLINK_NOFOLLOW) >= 0 &&
-                        ours.st_dev == there.st_dev && ours.st_ino == there.st_ino)
-                (void)renameat(vms_fd, name, vms_fd, c->folder);
-        (void)remove_tree_at(vms_fd, c->folder);
-}
-
-VmCreate *vm_create_free(VmCreate *c) {
-        if (!c)
-                return NULL;
-        host_forget(c->vm->manager->host, c);
+        host_forget(op->manager->host, c);
         worker_free(c->worker);
-        task_free(c->task);
-        for (int i = 0; i < _VM_FILE_MAX; i++)
-                safe_close(c->files[i]);
+        vm_files_close(c->files);
         for (int i = 0; i < _OUTPUT_MAX; i++)
                 safe_close(c->outputs[i]);
-        if (c->folder)
-                remove_folder(c);
-        safe_close(c->folder_fd);
-        free(c->folder);
-        free(c->text);
-        free(c->waiters);
-        free(c);
-        return NULL;
+        error_free(c->error);
 }
 
-static void step(VmCreate *c);
+static void step(VmMake *c);
 
 /* The VM was never made: it goes before anybody is told. */
-static void fail(VmCreate *c, const Error *error) {
-        _cleanup_error_ Error *e = error_copy(error);
-        Waiters *waiters = TAKE_PTR(c->waiters);
+static void remove_vm(void *userdata) {
+        VmMake *c = userdata;
         Vm *vm = c->vm;
 
-        vm->create = vm_create_free(c);
+        c->worker = worker_free(c->worker);
+        vm->make = NULL;
         manager_remove_vm(vm->manager, vm);
-        waiters_fire(&waiters, -error_code_errno(error_code(e)), e);
+        operation_fail(&c->op, c->error);
 }
 
-static void fail_errno(VmCreate *c, int r, const char *what) {
+/* The record's store sees to a child of its own. */
+static void fail(VmMake *c, const Error *error) {
+        c->error = error_copy(error);
+        c->step = MAKE_FAILING;
+        host_forget(c->op.manager->host, c);
+        if (!c->worker || worker_kill(c->worker, remove_vm, c) == 0)
+                remove_vm(c);
+}
+
+static void fail_errno(VmMake *c, int r, const char *what) {
         _cleanup_error_ Error *e = NULL;
 
         (void)error_set_errno(&e, r, "Cannot create VM '%s': %s", vm_name(c->vm), what);
         fail(c, e);
 }
 
-/* The VM is there either way, which the message must not hide. */
-static void on_started(void *userdata, int r, const Error *error) {
-        _cleanup_error_ Error *e = NULL;
-        Waiters *waiters = userdata;
+static bool cancel(Operation *op) {
+        VmMake *c = (VmMake *)op;
 
-        if (r < 0)
-                (void)error_set(&e, error_code(error), "The VM was created, but did not start: %s",
-                                error_message(error));
-        waiters_fire(&waiters, r, e);
+        if (c->step != MAKE_FAILING)
+                fail(c, op->reason);
+        return true;
 }
 
-static void succeed(VmCreate *c) {
-        _cleanup_error_ Error *e = NULL;
-        Waiters *waiters = TAKE_PTR(c->waiters);
-        Vm *vm = c->vm;
-        int r;
+static const OperationType make_type = {
+        .kind = OPERATION_MAKE,
+        .size = sizeof(VmMake),
+        .cancel = cancel,
+        .done = make_done,
+};
 
-        free(TAKE_PTR(c->folder));
-        vm->create = vm_create_free(c);
-        vm_changed(vm, VM_CHANGE_SPEC | VM_CHANGE_PROCESS);
-        vm_flush(vm);
-        if (!vm->record.spec.start) {
-                waiters_fire(&waiters, 0, NULL);
+static int format(void *userdata, char **ret, size_t *ret_len, Error **reterr) {
+        const VmMake *c = userdata;
+
+        return vm_record_format(&c->vm->record, ret, ret_len);
+}
+
+static void on_committed(void *userdata, int r, const Error *error) {
+        VmMake *c = userdata;
+        Vm *vm = c->vm;
+
+        if (c->step == MAKE_FAILING) /* and so the record goes */
+                return;
+        if (r < 0) {
+                fail(c, error);
                 return;
         }
-        vm->record.spec.start = false;
-        r = vm_start(vm, on_started, waiters, &e);
-        if (r < 0)
-                on_started(waiters, r, e);
+        vm->make = NULL;
+        vm_changed(vm, VM_CHANGE_SPEC | VM_CHANGE_PROCESS);
+        vm_flush(vm);
+        operation_complete(&c->op, NULL);
 }
 
-void vm_create_cancel(Vm *vm) {
-        _cleanup_error_ Error *e = NULL;
-
-        (void)error_set(&e, ERROR_CANCELED, "VM '%s' was destroyed while it was made", vm_name(vm));
-        fail(vm->create, e);
-}
-
-static int commit(void *argument) {
-        VmCreate *c = argument;
-        Manager *m = c->vm->manager;
-
-        if (write_file_at(c->folder_fd, "vm.json", c->text, c->len, 0600, WRITE_FILE_SYNC) < 0 ||
-                        renameat(m->vms_fd, c->folder, m->vms_fd, vm_name(c->vm)) < 0 ||
-                        fsync(m->vms_fd) < 0)
-                return MIN(errno, 254);
-        return 0;
-}
-
-static void on_committed(void *userdata, int status, const char *output, size_t len) {
-        VmCreate *c = userdata;
-
-        c->task = task_free(c->task);
-        if (status == 0)
-                succeed(c);
-        else
-                fail_errno(c, status > 0 ? -status : status, "its definition cannot be written");
-}
+static const RecordChange commit_change = { .format = format, .done = on_committed };
 
 /* While vmctl-prepare ran as the VM's user, the files were that user's. */
-static int take_back_files(VmCreate *c) {
+static int take_back_files(VmMake *c) {
         const VmRecord *rec = &c->vm->record;
 
         for (int i = 0; i < _OUTPUT_MAX; i++) {
@@ -174,14 +138,14 @@ static int take_back_files(VmCreate *c) {
                 if (c->outputs[i] >= 0 && geteuid() == 0 && fchown(c->outputs[i], uid, getegid()) < 0)
                         return -errno;
         }
-        if (fchmod(c->folder_fd, c->vm->manager->config.system ? 0711 : 0700) < 0)
+        if (fchmod(record_fd(c->vm->stored), c->vm->manager->config.system ? 0711 : 0700) < 0)
                 return -errno;
         return 0;
 }
 
 /* ssh adds the guest's host key to this file of the owner's. */
-static int make_known_hosts(VmCreate *c) {
-        _cleanup_close_ int fd = openat(c->folder_fd, "known_hosts",
+static int make_known_hosts(VmMake *c) {
+        _cleanup_close_ int fd = openat(record_fd(c->vm->stored), "known_hosts",
                         O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 
         if (fd < 0)
@@ -193,7 +157,7 @@ static int read_file_reply(const Json *object, FileRef *ret) {
         return object && !json_is_null(object) ? file_ref_read(object, ret) : 0;
 }
 
-static int take_reply(VmCreate *c, const Json *reply) {
+static int take_reply(VmMake *c, const Json *reply) {
         VmRecord *rec = &c->vm->record;
         const char *format = json_get_string(json_get(reply, "image"), "format");
         int r;
@@ -215,29 +179,31 @@ static int take_reply(VmCreate *c, const Json *reply) {
 }
 
 static void on_prepared(void *userdata, const Json *result, const Error *error) {
-        VmCreate *c = userdata;
+        _cleanup_error_ Error *e = NULL;
+        VmMake *c = userdata;
         int r;
 
         if (error) {
                 fail(c, error);
                 return;
         }
+        c->worker = worker_free(c->worker);
         r = take_reply(c, result);
         if (r >= 0)
                 r = take_back_files(c);
         if (r >= 0)
                 r = make_known_hosts(c);
-        if (r >= 0)
-                r = vm_record_format(&c->vm->record, &c->text, &c->len);
-        if (r >= 0) {
-                c->step = CREATE_COMMIT;
-                r = task_call(c->vm->manager->event, commit, c, COMMIT_TIMEOUT, on_committed, c, &c->task);
-        }
-        if (r < 0)
+        if (r < 0) {
                 fail_errno(c, r, "vmctl-prepare failed");
+                return;
+        }
+        c->step = MAKE_COMMIT;
+        r = record_commit(c->vm->stored, c->vm->place.name, &commit_change, c, &e);
+        if (r < 0)
+                fail(c, e);
 }
 
-static int make_outputs(VmCreate *c) {
+static int make_outputs(VmMake *c) {
         const VmRecord *rec = &c->vm->record;
         const bool wanted[_OUTPUT_MAX] = {
                 [OUT_OVERLAY] = c->files[VM_FILE_IMAGE] >= 0 || rec->spec.disk > 0,
@@ -246,20 +212,11 @@ static int make_outputs(VmCreate *c) {
                 [OUT_PUBLIC_KEY] = rec->generated_key,
                 [OUT_VARS] = rec->spec.firmware == VM_FIRMWARE_UEFI,
         };
-        Manager *m = c->vm->manager;
 
-        c->folder = strf(".new-%s", vm_name(c->vm));
-        if (!c->folder)
-                return -ENOMEM;
-        if (mkdirat(m->vms_fd, c->folder, 0700) < 0)
-                return -errno;
-        c->folder_fd = openat(m->vms_fd, c->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-        if (c->folder_fd < 0)
-                return -errno;
         for (int i = 0; i < _OUTPUT_MAX; i++) {
                 if (!wanted[i])
                         continue;
-                c->outputs[i] = openat(c->folder_fd, output_table[i].file,
+                c->outputs[i] = openat(record_fd(c->vm->stored), output_table[i].file,
                                 O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
                 if (c->outputs[i] < 0)
                         return -errno;
@@ -269,7 +226,7 @@ static int make_outputs(VmCreate *c) {
 
 /* Empty disks are holes: nothing has to be written. They are the service's, as the overlay is; QEMU gets
  * descriptors. */
-static int make_disks(VmCreate *c) {
+static int make_disks(VmMake *c) {
         const char *list = c->vm->record.spec.disks;
         VmDisk d;
 
@@ -279,14 +236,15 @@ static int make_disks(VmCreate *c) {
 
                 if (!file)
                         return -ENOMEM;
-                fd = openat(c->folder_fd, file, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+                fd = openat(record_fd(c->vm->stored), file,
+                                O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
                 if (fd < 0 || ftruncate(fd, (off_t)d.size) < 0)
                         return -errno;
         }
         return 0;
 }
 
-static int format_request(VmCreate *c, char **ret, size_t *ret_len) {
+static int format_request(VmMake *c, char **ret, size_t *ret_len) {
         _cleanup_(json_writer_freep) JsonWriter *w = NULL;
         const VmRecord *rec = &c->vm->record;
         _cleanup_free_ char *instance = strf("vmctl-%s", rec->uuid);
@@ -311,7 +269,7 @@ static int format_request(VmCreate *c, char **ret, size_t *ret_len) {
         return json_writer_finish(w, ret, ret_len);
 }
 
-static int run_prepare(VmCreate *c, int vars_template) {
+static int run_prepare(VmMake *c, int vars_template, Error **reterr) {
         static const WorkerHandlers handlers = { .done = on_prepared };
         WorkerFile files[_VM_FILE_MAX + _OUTPUT_MAX + 1] = {
                 [VM_FILE_IMAGE] = { "--image", c->files[VM_FILE_IMAGE] },
@@ -322,7 +280,7 @@ static int run_prepare(VmCreate *c, int vars_template) {
         };
         const WorkerSpec spec = {
                 .program = "vmctl-prepare",
-                .requester = c->vm->record.owner,
+                .requester = c->op.requester,
                 .uid = c->vm->record.uid,
                 .files = files,
                 .n_files = ELEMENTSOF(files),
@@ -337,10 +295,10 @@ static int run_prepare(VmCreate *c, int vars_template) {
                 files[_VM_FILE_MAX + 1 + i] = (WorkerFile){ output_table[i].option, c->outputs[i],
                         .give = true };
         r = format_request(c, &request, &len);
-        return r < 0 ? r : worker_run(c->vm->manager, &spec, request, len, &handlers, c, &c->worker, NULL);
+        return r < 0 ? r : worker_run(c->vm->manager, &spec, request, len, &handlers, c, &c->worker, reterr);
 }
 
-static void prepare(VmCreate *c) {
+static void prepare(VmMake *c) {
         VmRecord *rec = &c->vm->record;
         _cleanup_close_ int vars_template = -EBADF;
         _cleanup_error_ Error *e = NULL;
@@ -370,23 +328,30 @@ static void prepare(VmCreate *c) {
                 fail(c, e);
                 return;
         }
-        c->step = CREATE_PREPARE;
+        c->step = MAKE_PREPARE;
+        r = record_new(c->vm->manager->records, rec->uuid, c->vm, &c->vm->stored, &e);
+        if (r < 0) {
+                fail(c, e);
+                return;
+        }
         r = free_and_strdup(&rec->machine, machine);
         if (r >= 0)
                 r = make_outputs(c);
         if (r >= 0)
                 r = make_disks(c);
         if (r >= 0)
-                r = run_prepare(c, vars_template);
-        if (r < 0)
-                fail_errno(c, r, strerror(-r));
+                r = run_prepare(c, vars_template, &e);
+        if (e)
+                fail(c, e);
+        else if (r < 0)
+                fail_errno(c, r, "its files cannot be made");
 }
 
 static void on_host(void *userdata) {
         step(userdata);
 }
 
-static void step(VmCreate *c) {
+static void step(VmMake *c) {
         int r;
 
         r = host_ensure(c->vm->manager->host, on_host, c);
@@ -396,7 +361,7 @@ static void step(VmCreate *c) {
                 prepare(c);
 }
 
-/* What the VM is given for life. */
+/* What the VM is given for life, but for what the index holds for it. */
 static int hand_out(Manager *m, VmRecord *rec, const int *files, Error **reterr) {
         bool image = files[VM_FILE_IMAGE] >= 0, kernel = files[VM_FILE_KERNEL] >= 0;
         char uuid[SD_ID128_UUID_STRING_MAX];
@@ -424,20 +389,15 @@ static int hand_out(Manager *m, VmRecord *rec, const int *files, Error **reterr)
                 r = manager_pick_mac(m, &rec->mac);
         if (r < 0)
                 return error_set_errno(reterr, r, "Cannot create VM '%s'", rec->name);
-        r = manager_pick_uid(m, &rec->uid, reterr);
-        if (r >= 0 && rec->spec.network == VM_NETWORK_USER)
-                r = manager_pick_port(m, rec->name, &rec->ssh_port, reterr);
-        return r;
+        return 0;
 }
 
-static int check(Manager *m, const VmRecord *rec, const int *files, Error **reterr) {
+static int check(const VmRecord *rec, const int *files, Error **reterr) {
         unsigned given = 0;
-        int r;
 
         for (int i = 0; i < _VM_FILE_MAX; i++)
                 given |= files[i] >= 0 ? 1U << i : 0;
-        r = manager_check_name(m, rec->name, rec->owner, reterr);
-        return r < 0 ? r : vm_spec_check(&rec->spec, given, reterr);
+        return vm_spec_check(&rec->spec, given, reterr);
 }
 
 static int find_stored_image(const Manager *m, const VmRecord *rec, Image **ret, Error **reterr) {
@@ -481,45 +441,113 @@ static int use_stored_image(const Manager *m, VmRecord *rec, int *files, int *fd
         return 0;
 }
 
-int vm_create(Manager *manager, VmRecord *record, const int given[static _VM_FILE_MAX], waiter_t done,
-                void *userdata, Error **reterr) {
-        _cleanup_close_ int stored = -EBADF;
-        int files[_VM_FILE_MAX];
-        VmCreate *c;
+/* Into the index; what fails takes the VM along. */
+static int put_in(Manager *m, VmRecord *record, VmPlace *place, Vm **ret, Error **reterr) {
+        bool wants_port = record->spec.network == VM_NETWORK_USER;
         Vm *vm;
         int r;
 
-        memcpy(files, given, sizeof(files));
-        r = use_stored_image(manager, record, files, &stored, reterr);
+        r = vm_new(m, record, place, &vm);
         if (r >= 0)
-                r = check(manager, record, files, reterr);
-        if (r >= 0)
-                r = hand_out(manager, record, files, reterr);
+                r = manager_add_vm(m, vm);
+        if (r < 0)
+                return error_set_errno(reterr, r, "There is no place for another VM");
+        r = manager_pick_uid(m, &vm->record.uid, reterr);
+        if (r >= 0 && wants_port)
+                r = manager_give_port(vm, reterr);
         if (r < 0) {
-                vm_record_done(record);
+                manager_forget_vm(m, vm);
                 return r;
         }
-        r = vm_new(manager, record, &vm);
-        if (r < 0)
-                return error_set_errno(reterr, r, "There is no place for another VM");
-        c = malloc(sizeof(VmCreate));
-        if (!c) {
-                vm_free(vm);
-                return error_set_errno(reterr, -ENOMEM, "There is no place for another VM");
+        *ret = vm;
+        return 0;
+}
+
+int vm_files_dup(const int files[static _VM_FILE_MAX], int ret[static _VM_FILE_MAX]) {
+        for (int i = 0; i < _VM_FILE_MAX; i++)
+                ret[i] = -EBADF;
+        for (int i = 0; i < _VM_FILE_MAX; i++) {
+                if (files[i] < 0)
+                        continue;
+                ret[i] = fcntl(files[i], F_DUPFD_CLOEXEC, 3);
+                if (ret[i] < 0)
+                        return -errno; /* not the same as one that was not given */
         }
-        *c = (VmCreate){ .vm = vm, .folder_fd = -EBADF };
+        return 0;
+}
+
+void vm_files_close(int files[static _VM_FILE_MAX]) {
+        for (int i = 0; i < _VM_FILE_MAX; i++)
+                files[i] = safe_close(files[i]);
+}
+
+static int make_new(Operation *parent, Vm *vm, const int *files, VmMake **ret, Error **reterr) {
+        const OperationSpec spec = vm_operation(vm, parent->requester, parent);
+        Operation *op;
+        VmMake *c;
+        int r;
+
+        r = operation_new(vm->manager, &make_type, &spec, &op, reterr);
+        if (r < 0)
+                return r;
+        c = (VmMake *)op;
+        c->vm = vm;
         for (int i = 0; i < _OUTPUT_MAX; i++)
                 c->outputs[i] = -EBADF;
-        for (int i = 0; i < _VM_FILE_MAX; i++)
-                c->files[i] = files[i] < 0 ? -EBADF : fcntl(files[i], F_DUPFD_CLOEXEC, 3);
-        vm->create = c;
-        r = waiters_add(&c->waiters, done, userdata);
-        if (r >= 0)
-                r = manager_add_vm(manager, TAKE_PTR(vm));
-        else
-                vm_free(vm);
+        r = vm_files_dup(files, c->files);
+        if (r < 0) {
+                r = error_set_errno(reterr, r, "Cannot keep the files for VM '%s'", vm_name(vm));
+                operation_drop(op, reterr ? *reterr : NULL);
+                return r;
+        }
+        *ret = c;
+        return 0;
+}
+
+static int begin(Operation *parent, VmRecord *record, VmPlace *place, const int *files, waiter_t done,
+                void *userdata, VmMake **ret, Error **reterr) {
+        Manager *m = parent->manager;
+        VmMake *c;
+        Vm *vm;
+        int r;
+
+        r = put_in(m, record, place, &vm, reterr);
         if (r < 0)
-                return error_set_errno(reterr, r, "There is no place for another VM");
+                return r;
+        r = make_new(parent, vm, files, &c, reterr);
+        if (r >= 0) {
+                r = operation_join(&c->op, parent->requester, done, userdata, reterr);
+                if (r < 0)
+                        operation_drop(&c->op, reterr ? *reterr : NULL);
+        }
+        if (r < 0) {
+                manager_forget_vm(m, vm);
+                return r;
+        }
+        vm->make = c;
+        *ret = c;
+        return 0;
+}
+
+int vm_make(Operation *parent, VmRecord *record, VmPlace *place, const int given[static _VM_FILE_MAX],
+                waiter_t done, void *userdata, Vm **ret, Error **reterr) {
+        _cleanup_close_ int stored = -EBADF;
+        Manager *m = parent->manager;
+        int files[_VM_FILE_MAX], r;
+        VmMake *c;
+
+        memcpy(files, given, sizeof(files));
+        r = use_stored_image(m, record, files, &stored, reterr);
+        if (r >= 0)
+                r = check(record, files, reterr);
+        if (r >= 0)
+                r = hand_out(m, record, files, reterr);
+        if (r >= 0)
+                r = begin(parent, record, place, files, done, userdata, &c, reterr);
+        if (r < 0)
+                return r;
+        *ret = c->vm;
+        m->hooks->vm_new(m, c->vm);
         step(c);
         return 0;
 }

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/* For tests of operations: stands where PID 1, QEMU with its shim, QMP, the host, child processes and the
+ * clock are otherwise (fake-*.c define their functions, and are linked instead of them). Nothing answers by
+ * itself.
+ *
+ * Each call that can fail, and each answer that is awaited, is a point, in the order in which they come. At
+ * one of them, chosen by fake_break_at(), something else happens than what all is well with. */
+
+#include <systemd/sd-event.h>
+
+#include "manager.h"
+
+typedef enum FakeFault {
+        FAKE_NONE,
+        FAKE_FAILS, /* a call fails at once, an answer is an error, a process ends */
+        FAKE_LATE,  /* an answer comes only when all deadlines have passed */
+        FAKE_STOPS, /* an answer comes late, and fake_on_stop is called instead */
+        _FAKE_FAULT_MAX,
+} FakeFault;
+
+void fake_reset(sd_event *event);
+void fake_break_at(FakeFault fault, unsigned point);
+bool fake_broke(void); /* the point was there */
+extern void (*fake_on_stop)(void);
+extern bool (*fake_is_busy)(void); /* somebody waits still: deadlines are to pass */
+
+/* A call. Returns 0, or the negative errno that it fails with. */
+int fake_point(const char *what);
+
+/* An answer: `answer` is called from fake_settle(), with false if it is an error. */
+typedef struct FakeAnswer FakeAnswer;
+typedef void (*fake_answer_t)(void *object, bool ok);
+FakeAnswer *fake_expect(const char *what, fake_answer_t answer, void *object);
+FakeAnswer *fake_forget(FakeAnswer *a); /* nobody waits for it any more. Returns NULL. */
+
+/* Runs the loop and gives one answer after the other, until nobody does anything any more; then what is late
+ * comes: first the deadlines pass, then the answers come. */
+void fake_settle(void);
+
+/* The same, but stops before the first answer to this is given. False: there is none. */
+bool fake_run_until(const char *what);
+
+/* Lets the next deadline pass. False: nobody has one. */
+bool fake_pass_deadline(void);
+
+/* The parts. */
+void fake_process_end(void *process, bool ok); /* as an answer */
+void fake_scope_killed(void);                  /* PID 1 has killed all that is in scopes */
+extern unsigned fake_signals;                  /* a bit for each that QEMU was sent */
+extern unsigned fake_live_scopes, fake_live_workers, fake_live_processes;
+extern uint64_t fake_memory_max; /* as PID 1 has it for the scope */
+extern const char *fake_worker_result;
+extern uint64_t fake_grow_to;
