@@ -72,8 +72,9 @@ static void on_made(void *userdata, int r, const Error *error) {
         _cleanup_error_ Error *e = NULL;
         Creation *c = userdata;
 
-        if (r < 0) {
-                fail(c, error);
+        /* A part may have been past the point where it can be called off. */
+        if (r < 0 || c->op.canceled) {
+                fail(c, r < 0 ? error : c->op.reason);
                 return;
         }
         if (!c->start) {
@@ -104,6 +105,10 @@ static void on_pulled(void *userdata, int r, const Error *error) {
         _cleanup_error_ Error *e = NULL;
 
         c->pull = NULL;
+        if (r >= 0 && c->op.canceled) {
+                fail(c, c->op.reason);
+                return;
+        }
         if (r >= 0 && !image)
                 r = error_set(&e, ERROR_NO_SUCH_IMAGE, "The image was removed meanwhile");
         if (r >= 0) {
