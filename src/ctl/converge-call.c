@@ -178,9 +178,10 @@ static int fill_provision(Call *call) {
         if (r >= 0)
                 r = sd_bus_message_open_container(call->m, 'a', "{sv}");
         if (r >= 0)
-                r = sd_bus_message_append(call->m, "{sv}{sv}{sv}", "stage", "s",
+                r = sd_bus_message_append(call->m, "{sv}{sv}{sv}{sv}", "stage", "s",
                                 item->vm->has_cloud_init ? "cloud-init" : "ssh", "timeout-usec", "t",
-                                call->options->timeout_usec, "only-changed", "b", only_changed);
+                                call->options->timeout_usec, "only-changed", "b", only_changed, "owner", "u",
+                                (uint32_t)item->user);
         if (r >= 0)
                 r = append_private_key(call);
         return r < 0 ? r : sd_bus_message_close_container(call->m);

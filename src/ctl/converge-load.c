@@ -87,14 +87,14 @@ static int ask_service(Ctl *c, ConvergeItem *i, const char *origin) {
         const Json *spec;
         int r;
 
+        r = ctl_get_user(c, &i->user);
+        if (r < 0)
+                return ctl_report(c, NULL, r, "The bus does not tell who we are");
         r = path ? ctl_get_vm(c, path, &i->properties, &error) : -ENOMEM;
         if (sd_bus_error_has_names(&error, SD_BUS_ERROR_UNKNOWN_OBJECT, error_code_name(ERROR_NO_SUCH_VM)))
                 return 0;
         if (r < 0)
                 return ctl_report(c, &error, r, "Failed to look at VM '%s'", i->vm->name);
-        r = ctl_get_user(c, &i->user);
-        if (r < 0)
-                return ctl_report(c, NULL, r, "The bus does not tell who we are");
         spec = json_get(i->properties, "Spec");
         theirs = json_get_string(spec, "origin");
         i->origin_gone = !isempty(theirs) && !streq(theirs, origin) && access(theirs, F_OK) < 0 &&

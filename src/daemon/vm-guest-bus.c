@@ -207,11 +207,14 @@ static int read_steps(sd_bus_message *m, GuestOptions *o, Error **reterr) {
 int vm_guest_bus_provision(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         GuestOptions o = { .private_key = -EBADF };
         const char *stage = "cloud-init";
+        const Vm *vm = userdata;
+        uint32_t owner = vm->record.owner;
         const BusOption table[] = {
                 { "stage", 's', &stage },
                 { "timeout-usec", 't', &o.wait_usec },
                 { "only-changed", 'b', &o.only_changed },
                 { "private-key", 'h', &o.private_key },
+                { "owner", 'u', &owner },
         };
         _cleanup_error_ Error *e = NULL;
         Job *job;
@@ -224,6 +227,9 @@ int vm_guest_bus_provision(sd_bus_message *m, void *userdata, sd_bus_error *erro
                 r = check_wait(&o, &e);
         if (r >= 0)
                 r = check_stage(stage, &o, &e);
+        /* What is handed over is not for whoever has the name now. */
+        if (r >= 0 && owner != vm->record.owner)
+                r = error_set(&e, ERROR_NO_SUCH_VM, "There is no VM '%s' of user %u", vm_name(vm), owner);
         if (r >= 0 && o.stage == GUEST_RUNNING)
                 r = error_set(&e, ERROR_INVALID_SPEC, "Steps need SSH: stage is 'ssh' or 'cloud-init'");
         if (r >= 0)

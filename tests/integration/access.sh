@@ -157,6 +157,8 @@ check_output "one two" "root sees all" names root
 check "... and may do all" vmctl suspend one
 check "... also raw QMP" vm root one Qmp '{"execute":"query-status"}'
 vmctl resume one
+check_error "*NoSuchVM*" "Steps that are meant for root's VM are not given to another's of its name" \
+        vm root one Provision '@aa{sv} []' "{'owner': <uint32 0>}"
 
 # The administrator's rules
 set_rules << EOR
