@@ -206,7 +206,7 @@ class Flood:
 
 def flood(number, calls):
     """Calls whose answers are never read, spread over some seconds: at once they would be the bus's trouble alone."""
-    floods, begun, span = [Flood(int(calls)) for _ in range(int(number))], time.monotonic(), SECONDS / 4
+    floods, begun, span = [Flood(int(calls)) for _ in range(int(number))], time.monotonic(), SECONDS / 2
     print("begun", flush=True)
     while any(one.rest or one.left for one in floods) and time.monotonic() < begun + SECONDS:
         due = [one for one in floods if one.is_due((time.monotonic() - begun) / span)]
