@@ -435,7 +435,7 @@ static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                 return 1;
         }
         /* Only calls that ask for all tell whether the caller may see all. */
-        client_subscribe(c->client, c->rule == RULE_FILTER || c->inspect ? c->inspect : -1);
+        client_subscribe(c->client, c->rule == RULE_FILTER ? c->inspect : -1);
         return 0;
 }
 

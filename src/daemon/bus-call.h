@@ -15,7 +15,9 @@ typedef enum AccessRule {
         RULE_FILTER,  /* anybody may, but sees only what they may see */
         RULE_VISIBLE, /* must be allowed to see the object */
         RULE_CREATE,
-        RULE_IMAGE_ADD,  /* for oneself, or for all of the host */
+        RULE_IMAGE_ADD, /* for oneself, or for all of the host */
+
+        /* from here on of a VM, an image or a job */
         RULE_IMAGE_READ, /* by whom it is for */
         RULE_IMAGE_MANAGE,
         RULE_IMAGE_SHARE,

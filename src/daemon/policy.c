@@ -200,6 +200,9 @@ const char *policy_action(const Manager *m, const BusCall *c) {
 
         if (t->kind == CALL_OBJECT_MISSING || c->uid == 0)
                 return NULL;
+        /* Nothing stands at the manager's path, or that of a folder, that one could manage. */
+        if (t->kind == CALL_OBJECT_NONE && c->rule > RULE_IMAGE_ADD)
+                return NULL;
         switch (c->rule) {
         case RULE_OPEN:
                 return NULL;
@@ -218,9 +221,6 @@ const char *policy_action(const Manager *m, const BusCall *c) {
         case RULE_IMAGE_SHARE:
                 return "org.vmctl1.manage-images";
         case RULE_MANAGE:
-                /* Nothing stands at the manager's own path that one could manage. */
-                if (t->kind == CALL_OBJECT_NONE)
-                        return NULL;
                 if (t->kind == CALL_OBJECT_IMAGE)
                         return t->own ? "org.vmctl1.manage-own-images" : "org.vmctl1.manage-images";
                 return t->own ? "org.vmctl1.manage-own-vm" : "org.vmctl1.manage-vm";
