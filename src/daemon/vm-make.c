@@ -62,15 +62,25 @@ static void make_done(Operation *op) {
 
 static void step(VmMake *c);
 
-/* The VM was never made: it goes before anybody is told. */
+static void on_deleted(void *userdata, int r, const Error *error) {
+        VmMake *c = userdata;
+
+        operation_fail(&c->op, c->error);
+}
+
+/* The VM was never made: it goes, with its files, before anybody is told. */
 static void remove_vm(void *userdata) {
         VmMake *c = userdata;
         Vm *vm = c->vm;
+        int r = -ENOENT;
 
         c->worker = worker_free(c->worker);
         vm->make = NULL;
+        if (vm->stored)
+                r = record_remove(&vm->stored, on_deleted, c, NULL);
         manager_remove_vm(vm->manager, vm);
-        operation_fail(&c->op, c->error);
+        if (r < 0)
+                operation_fail(&c->op, c->error);
 }
 
 /* The record's store sees to a child of its own. */
