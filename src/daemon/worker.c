@@ -141,16 +141,6 @@ int worker_charge(Worker *w, uid_t requester, Error **reterr) {
         return 0;
 }
 
-static int hold_uid(Worker *w, uid_t *ret) {
-        int r = manager_pick_uid(w->manager, ret, NULL);
-
-        if (r < 0)
-                return r;
-        manager_hold_uid(w->manager, *ret, true);
-        w->uid = *ret;
-        return 0;
-}
-
 /* *ret is 0 where it stays ours. */
 static int choose_uid(Worker *w, const WorkerSpec *spec, uid_t *ret, char ***argv) {
         int r = 0;
@@ -160,8 +150,10 @@ static int choose_uid(Worker *w, const WorkerSpec *spec, uid_t *ret, char ***arg
                 return 0;
         if (spec->uid != 0)
                 *ret = spec->uid;
-        else
-                r = hold_uid(w, ret);
+        else {
+                r = manager_pick_uid(w->manager, ret, NULL);
+                w->uid = r < 0 ? 0 : *ret;
+        }
         for (int i = 0; r >= 0 && i < 2; i++) {
                 r = strv_extend(argv, i == 0 ? "--uid" : "--gid");
                 if (r >= 0)
