@@ -39,6 +39,7 @@ typedef struct Guest {
         Error *error; /* that it ends with */
         ConsoleTail *tail;
         sd_event_source *defer;
+        Charge paid; /* for the worker, until it runs: who has too many hears so at once */
         int known_hosts_fd;
         bool pin; /* the guest's host key is not known yet */
         char *request;
@@ -66,6 +67,7 @@ static void guest_done(Operation *op) {
         error_free(g->error);
         console_tail_free(g->tail);
         sd_event_source_disable_unref(g->defer);
+        charge_release(&g->paid);
         safe_close(g->known_hosts_fd);
         free(g->request);
         for (size_t i = 0; i < g->n_files; i++)
@@ -431,6 +433,7 @@ static void run_worker(Guest *g) {
         const WorkerSpec spec = {
                 .program = "vmctl-ssh",
                 .requester = g->op.requester,
+                .paid = &g->paid,
                 .files = g->files,
                 .n_files = g->n_files,
                 .timeout_usec = WORK_TIMEOUT,
@@ -510,7 +513,9 @@ static int begin(Guest *g, const GuestOptions *o, Error **reterr) {
         if (n < 0)
                 return error_set_errno(reterr, n, "Cannot reach into VM '%s'", vm_name(g->vm));
         if (o->stage != GUEST_RUNNING && (n > 0 || !provisions(g))) {
-                r = prepare(g, o, wanted, reterr);
+                r = charge(g->op.manager->accounts, g->op.requester, RESOURCE_WORKERS, 1, &g->paid, reterr);
+                if (r >= 0)
+                        r = prepare(g, o, wanted, reterr);
                 if (r < 0)
                         return r;
         }

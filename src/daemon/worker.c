@@ -233,9 +233,13 @@ int worker_run(Manager *m, const WorkerSpec *spec, const char *request, size_t l
                 .handlers = handlers,
                 .userdata = userdata,
         };
-        r = charge(m->accounts, spec->requester, RESOURCE_WORKERS, 1, &w->charge, reterr);
-        if (r < 0)
-                return r;
+        if (spec->paid && spec->paid->accounts)
+                w->charge = charge_take(spec->paid);
+        else {
+                r = charge(m->accounts, spec->requester, RESOURCE_WORKERS, 1, &w->charge, reterr);
+                if (r < 0)
+                        return r;
+        }
         r = spawn(w, spec, request, len);
         if (r < 0)
                 return error_set_errno(reterr, r, "Cannot run %s", spec->program);

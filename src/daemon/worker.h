@@ -23,6 +23,7 @@ typedef struct WorkerSpec {
         const WorkerFile *files; /* up to WORKER_FILES_MAX */
         size_t n_files;
         uid_t requester; /* who is charged for it */
+        Charge *paid;    /* that was done already: the worker's from now on; or NULL */
         uid_t uid;    /* 0: one that is nobody else's for as long; of no account in a user's own service */
         bool network; /* hand on what the environment says of proxies */
         uint64_t timeout_usec;
