@@ -16,7 +16,7 @@ struct Host {
 };
 
 int host_new(sd_event *event, const char *qemu, Host **ret) {
-        *ret = calloc(1, sizeof(Host));
+        *ret = fake_alloc(sizeof(Host));
         return *ret ? 0 : -ENOMEM;
 }
 
@@ -108,7 +108,7 @@ int task_call(sd_event *event, int (*function)(void *argument), void *argument, 
 
         if (r < 0)
                 return r;
-        t = malloc(sizeof(Task));
+        t = fake_alloc(sizeof(Task));
         CHECK(t);
         *t = (Task){ .done = done, .userdata = userdata };
         t->status = fake_point("task-work") < 0 ? ENOSPC : function(argument);
@@ -174,6 +174,15 @@ static void settle(Worker *w) {
         charge_release(&w->charge);
 }
 
+static Json *parse(const char *text) {
+        Json *json;
+
+        fake_hold(true);
+        CHECK_EQ(json_parse(text, strlen(text), NULL, &json, NULL), 0);
+        fake_hold(false);
+        return json;
+}
+
 static void on_worker(void *object, bool ok) {
         static const char step_done[] = "{\"phase\":\"step-done\",\"step\":1}";
         _cleanup_json_ Json *result = NULL, *line = NULL;
@@ -182,11 +191,11 @@ static void on_worker(void *object, bool ok) {
 
         w->answer = NULL;
         if (ok && w->handlers->line) {
-                CHECK_EQ(json_parse(step_done, strlen(step_done), NULL, &line, NULL), 0);
+                line = parse(step_done);
                 w->handlers->line(w->userdata, line);
         }
         settle(w);
-        CHECK_EQ(json_parse(fake_worker_result, strlen(fake_worker_result), NULL, &result, NULL), 0);
+        result = parse(fake_worker_result);
         if (!ok)
                 (void)error_set(&e, ERROR_INVALID_IMAGE, "That is no image");
         w->handlers->done(w->userdata, ok ? result : NULL, e);
@@ -199,7 +208,7 @@ int worker_run(Manager *m, const WorkerSpec *spec, const char *request, size_t l
 
         if (r < 0)
                 return error_set_errno(reterr, r, "Cannot run %s", spec->program);
-        w = calloc(1, sizeof(Worker));
+        w = fake_alloc(sizeof(Worker));
         CHECK(w);
         w->handlers = handlers;
         w->userdata = userdata;

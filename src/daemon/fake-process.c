@@ -35,8 +35,10 @@ int launch_new(const LaunchInput *in, Launch **ret, Error **reterr) {
 
         if (r < 0)
                 return error_set_errno(reterr, r, "Nothing can be launched");
+        fake_hold(true);
         CHECK(mkdirat(in->runtime_fd, in->record->name, 0700) >= 0 || errno == EEXIST);
-        *ret = malloc(sizeof(Launch));
+        fake_hold(false);
+        *ret = fake_alloc(sizeof(Launch));
         CHECK(*ret);
         **ret = (Launch){ .monitor_fd = -EBADF,
                 .control_fd = -EBADF,
@@ -59,7 +61,7 @@ int process_launch(sd_event *event, Launch *launch, const char *unit, uint64_t t
         if (r < 0)
                 return error_set_errno(reterr, r, "The shim cannot be executed");
         CHECK(!living);
-        living = malloc(sizeof(Process));
+        living = fake_alloc(sizeof(Process));
         CHECK(living);
         *living = (Process){ .handlers = handlers, .userdata = userdata };
         fake_live_processes++;
@@ -116,7 +118,9 @@ static void reply(QmpCall *c, bool ok, int r) {
         for (size_t i = 0; i < CALLS_MAX; i++)
                 if (p->calls[i] == c)
                         p->calls[i] = NULL;
+        fake_hold(true);
         CHECK_EQ(json_parse("{\"status\":\"running\"}", 20, NULL, &result, NULL), 0);
+        fake_hold(false);
         if (!ok)
                 (void)error_set(&e, ERROR_QMP_FAILED, "QEMU refused it");
         if (ok && streq(c->command, "system_powerdown"))
@@ -179,7 +183,7 @@ int process_start_time(pid_t pid, uint64_t *ret) {
 
 int process_attach(sd_event *event, const ProcessIdentity *id, const char *unit, int monitor_fd,
                 int runtime_fd, const ProcessHandlers *handlers, void *userdata, Process **ret) {
-        living = malloc(sizeof(Process));
+        living = fake_alloc(sizeof(Process));
         CHECK(living);
         *living = (Process){ .handlers = handlers, .userdata = userdata, .executed = true };
         fake_live_processes++;
@@ -224,9 +228,9 @@ static int call(Qmp *q, const char *command, qmp_reply_t done, qmp_raw_reply_t r
 
                 if (p->calls[i])
                         continue;
-                c = malloc(sizeof(QmpCall));
+                c = fake_alloc(sizeof(QmpCall));
                 CHECK(c);
-                *c = (QmpCall){ p, strdup(command), done, raw, userdata, NULL };
+                *c = (QmpCall){ p, fake_strdup(command), done, raw, userdata, NULL };
                 c->answer = fake_expect(c->command, on_answer, c);
                 p->calls[i] = c;
                 if (ret)

@@ -25,7 +25,7 @@ unsigned fake_live_scopes;
 uint64_t fake_memory_max;
 
 int systemd_new(sd_bus *bus, const SystemdHandlers *handlers, void *userdata, Systemd **ret) {
-        Systemd *s = malloc(sizeof(Systemd));
+        Systemd *s = fake_alloc(sizeof(Systemd));
 
         CHECK(s);
         *s = (Systemd){ handlers, userdata };
@@ -53,9 +53,9 @@ int systemd_watch_scope(Systemd *s, const char *unit, bool exists, ScopeWatch **
 
         if (r < 0)
                 return r;
-        w = malloc(sizeof(ScopeWatch));
+        w = fake_alloc(sizeof(ScopeWatch));
         CHECK(w);
-        *w = (ScopeWatch){ .systemd = s, .unit = strdup(unit) };
+        *w = (ScopeWatch){ .systemd = s, .unit = fake_strdup(unit) };
         *ret = w;
         return 0;
 }
@@ -107,7 +107,7 @@ static int job(const char *what, uint64_t memory_max, scope_done_t done, void *u
 
         if (r < 0)
                 return r;
-        *ret = malloc(sizeof(ScopeJob));
+        *ret = fake_alloc(sizeof(ScopeJob));
         CHECK(*ret);
         **ret = (ScopeJob){ .done = done, .userdata = userdata, .memory_max = memory_max };
         (*ret)->answer = fake_expect(what, on_job, *ret);

@@ -28,7 +28,25 @@ static Timer *timers;
 static uint64_t ticks;
 
 void (*fake_on_stop)(void);
+void (*fake_hold_faults)(bool hold);
 bool (*fake_is_busy)(void);
+
+/* Not malloc(), which a test may have fail. */
+void *fake_alloc(size_t size) {
+        void *p = aligned_alloc(16, (size + 15) / 16 * 16);
+
+        CHECK(p);
+        return memset(p, 0, size);
+}
+
+char *fake_strdup(const char *s) {
+        return s ? memcpy(fake_alloc(strlen(s) + 1), s, strlen(s) + 1) : NULL;
+}
+
+void fake_hold(bool hold) {
+        if (fake_hold_faults)
+                fake_hold_faults(hold);
+}
 
 void fake_reset(sd_event *event) {
         loop = event;
@@ -62,7 +80,7 @@ int fake_point(const char *what) {
 }
 
 FakeAnswer *fake_expect(const char *what, fake_answer_t answer, void *object) {
-        FakeAnswer *a = malloc(sizeof(FakeAnswer)), **last = &answers;
+        FakeAnswer *a = fake_alloc(sizeof(FakeAnswer)), **last = &answers;
 
         CHECK(a);
         *a = (FakeAnswer){ .what = what, .answer = answer, .object = object };
@@ -180,10 +198,11 @@ int sd_event_add_time(sd_event *event, sd_event_source **ret, clockid_t clock, u
         r = fake_point("timer");
         if (r < 0)
                 return r;
-        t = malloc(sizeof(Timer));
-        CHECK(t);
+        t = fake_alloc(sizeof(Timer));
         *t = (Timer){ .deadline = usec, .callback = callback, .userdata = userdata, .next = timers };
+        fake_hold(true);
         CHECK(sd_event_add_defer(event, &t->source, on_time, t) >= 0);
+        fake_hold(false);
         CHECK(sd_event_source_set_enabled(t->source, SD_EVENT_OFF) >= 0);
         CHECK(sd_event_source_set_destroy_callback(t->source, timer_free) >= 0);
         timers = t;

@@ -25,6 +25,12 @@ bool fake_broke(void); /* the point was there */
 extern void (*fake_on_stop)(void);
 extern bool (*fake_is_busy)(void); /* somebody waits still: deadlines are to pass */
 
+/* Zeroed memory and copies for the fakes themselves, which are there also where memory is to be short. */
+void *fake_alloc(size_t size);
+char *fake_strdup(const char *s);
+extern void (*fake_hold_faults)(bool hold); /* none while a fake calls what may fail; or NULL */
+void fake_hold(bool hold);
+
 /* A call. Returns 0, or the negative errno that it fails with. */
 int fake_point(const char *what);
 

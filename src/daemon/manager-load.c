@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The start-up: from the folders of the VMs to the index, and to the QEMUs that run for them. */
+#include <dirent.h>
+#include <fcntl.h>
+
 #include "fd-store.h"
 #include "manager.h"
+#include "util/fd-util.h"
 #include "util/log.h"
 
 /* What it holds is its owner's, however much that is by now. */
@@ -85,6 +89,29 @@ static VmScope scope_of(const Vm *vm, const KnownScopes *scopes) {
         return strv_contains(scopes->units, vm->unit) ? VM_SCOPE_THERE : VM_SCOPE_NONE;
 }
 
+/* A folder of sockets whose VM is gone: it went while the folder could not be removed, or we did. That of a
+ * VM whose record is broken may be in use. */
+static bool is_left_over(const Manager *m, const char *name, char *const *scopes) {
+        _cleanup_free_ char *unit = strf("vmctl-%s.scope", name);
+
+        return unit && vm_name_is_valid(name) && !manager_find_vm(m, name) &&
+                        !record_store_find_broken(m->records, name) && !strv_contains(scopes, unit);
+}
+
+static void sweep_runtime(const Manager *m, char *const *scopes) {
+        int fd = openat(m->runtime_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+        if (!dir) {
+                safe_close(fd);
+                return;
+        }
+        for (struct dirent *de; (de = readdir(dir));)
+                if (de->d_type == DT_DIR && is_left_over(m, de->d_name, scopes))
+                        (void)remove_tree_at(m->runtime_fd, de->d_name);
+        closedir(dir);
+}
+
 static void attach_vms(Manager *m) {
         KnownScopes scopes = {};
 
@@ -96,6 +123,8 @@ static void attach_vms(Manager *m) {
 
                 vm_attach(vm, fd_store_take(vm_name(vm)), scope_of(vm, &scopes));
         }
+        if (scopes.known)
+                sweep_runtime(m, scopes.units);
         strv_free(scopes.units);
         fd_store_close_rest();
 }

@@ -77,6 +77,15 @@ static int open_folders(Manager *m) {
         return m->runtime_fd < 0 ? m->runtime_fd : 0;
 }
 
+static int on_flush(sd_event_source *s, void *userdata);
+
+/* There from the start, so that nothing that has changed stays untold where memory is short. */
+int manager_init_flush(Manager *m) {
+        int r = sd_event_add_defer(m->event, &m->flush, on_flush, m);
+
+        return r < 0 ? r : sd_event_source_set_enabled(m->flush, SD_EVENT_OFF);
+}
+
 int manager_new(sd_event *event, sd_bus *bus, sd_bus *systemd_bus, Config *config, const ManagerHooks *hooks,
                 Manager **ret) {
         _cleanup_(manager_freep) Manager *m = malloc(sizeof(Manager));
@@ -97,6 +106,9 @@ int manager_new(sd_event *event, sd_bus *bus, sd_bus *systemd_bus, Config *confi
         m->ports = calloc((size_t)(m->config.port_last - m->config.port_first) + 1, sizeof(Vm *));
         if (!m->uids || !m->ports)
                 return -ENOMEM;
+        r = manager_init_flush(m);
+        if (r < 0)
+                return r;
         r = accounts_new(m->config.system ? m->config.limits : NULL, &m->accounts);
         if (r >= 0)
                 r = clients_new(bus, m->accounts, !m->config.system, &m->clients);
@@ -446,7 +458,6 @@ int manager_pick_mac(const Manager *m, char **ret) {
 static int on_flush(sd_event_source *s, void *userdata) {
         Manager *m = userdata;
 
-        m->flush = sd_event_source_disable_unref(m->flush);
         for (size_t i = 0; i < m->n_vms; i++)
                 if (m->vms[i]->changes)
                         vm_flush(m->vms[i]);
@@ -456,10 +467,7 @@ static int on_flush(sd_event_source *s, void *userdata) {
 }
 
 void manager_schedule_flush(Manager *m) {
-        if (m->flush)
-                return;
-        if (sd_event_add_defer(m->event, &m->flush, on_flush, m) < 0)
-                log_error("Out of memory: clients are not told of a change");
+        (void)sd_event_source_set_enabled(m->flush, SD_EVENT_ONESHOT);
 }
 
 static void on_request_stop(const char *unit, void *userdata) {

@@ -106,4 +106,5 @@ int manager_give_port(Vm *vm, Error **reterr); /* picks and settles */
 bool manager_port_is_taken(const Vm *vm);      /* somebody listens at the VM's port */
 int manager_pick_mac(const Manager *m, char **ret);
 
+int manager_init_flush(Manager *m); /* part of manager_new() */
 void manager_schedule_flush(Manager *m);

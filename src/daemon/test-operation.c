@@ -75,6 +75,7 @@ static void set_up(void) {
         fake_reset(event);
         m = (Manager){ .event = event, .hooks = &hooks };
         CHECK_EQ(accounts_new(limits, &m.accounts), 0);
+        CHECK_EQ(manager_init_flush(&m), 0);
         freed = finished = 0;
         for (int i = 0; i < _OPERATION_KIND_MAX; i++)
                 types[i] = (OperationType){ i, sizeof(Probe), cancel, done };
