@@ -51,7 +51,7 @@ const ResourceLimit resource_limits_default[_RESOURCE_MAX] = {
         [RESOURCE_WORKERS] = { 16, 256 },
         [RESOURCE_READERS] = { 16, 256 },
         [RESOURCE_VMS] = { 1024, 16384 },
-        [RESOURCE_PORTS] = { 1024, 65536 },
+        [RESOURCE_PORTS] = { 25, 101 }, /* a quarter of the default range; the total follows the range */
         [RESOURCE_IMAGES] = { 1024, 16384 },
 };
 

@@ -205,6 +205,7 @@ int config_load(bool system, Config *ret) {
                 return r;
         }
         read_conf(&c);
+        c.limits[RESOURCE_PORTS].total = (uint64_t)(c.port_last - c.port_first) + 1;
         if (!system)
                 c.uid_count = 0;
         *ret = c;
