@@ -352,6 +352,14 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reter
         return 0;
 }
 
+static int on_signals_lost(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        Unit *u = userdata;
+
+        if (ctl_from_service(u->ctl, m) && u->step != UNIT_FINDING && u->step != UNIT_ENDED)
+                unit_query(u);
+        return 0;
+}
+
 /* What happened while it was away is found out; what it did for us is begun again. */
 static void on_service_changed(void *userdata, bool present) {
         Unit *u = userdata;
@@ -441,6 +449,9 @@ static int subscribe(Unit *u) {
         if (r >= 0)
                 r = sd_bus_match_signal_async(bus, NULL, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER,
                                 "VMRemoved", on_removed, NULL, u);
+        if (r >= 0)
+                r = sd_bus_match_signal_async(bus, NULL, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER,
+                                "SignalsLost", on_signals_lost, NULL, u);
         if (r >= 0)
                 r = sd_bus_match_signal_async(bus, NULL, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER,
                                 "JobRemoved", on_job_removed, NULL, u);

@@ -226,6 +226,11 @@ static int on_properties(Monitor *m, sd_bus_message *message) {
                         });
 }
 
+/* We were stopped, or whoever reads what we print was. */
+static int on_signals_lost(Monitor *m, sd_bus_message *message) {
+        return print(m, &(Happening){ .type = "service", .what = "did not keep all that happened" });
+}
+
 static const struct {
         const char *interface, *member;
         int (*handle)(Monitor *m, sd_bus_message *message);
@@ -236,6 +241,7 @@ static const struct {
         { CTL_MANAGER, "ImageRemoved", on_image_removed },
         { CTL_MANAGER, "JobNew", on_job_new },
         { CTL_MANAGER, "JobRemoved", on_job_removed },
+        { CTL_MANAGER, "SignalsLost", on_signals_lost },
         { CTL_VM, "Event", on_event },
         { "org.freedesktop.DBus.Properties", "PropertiesChanged", on_properties },
 };

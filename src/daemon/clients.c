@@ -5,6 +5,7 @@
 #include "util/log.h"
 
 #define PING_AFTER (64 * KIB) /* a client is asked whether it reads when so much is on its way to it */
+#define AWAITED_MAX 96        /* signals that are kept for a client that does not read: of 32 jobs */
 #define CLIENT_SHARE 4        /* of the account of its user, what a single client may fill: one in so many */
 
 struct Client {
@@ -12,7 +13,9 @@ struct Client {
         char *name;       /* unique, as ":1.42" */
         uid_t uid;
         bool known, subscribed, inspect;
-        bool lost; /* signals were not sent to it */
+        bool lost;                /* signals were not sent to it */
+        sd_bus_message **awaited; /* owned: of these, those that it gets nevertheless; NULL: none yet */
+        size_t n_awaited;
         sd_bus_slot *credentials;
         Charge unread;
         uint64_t vouched; /* of `unread`, what the answer to the Ping under way is for */
@@ -34,6 +37,9 @@ struct Clients {
 static Client *client_free(Client *c) {
         sd_bus_slot_unref(c->credentials);
         sd_bus_slot_unref(c->ping);
+        for (size_t i = 0; i < c->n_awaited; i++)
+                sd_bus_message_unref(c->awaited[i]);
+        free(c->awaited);
         charge_release(&c->unread);
         charge_release(&c->pinging);
         free(c->name);
@@ -205,10 +211,23 @@ static void ping_others(Clients *all, uid_t uid) {
         }
 }
 
+static void tell_awaited(Client *c) {
+        size_t told = 0;
+
+        while (told < c->n_awaited && client_reserve(c, BUS_MESSAGE_OVERHEAD) >= 0) {
+                (void)sd_bus_send_to(c->clients->bus, c->awaited[told], c->name, NULL);
+                sd_bus_message_unref(c->awaited[told++]);
+        }
+        c->n_awaited -= told;
+        if (told > 0)
+                memmove(c->awaited, c->awaited + told, c->n_awaited * sizeof(c->awaited[0]));
+}
+
 static void tell_lost(Client *c) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
 
-        if (!c->lost || client_reserve(c, BUS_MESSAGE_OVERHEAD) < 0)
+        tell_awaited(c);
+        if (!c->lost || c->n_awaited > 0 || client_reserve(c, BUS_MESSAGE_OVERHEAD) < 0)
                 return;
         if (sd_bus_message_new_signal(c->clients->bus, &m, BUS_PATH_MANAGER, "org.vmctl1.Manager",
                             "SignalsLost") >= 0 &&
@@ -265,13 +284,17 @@ int client_reserve(Client *c, uint64_t bytes) {
         return 0;
 }
 
-static int send_copy(Client *c, sd_bus_message *signal, uint64_t size) {
+static int send_copy(Client *c, sd_bus_message *signal, uint64_t size, bool awaited) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *copy = NULL;
+        bool later = c->n_awaited > 0 || client_reserve(c, size) < 0; /* not before what is kept */
         int r;
 
-        if (client_reserve(c, size) < 0) {
+        if (later) {
                 c->lost = true;
-                return 0;
+                if (awaited && !c->awaited)
+                        c->awaited = calloc(AWAITED_MAX, sizeof(sd_bus_message *));
+                if (!awaited || !c->awaited || c->n_awaited >= AWAITED_MAX)
+                        return 0;
         }
         r = sd_bus_message_rewind(signal, true);
         if (r >= 0)
@@ -279,6 +302,10 @@ static int send_copy(Client *c, sd_bus_message *signal, uint64_t size) {
                                 sd_bus_message_get_interface(signal), sd_bus_message_get_member(signal));
         if (r >= 0)
                 r = sd_bus_message_copy(copy, signal, true);
+        if (r >= 0 && later) {
+                c->awaited[c->n_awaited++] = TAKE_PTR(copy);
+                return 0;
+        }
         return r < 0 ? r : sd_bus_send_to(c->clients->bus, copy, c->name, NULL);
 }
 
@@ -305,6 +332,6 @@ int clients_send(Clients *all, const Hearers *hearers, sd_bus_message *signal) {
                 r = bus_measure(signal, UINT64_MAX, &size);
         for (size_t i = 0; r >= 0 && i < all->n; i++)
                 if (hears(all->list[i], hearers))
-                        r = send_copy(all->list[i], signal, size.bytes);
+                        r = send_copy(all->list[i], signal, size.bytes, hearers->awaited);
         return r;
 }

@@ -7,7 +7,8 @@
  * reads would in the end keep us from being heard by anybody. So all that is sent to a client is charged to
  * its user (RESOURCE_UNREAD), and given back when it answers a Ping that was sent behind it, which every
  * D-Bus library does by itself. While the account is full that user's calls wait, and signals are not sent:
- * when the client reads again it gets one, SignalsLost, that says so. */
+ * when the client reads again it gets the ends of jobs, up to a bound, and then SignalsLost, which says that
+ * there was more. */
 
 #include <systemd/sd-bus.h>
 
@@ -49,6 +50,7 @@ typedef struct Hearers {
         const uid_t *uids; /* borrowed */
         size_t n;
         bool everybody;
+        bool awaited; /* who cannot be told now is told when they read again, as of the end of a job */
 } Hearers;
 #define HEARERS(...)                                               \
         (&(const Hearers){ .uids = (const uid_t[]){ __VA_ARGS__ }, \

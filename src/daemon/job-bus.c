@@ -159,11 +159,12 @@ void job_bus_finished(Manager *m, Job *job) {
                 (char *)"ErrorName", (char *)"ErrorMessage", NULL };
         _cleanup_free_ char *path = job_bus_path(job->id), *target = job_bus_target_path(job);
 
+        Hearers hearers = { .uids = job->hearers, .n = job->n_hearers, .awaited = true };
+
         if (!path || !target)
                 return;
-        (void)signal_properties_changed(
-                        m->clients, JOB_HEARERS(job), path, "org.vmctl1.Job", vtable, job, changed);
-        (void)signal_of_manager(m->clients, JOB_HEARERS(job), "JobRemoved", "uoos", job->id, path, target,
+        (void)signal_properties_changed(m->clients, &hearers, path, "org.vmctl1.Job", vtable, job, changed);
+        (void)signal_of_manager(m->clients, &hearers, "JobRemoved", "uoos", job->id, path, target,
                         job_result_to_string(job->result));
-        (void)signal_object_removed(m->clients, JOB_HEARERS(job), path, "org.vmctl1.Job");
+        (void)signal_object_removed(m->clients, &hearers, path, "org.vmctl1.Job");
 }

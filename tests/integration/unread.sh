@@ -1,0 +1,49 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# A client that does not read for a while, as one that was stopped: it keeps nobody from anything, its user's others
+# neither, and when it goes on it hears of the ends of jobs, and that there was more.
+
+# shellcheck source=tests/integration/lib.sh
+. "$(dirname "$0")/lib.sh"
+# shellcheck source=tests/vm.sh
+. "$tests/vm.sh"
+
+usermod --append --groups vmctl bob
+mkdir -p /etc/vmctl
+printf '[Limits]\nUnreadBytesPerUser=64K\n' > /etc/vmctl/vmctld.conf
+attend
+
+# the monitor's own process, which is what is stopped
+monitor_pid() {
+        pgrep --uid bob --exact vmctl
+}
+prints() {
+        grep --quiet --extended-regexp -e "$1" < <(exec timeout 20 tail --follow --lines=+1 "$scratch/monitor")
+}
+changes() {
+        local i
+
+        for ((i = 0; i < 100; i++)); do
+                vmctl suspend his && vmctl resume his || return
+        done
+}
+
+check "Somebody has a VM" as bob vmctl create his --kernel "$guest/vmlinuz" --initrd "$guest/initrd" \
+        --append "console=ttyS0 quiet" --no-cloud-init --memory 128M --display none --network none --accel tcg --start
+: > "$scratch/monitor"
+as bob bash -c 'exec vmctl monitor' > "$scratch/monitor" 2>&1 &
+check "... and listens" prints "service running"
+stopped=$(monitor_pid)
+check "The listener stops" kill -STOP "$stopped"
+check "Much happens" changes
+check "Meanwhile the same user is served" within_ms 2000 as bob vmctl list
+check "... and others are" within_ms 2000 vmctl list
+check "A job ends" as bob vmctl stop his --timeout 1
+check "The listener goes on" kill -CONT "$stopped"
+check "It hears of the job's end" prints "his +job 1 done"
+check "... and that there was more" prints "service did not keep all that happened"
+check "From now on it hears all again" eval 'as bob vmctl start his && prints "his.*running"'
+check_output 1 "... in order" grep --count "did not keep" "$scratch/monitor"
+kill "$stopped"
+check_output 0 "The service was never restarted" systemctl show --property=NRestarts --value vmctld
