@@ -44,6 +44,7 @@ int host_ensure(Host *h, host_done_t done, void *userdata) {
                 h->known = false; /* ask anew next time */
                 return 1;
         }
+        CHECK(!h->answer || h->userdata != userdata); /* who asks twice is told twice */
         h->done = done;
         h->userdata = userdata;
         fake_forget(h->answer);
@@ -160,6 +161,7 @@ struct Worker {
         void *userdata, *gone_userdata;
         Charge charge;
         bool ended;
+        Json *result; /* that it lends, as the real one does */
 };
 
 unsigned fake_live_workers;
@@ -185,7 +187,7 @@ static Json *parse(const char *text) {
 
 static void on_worker(void *object, bool ok) {
         static const char step_done[] = "{\"phase\":\"step-done\",\"step\":1}";
-        _cleanup_json_ Json *result = NULL, *line = NULL;
+        _cleanup_json_ Json *line = NULL;
         _cleanup_error_ Error *e = NULL;
         Worker *w = object;
 
@@ -195,10 +197,10 @@ static void on_worker(void *object, bool ok) {
                 w->handlers->line(w->userdata, line);
         }
         settle(w);
-        result = parse(fake_worker_result);
+        w->result = parse(fake_worker_result);
         if (!ok)
                 (void)error_set(&e, ERROR_INVALID_IMAGE, "That is no image");
-        w->handlers->done(w->userdata, ok ? result : NULL, e);
+        w->handlers->done(w->userdata, ok ? w->result : NULL, e);
 }
 
 int worker_run(Manager *m, const WorkerSpec *spec, const char *request, size_t len,
@@ -251,6 +253,7 @@ Worker *worker_free(Worker *w) {
         fake_forget(w->answer);
         fake_forget(w->end);
         settle(w);
+        json_free(w->result);
         free(w);
         return NULL;
 }

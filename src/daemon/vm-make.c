@@ -197,8 +197,8 @@ static void on_prepared(void *userdata, const Json *result, const Error *error) 
                 fail(c, error);
                 return;
         }
+        r = take_reply(c, result); /* it is the worker's */
         c->worker = worker_free(c->worker);
-        r = take_reply(c, result);
         if (r >= 0)
                 r = take_back_files(c);
         if (r >= 0)
