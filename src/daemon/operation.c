@@ -169,15 +169,14 @@ static void operation_free(Operation *op) {
 
 static int on_deadline(sd_event_source *s, uint64_t usec, void *userdata) {
         Operation *op = userdata;
-        _cleanup_error_ Error *why = error_copy(op->reason);
 
-        error_free(TAKE_PTR(op->reason));
-        (void)operation_cancel(op, why);
+        /* One that is being canceled keeps its reason. */
+        (void)operation_cancel_for(op, ERROR_TIMEOUT, "%s", op->late);
         return 0;
 }
 
 static int set_deadline(Operation *op, const OperationSpec *spec) {
-        (void)error_set(&op->reason, ERROR_TIMEOUT, "%s", spec->late);
+        op->late = spec->late;
         return sd_event_add_time_relative(op->manager->event, &op->deadline, CLOCK_MONOTONIC,
                         spec->timeout_usec, 100 * USEC_PER_MSEC, on_deadline, op);
 }

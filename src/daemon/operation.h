@@ -71,7 +71,8 @@ struct Operation {
         Waiters *waiters; /* owned */
         Charge charge;
         sd_event_source *deadline; /* owned */
-        Error *reason;             /* owned: why it was canceled, or is late */
+        const char *late;          /* static: why it is canceled when that has passed */
+        Error *reason;             /* owned: why it was canceled */
         bool canceled, completed;
         Operation *next; /* of the manager's */
 };

@@ -229,6 +229,25 @@ static void test_deadline(void) {
         tear_down();
 }
 
+/* The deadline of one that is on its way to its end changes nothing: waiters hear why it was canceled. */
+static void test_deadline_of_a_canceled_one(void) {
+        Told told = {};
+        Probe *p;
+
+        set_up();
+        p = begin(OPERATION_PULL, NULL, USEC_PER_SEC, LATER);
+        CHECK_EQ(operation_announce(&p->op, NULL), 0);
+        CHECK_EQ(operation_wait(&p->op, on_told, &told), 0);
+        CHECK(operation_cancel_for(&p->op, ERROR_CANCELED, "It was canceled"));
+        CHECK(fake_pass_deadline());
+        CHECK_EQ(p->asked, 1);
+        operation_fail(&p->op, p->op.reason);
+        CHECK_EQ(told.code, ERROR_CANCELED);
+        turn();
+        CHECK_EQ(last_result, JOB_CANCELED);
+        tear_down();
+}
+
 static void test_quota(void) {
         const OperationSpec spec = { .requester = USER, .target_name = "web" };
         _cleanup_error_ Error *e = NULL;
@@ -360,6 +379,7 @@ int main(void) {
         test_cancel();
         test_parts();
         test_deadline();
+        test_deadline_of_a_canceled_one();
         test_quota();
         test_meetings();
         test_join_canceled();
