@@ -104,6 +104,7 @@ static void on_executed(void *object, bool ok) {
 int process_go(Process *p) {
         int r = fake_point("process-go");
 
+        CHECK(!(fake_signals & 1U << SIGKILL)); /* nobody executes what is being killed */
         if (r < 0)
                 return r;
         p->executing = fake_expect("process-executed", on_executed, p);

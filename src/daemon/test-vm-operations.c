@@ -586,6 +586,26 @@ static void test_canceled_creation(void) {
         tear_down();
 }
 
+/* The scope of a start that failed goes while the next one waits for the host: that is asked once, and told
+ * once. */
+static void test_scope_goes_early(void) {
+        make_web(false);
+        CHECK_EQ(run_start(NULL), 0);
+        CHECK(fake_run_until("start-scope"));
+        CHECK_EQ(vm_kill(web(), OWNER, NULL, NULL, NULL), 0);
+        CHECK(fake_run_until("scope-removed"));
+        CHECK_EQ(waiter.told, 1);
+        CHECK_EQ(waiter.code, ERROR_CANCELED);
+        waiter = (Waiter){};
+        fake_signals = 0;
+        CHECK_EQ(run_start(NULL), 0);
+        fake_settle();
+        CHECK_EQ(waiter.told, 1);
+        CHECK_EQ(waiter.r, 0);
+        CHECK_EQ(state(), VM_RUNNING);
+        tear_down();
+}
+
 /* Whoever joins a stop hears of its end, and may be in more of a hurry. */
 static void test_joined_stop(void) {
         Job *first, *second, *third;
@@ -785,6 +805,7 @@ int main(void) {
         test_reservation();
         test_no_descriptors();
         test_canceled_creation();
+        test_scope_goes_early();
         test_joined_stop();
         test_conflicts();
         test_two_updates();

@@ -159,15 +159,18 @@ static void on_host(void *userdata) {
 
 static void on_scope(void *userdata, int r, const Error *error) {
         VmStart *s = userdata;
+        bool failing = s->step == START_FAILING; /* the shim is being killed, and is not to execute QEMU */
 
         s->scope_job = scope_job_free(s->scope_job);
-        if (r == -EEXIST && !s->cleared) {
+        if (r == -EEXIST && !s->cleared && !failing) {
                 s->cleared = true;
                 systemd_clear_scope(s->vm->scope_watch);
                 return;
         }
         if (r == -EEXIST) /* and not ours, so it must not be ended with our shim */
                 s->vm->scope_watch = systemd_unwatch_scope(s->vm->scope_watch);
+        if (failing)
+                return;
         if (r < 0) {
                 vm_start_fail(s, error);
                 return;
@@ -391,8 +394,10 @@ static void step(VmStart *s) {
         }
 }
 
+/* One of the last run may go while we wait for something else. */
 void vm_start_scope_free(VmStart *s) {
-        step(s);
+        if (s->step == START_SCOPE_FREE || s->step == START_SCOPE)
+                step(s);
 }
 
 void vm_start_scope_in_use(VmStart *s, pid_t pid, const char *command) {
