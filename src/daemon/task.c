@@ -186,7 +186,8 @@ int task_run(sd_event *event, const ChildSpec *spec, const void *input, size_t l
                 return in;
         if (pipe2(out, O_CLOEXEC) < 0)
                 return -errno;
-        memcpy(fds, spec->fds, spec->n_fds * sizeof(ChildFd));
+        for (size_t i = 0; i < spec->n_fds; i++)
+                fds[i] = spec->fds[i];
         fds[spec->n_fds] = (ChildFd){ in, 0 };
         fds[spec->n_fds + 1] = (ChildFd){ out[1], 1 };
         fds[spec->n_fds + 2] = (ChildFd){ STDERR_FILENO, STDERR_FILENO }; /* complaints go where ours go */
