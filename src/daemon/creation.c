@@ -186,7 +186,12 @@ static int pull(Creation *c, const PullOptions *options, Error **reterr) {
         if (r < 0)
                 return r;
         r = operation_wait(c->pull, on_pulled, c);
-        return r < 0 ? error_set_errno(reterr, r, "There is no place for another who waits") : 0;
+        if (r >= 0)
+                return 0;
+        r = error_set_errno(reterr, r, "There is no place for another who waits");
+        (void)operation_cancel_for(
+                        c->pull, ERROR_CANCELED, "Nobody waits for it"); /* at once: it just began */
+        return r;
 }
 
 int vm_create_from_url(Manager *manager, uid_t requester, VmRecord *record,

@@ -208,6 +208,7 @@ int worker_run(Manager *m, const WorkerSpec *spec, const char *request, size_t l
         int r = fake_point("worker");
         Worker *w;
 
+        CHECK(request && len > 0);
         if (r < 0)
                 return error_set_errno(reterr, r, "Cannot run %s", spec->program);
         w = fake_alloc(sizeof(Worker));

@@ -216,6 +216,7 @@ static void on_committed(void *userdata, Image *image, const Error *error) {
 
         p->commit = NULL;
         if (image) {
+                p->step = PULL_ENDED; /* whoever hears of the others finds nothing to cancel here */
                 serve_alike(p, image);
                 pull_end(p, image->record.uuid, NULL);
         } else if (!p->op.canceled && error_code(error) == ERROR_IMAGE_EXISTS && p->name_is_ours &&

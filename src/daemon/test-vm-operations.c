@@ -741,6 +741,27 @@ static void test_no_descriptors(void) {
         vm_files_close(copies);
 }
 
+/* A definition without steps any more: that is noted, and there is nothing to do in the guest. */
+static void test_no_steps(void) {
+        const GuestOptions o = { .stage = GUEST_SSH, .private_key = STDIN_FILENO };
+        VmRecord record;
+
+        make_web(true);
+        CHECK_EQ(run_provision(NULL), 0);
+        fake_settle();
+        CHECK_EQ(job_result, JOB_DONE);
+        CHECK_EQ(strv_length(web()->record.provisioned), 1);
+        CHECK_EQ(vm_guest_provision(web(), OWNER, &o, &guest_job, NULL), 0);
+        fake_settle();
+        CHECK_EQ(jobs_finished, 2);
+        CHECK_EQ(job_result, JOB_DONE);
+        read_record(&record);
+        CHECK_EQ(strv_length(record.provisioned), 0);
+        CHECK_EQ(strv_length(web()->record.provisioned), 0);
+        vm_record_done(&record);
+        tear_down();
+}
+
 /* One user cannot have more workers than theirs, and hears so at once; root has what it needs. */
 static void test_quota(void) {
         const GuestOptions o = { .stage = GUEST_SSH, .private_key = STDIN_FILENO };
@@ -812,6 +833,7 @@ int main(void) {
         test_update_behind_a_failed_one();
         test_restart_while_terminating();
         test_quota();
+        test_no_steps();
         test_faults();
         test_interruptions();
         test_calls();

@@ -124,7 +124,7 @@ static void on_noted(void *userdata, int r, const Error *error) {
         else if (r < 0 && !g->error)
                 (void)error_set(&g->error, error_code(error), "Which steps have run could not be noted: %s",
                                 error_message(error));
-        if (g->step == GUEST_BEGIN && !g->op.canceled && !g->error)
+        if (g->step == GUEST_BEGIN && !g->op.canceled && !g->error && g->request)
                 run_worker(g);
         else
                 complete(g);
