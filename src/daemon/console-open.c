@@ -13,8 +13,6 @@
 #include "util/log-request.h"
 #include "util/log.h"
 
-#define LOG_READERS_MAX 256 /* of VMs that do not run: a process each until its client has read all */
-
 /* A local socket connects at once or not at all: its queue is full. */
 static int connect_shim(Vm *vm, const char *name) {
         struct sockaddr_un sa = { .sun_family = AF_UNIX };
@@ -86,15 +84,22 @@ static int open_live_log(Vm *vm, const LogRequest *request, Error **reterr) {
                      : TAKE_FD(fd);
 }
 
-static void on_reader_end(const siginfo_t *si, void *userdata) {
-        Manager *m = userdata;
+static Charge *paid_free(Charge *paid) {
+        if (paid)
+                charge_release(paid);
+        free(paid);
+        return NULL;
+}
+DEFINE_CLEANUP(Charge *, paid_free);
 
-        m->log_readers--;
+static void on_reader_end(const siginfo_t *si, void *userdata) {
+        paid_free(userdata);
 }
 
-/* A reader that blocks because its client does not read ends when the client closes, or we do. */
-static int spawn_reader(Vm *vm, int output, int log, int old, uint32_t tail) {
-        Manager *m = vm->manager;
+/* A process that blocks because its client does not read ends when the client closes, or we do. `paid` is
+ * taken over on success. */
+static int spawn_reader(const Vm *vm, int output, int log, int old, uint32_t tail, Charge *paid) {
+        const Manager *m = vm->manager;
         const ChildFd fds[] = { { output, 1 }, { log, 3 }, { old, 4 } };
         _cleanup_strv_ char **argv = NULL;
         pid_t pid;
@@ -126,10 +131,7 @@ static int spawn_reader(Vm *vm, int output, int log, int old, uint32_t tail) {
         }
         if (r < 0)
                 return r;
-        r = child_watch_new(m->event, pid, true, on_reader_end, m, NULL);
-        if (r >= 0)
-                m->log_readers++;
-        return r;
+        return child_watch_new(m->event, pid, true, on_reader_end, paid, NULL);
 }
 
 static int open_log_file(const Vm *vm, const char *name) {
@@ -141,11 +143,34 @@ static int open_log_file(const Vm *vm, const char *name) {
         return fd < 0 ? -errno : fd;
 }
 
-int console_open_log(Vm *vm, const LogRequest *request, Error **reterr) {
+/* Of a VM that does not run: whoever reads is charged for a process until it has written all. */
+static int open_stored_log(const Vm *vm, uid_t reader, uint32_t tail, Error **reterr) {
+        _cleanup_(paid_freep) Charge *paid = malloc(sizeof(Charge));
         _cleanup_close_pair_ int out[2] = { -EBADF, -EBADF };
         _cleanup_close_ int log = -EBADF, old = -EBADF;
         int r;
 
+        if (!paid)
+                return error_set_errno(reterr, -ENOMEM, "Cannot read a console log");
+        *paid = (Charge){};
+        r = charge(vm->manager->accounts, reader, RESOURCE_READERS, 1, paid, reterr);
+        if (r < 0)
+                return r;
+        log = open_log_file(vm, "console.log");
+        old = open_log_file(vm, "console.log.1");
+        if (log < 0 || old < 0)
+                r = log < 0 ? log : old;
+        else if (pipe2(out, O_CLOEXEC) < 0)
+                r = -errno;
+        else
+                r = spawn_reader(vm, out[1], log, old, tail, paid);
+        if (r < 0)
+                return error_set_errno(reterr, r, "Cannot read the console log of VM '%s'", vm_name(vm));
+        TAKE_PTR(paid);
+        return TAKE_FD(out[0]);
+}
+
+int console_open_log(Vm *vm, uid_t reader, const LogRequest *request, Error **reterr) {
         /* Without a shim nobody writes on the files, either. */
         if (has_qemu(vm) &&
                         (request->flags & LOG_REQUEST_THIS_RUN ||
@@ -154,16 +179,5 @@ int console_open_log(Vm *vm, const LogRequest *request, Error **reterr) {
         if (request->flags & LOG_REQUEST_THIS_RUN)
                 return error_set(reterr, ERROR_INVALID_STATE, "VM '%s' does not run: it is %s", vm_name(vm),
                                 vm_state_to_string(vm_state(vm)));
-        if (vm->manager->log_readers >= LOG_READERS_MAX)
-                return error_set(reterr, ERROR_BUSY, "Too many console logs are being read");
-        log = open_log_file(vm, "console.log");
-        old = open_log_file(vm, "console.log.1");
-        if (log < 0 || old < 0)
-                r = log < 0 ? log : old;
-        else if (pipe2(out, O_CLOEXEC) < 0)
-                r = -errno;
-        else
-                r = spawn_reader(vm, out[1], log, old, request->tail);
-        return r < 0 ? error_set_errno(reterr, r, "Cannot read the console log of VM '%s'", vm_name(vm))
-                     : TAKE_FD(out[0]);
+        return open_stored_log(vm, reader, request->tail, reterr);
 }

@@ -8,5 +8,6 @@
 /* A connection to the shim of the running VM. Returns the descriptor, or a negative errno. */
 int console_open(Vm *vm, Error **reterr);
 
-/* What was asked for; unless it is of this run, also of a VM that does not run. */
-int console_open_log(Vm *vm, const LogRequest *request, Error **reterr);
+/* What was asked for; unless it is of this run, also of a VM that does not run: by a process then, for which
+ * the reader is charged. */
+int console_open_log(Vm *vm, uid_t reader, const LogRequest *request, Error **reterr);

@@ -78,7 +78,7 @@ int console_tail_new(Vm *vm, unsigned lines, console_tail_t done, void *userdata
         if (!t)
                 return -ENOMEM;
         *t = (ConsoleTail){ .done = done, .userdata = userdata };
-        t->fd = console_open_log(vm, &request, NULL);
+        t->fd = console_open_log(vm, vm->record.owner, &request, NULL);
         if (t->fd < 0)
                 return t->fd;
         r = fd_set_nonblock(t->fd, true);

@@ -62,8 +62,6 @@ struct Manager {
         size_t n_jobs;
         uint32_t last_job_id;
 
-        unsigned log_readers; /* processes that hand out logs of VMs which do not run */
-
         sd_event_source *flush; /* tells what changed, at the end of a turn of the loop */
 };
 

@@ -283,7 +283,7 @@ static int method_open_console_log(sd_bus_message *m, void *userdata, sd_bus_err
         if (r < 0)
                 return e ? bus_reply_error(m, e) : r;
         request.flags = (follow ? LOG_REQUEST_FOLLOW : 0) | (this_run ? LOG_REQUEST_THIS_RUN : 0);
-        fd = console_open_log(userdata, &request, &e);
+        fd = console_open_log(userdata, vm_bus_caller(m), &request, &e);
         return fd < 0 ? bus_reply_error(m, e) : sd_bus_reply_method_return(m, "h", fd);
 }
 

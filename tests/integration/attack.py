@@ -158,6 +158,16 @@ def waiters(number, vm, key):
     hold()
 
 
+def readers(number, vm):
+    """Each has the service start a process, which writes until its reader has all."""
+    connection, pipes = connect(), []
+    connection.on_descriptor = pipes.append
+    for _ in range(int(number)):
+        send(connection, vm_path(vm), VM, "OpenConsoleLog", "a{sv}", {})
+    collect([connection], int(number))
+    hold()
+
+
 def jobs(number, image):
     """Imports of what never comes, pulls, and exports"""
     pipe, file = os.pipe()[0], os.memfd_create("export")
@@ -239,5 +249,5 @@ def toggle(vm, times):
 
 
 KINDS = {function.__name__.replace("_", "-"): function for function in
-         (waiting, big_calls, clients, comers_and_goers, waiters, jobs, flood, deaf, toggle)}
+         (waiting, big_calls, clients, comers_and_goers, waiters, readers, jobs, flood, deaf, toggle)}
 KINDS[sys.argv[1]](*sys.argv[2:])

@@ -187,6 +187,7 @@ class Connection:
         self.serial, self.input, self.replies = 0, bytearray(), {}
         self.signals, self.on_message, self.closed = collections.deque(), None, False
         self.is_polite = True
+        self.on_descriptor = os.close  # what becomes of each that comes
         self.company = []  # connections that are read, too, while we wait
         sock.sendall(b"\0AUTH EXTERNAL %s\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n" % str(self.uid).encode().hex().encode())
         told = b""
@@ -220,7 +221,7 @@ class Connection:
         """Takes in what is there, and waits for something if there is nothing."""
         data, fds, _, _ = socket.recv_fds(self.sock, 1 << 20, 64)
         for fd in fds:
-            os.close(fd)
+            self.on_descriptor(fd)
         self.closed = not data
         self.input += data
         while len(self.input) >= 16:

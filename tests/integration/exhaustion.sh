@@ -236,6 +236,16 @@ vmctl kill mallorys # with which the waiting ends
 settled
 check_unharmed
 
+head --bytes 1M /dev/zero > /var/lib/vmctl/vms/mallorys/console.log
+check "60 times somebody reads a long log, and nothing of it" attack mallory readers 60 mallorys
+check "... for which there are not as many processes" at_most 16 workers_running 'shim --cat'
+check_served "Meanwhile"
+check "... with logs, too" as bob vmctl log bobs
+end_attacks
+check "Whoever reads too many hears so" hears_a_cap
+check "... and nothing else" hears_only QuotaExceeded LimitsExceeded
+check_unharmed
+
 check "Somebody imports, pulls and exports 200 times each" attack mallory jobs 200 mallory-image
 check "... for which there are not as many processes" at_most 100 workers_running '(image|pull)'
 check_served "Meanwhile"
