@@ -43,27 +43,28 @@ int job_join(Job *job, uid_t requester) {
         return add_hearer(job, requester);
 }
 
-int job_new(Manager *m, const JobSpec *spec, Job **ret) {
+int job_new(Operation *op, Job **ret) {
         Job *job = malloc(sizeof(Job)), **grown;
+        Manager *m = op->manager;
 
         if (!job)
                 return -ENOMEM;
         *job = (Job){
                 .manager = m,
                 .id = ++m->last_job_id,
-                .kind = spec->kind,
-                .target = spec->target,
-                .target_name = strdup(spec->target_name),
-                .owner = spec->owner,
-                .requester = spec->requester,
+                .kind = operation_kind_to_string(op->type->kind),
+                .target = op->target,
+                .target_name = strdup(op->target_name),
+                .owner = op->target_owner,
+                .requester = op->requester,
                 .progress = -1,
                 .phase = strdup(""),
-                .operation = spec->operation,
+                .operation = op,
         };
         grown = job->target_name && job->phase ? reallocarray(m->jobs, m->n_jobs + 1, sizeof(Job *)) : NULL;
         if (grown)
                 m->jobs = grown;
-        if (!grown || add_hearer(job, spec->owner) < 0 || add_hearer(job, spec->requester) < 0) {
+        if (!grown || add_hearer(job, job->owner) < 0 || add_hearer(job, job->requester) < 0) {
                 job_free(job);
                 return -ENOMEM;
         }

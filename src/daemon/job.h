@@ -50,16 +50,8 @@ typedef struct Job {
         Operation *operation; /* borrowed; NULL: it has ended */
 } Job;
 
-typedef struct JobSpec {
-        const char *kind;
-        JobTarget target;
-        const char *target_name;
-        uid_t owner, requester;
-        Operation *operation;
-} JobSpec;
-
-/* Announces a new job. It lives until job_finish(). See operation_announce(). */
-int job_new(Manager *m, const JobSpec *spec, Job **ret);
+/* Announces an operation's job. It lives until job_finish(). See operation_announce(). */
+int job_new(Operation *op, Job **ret);
 
 /* Whoever asks for what is under way already hears of its end, too. */
 int job_join(Job *job, uid_t requester);

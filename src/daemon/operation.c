@@ -227,15 +227,7 @@ int operation_new(Manager *m, const OperationType *type, const OperationSpec *sp
 }
 
 int operation_announce(Operation *op, Error **reterr) {
-        const JobSpec spec = {
-                .kind = operation_kind_to_string(op->type->kind),
-                .target = op->target,
-                .target_name = op->target_name,
-                .owner = op->target_owner,
-                .requester = op->requester,
-                .operation = op,
-        };
-        int r = job_new(op->manager, &spec, &op->job);
+        int r = job_new(op, &op->job);
 
         return r < 0 ? error_set_errno(reterr, r, "There is no place for another job") : 0;
 }
