@@ -6,11 +6,8 @@
 #include "manager.h"
 #include "vm.h"
 
-typedef enum CreationStep { CREATION_PULL, CREATION_MAKE, CREATION_START } CreationStep;
-
 typedef struct Creation {
         Operation op;
-        CreationStep step;
         VmPlace place;           /* owned, until the VM has it */
         VmRecord record;         /* owned, ditto */
         int files[_VM_FILE_MAX]; /* owned */
@@ -81,7 +78,6 @@ static void on_made(void *userdata, int r, const Error *error) {
                 operation_complete(&c->op, NULL);
                 return;
         }
-        c->step = CREATION_START;
         job_set_progress(c->op.job, &(JobProgress){ .phase = "starting" });
         r = vm_start_for(c->vm, c->op.requester, &c->op, on_started, c, &e);
         if (r < 0)
@@ -92,7 +88,6 @@ static void make(Creation *c) {
         _cleanup_error_ Error *e = NULL;
         int r;
 
-        c->step = CREATION_MAKE;
         r = vm_make(&c->op, &c->record, &c->place, c->files, on_made, c, &c->vm, &e);
         if (r < 0)
                 fail(c, e);

@@ -149,7 +149,7 @@ int image_export(Image *image, int fd, const char *format, const char *compressi
                 return r;
         r = run_export((Reading *)op, image, fd, format, compression, reterr);
         if (r < 0) {
-                operation_fail(op, NULL); /* nobody knows it */
+                operation_drop(op, reterr ? *reterr : NULL);
                 return r;
         }
         r = operation_announce(op, reterr);
@@ -188,8 +188,7 @@ int image_inspect(ImageStore *s, int fd, uid_t requester, waiter_t done, void *u
         else
                 r = worker_run(s->manager, &spec, "{}", 2, &handlers, x, &x->worker, reterr);
         if (r < 0) {
-                free(TAKE_PTR(op->waiters)); /* the return value tells them */
-                operation_fail(op, NULL);
+                operation_drop(op, reterr ? *reterr : NULL);
                 return r;
         }
         *ret = op;

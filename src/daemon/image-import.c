@@ -322,13 +322,12 @@ static int fill(Import *i, const ImageOptions *o, Error **reterr) {
         if (r < 0)
                 return r;
         r = reservation_new(name, &i->reservation);
-        if (r >= 0) {
-                r = charge(i->op.manager->accounts, o->owner, RESOURCE_IMAGES, 1, &i->charge, reterr);
-                if (r < 0)
-                        return r;
-        }
-        if (r >= 0)
-                r = sd_id128_randomize(&id);
+        if (r < 0)
+                return fail(r, reterr);
+        r = charge(i->op.manager->accounts, o->owner, RESOURCE_IMAGES, 1, &i->charge, reterr);
+        if (r < 0)
+                return r;
+        r = sd_id128_randomize(&id);
         if (r >= 0)
                 r = free_and_strdup(&i->record.uuid, sd_id128_to_uuid_string(id, uuid));
         if (r >= 0)

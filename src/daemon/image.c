@@ -112,13 +112,6 @@ static OperationSpec about(const Image *image, uid_t requester, Operation *paren
         };
 }
 
-/* It could not begin: who would have waited is told by the return value. */
-static int forget(Operation *op, int r) {
-        free(TAKE_PTR(op->waiters));
-        operation_fail(op, NULL);
-        return r;
-}
-
 /* Another name, or other users. */
 typedef struct ImageChange {
         Operation op;
@@ -197,11 +190,15 @@ static int change_new(Image *image, uid_t requester, Operation *parent, waiter_t
         r = operation_new(image->manager, &change_type, &spec, &op, reterr);
         if (r < 0)
                 return r;
+        r = operation_wait(op, done, userdata);
+        if (r < 0) {
+                r = error_set_errno(reterr, r, "Cannot change image '%s'", image_name(image));
+                operation_drop(op, reterr ? *reterr : NULL);
+                return r;
+        }
         *ret = (ImageChange *)op;
         (*ret)->image = image;
-        r = operation_wait(op, done, userdata);
-        return r < 0 ? forget(op, error_set_errno(reterr, r, "Cannot change image '%s'", image_name(image)))
-                     : 0;
+        return 0;
 }
 
 static int change_begin(ImageChange *c, Error **reterr) {
@@ -210,7 +207,8 @@ static int change_begin(ImageChange *c, Error **reterr) {
         if (r >= 0)
                 return 0;
         c->name = record_name_free(c->name);
-        return forget(&c->op, r);
+        operation_drop(&c->op, reterr ? *reterr : NULL);
+        return r;
 }
 
 static int admit_change(Image *image, Error **reterr) {
@@ -220,7 +218,7 @@ static int admit_change(Image *image, Error **reterr) {
                         &other, reterr);
 }
 
-/* *name is taken over on success. */
+/* *name is taken over, and NULL then, or stays the caller's. */
 static int rename_to(Image *image, RecordName **name, uid_t requester, Operation *parent, waiter_t done,
                 void *userdata, Error **reterr) {
         char *text = strdup(record_name(*name));
@@ -341,5 +339,7 @@ int image_remove(Image *image, uid_t requester, waiter_t done, void *userdata, E
                 (void)error_set_errno(reterr, r, "Cannot remove image '%s'", image_name(image));
         else
                 r = take_away(image, on_files_gone, op, NULL, reterr);
-        return r < 0 ? forget(op, r) : 0;
+        if (r < 0)
+                operation_drop(op, reterr ? *reterr : NULL);
+        return r < 0 ? r : 0;
 }
