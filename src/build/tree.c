@@ -466,10 +466,6 @@ Node *node_parent(const Node *n) {
         return n->parent;
 }
 
-size_t node_n_children(const Node *folder) {
-        return folder->n_children;
-}
-
 int node_path(const Node *n, char **ret) {
         size_t len = 0;
         char *path, *p;

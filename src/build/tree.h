@@ -87,7 +87,6 @@ int node_path(const Node *n, char **ret); /* "boot/vmlinuz", "" for the root */
 /* The nodes in a folder by name (bytes, as strcmp). The array is the caller's to free, and valid until the
  * tree changes. */
 int node_children(const Node *folder, Node ***ret, size_t *ret_n);
-size_t node_n_children(const Node *folder);
 
 /* Looks a path up as the system in the tree would: symbolic links lead to what they mean there, and nothing
  * leads out of the tree. NULL: there is nothing, or a loop. */

@@ -11,10 +11,6 @@ int spec_open_file(const char *path, int *ret_fd, Error **reterr);
 /* Reads a small text file, as a public key is. `what` names it in the message. */
 int spec_read_text(const char *path, const char *what, char **ret, Error **reterr);
 
-/* Appends the option's entry {sv}. An option without a key appends nothing. -EINVAL with a message that
- * names option and value when it can't be read. */
-int spec_append_option(sd_bus_message *m, const Option *o, const char *value, Error **reterr);
-
 /* Appends the a{sv} of all options that were used, and of the words, which are "LIMIT=VALUE" with the names
  * of options that are limits. Of two entries for one key the last counts; words come last. */
 int spec_append_changes(sd_bus_message *m, const Args *args, const char *const *words, Error **reterr);

@@ -55,7 +55,6 @@ typedef struct Hearers {
 #define HEARERS(...)                                               \
         (&(const Hearers){ .uids = (const uid_t[]){ __VA_ARGS__ }, \
                         .n = sizeof((const uid_t[]){ __VA_ARGS__ }) / sizeof(uid_t) })
-#define HEARERS_EVERYBODY (&(const Hearers){ .everybody = true })
 
 /* Sends a signal to those of them that have called. It is complete but not sealed. */
 int clients_send(Clients *c, const Hearers *hearers, sd_bus_message *signal);

@@ -77,9 +77,6 @@ gid_t host_kvm_gid(const Host *h) {
 const char *host_qemu_version(const Host *h) {
         return "7.2";
 }
-char *const *host_machines(const Host *h) {
-        return NULL;
-}
 int host_uefi(const Host *h, const char **ret_code, const char **ret_vars, Error **reterr) {
         return error_set(reterr, ERROR_FIRMWARE_MISSING, "There is no UEFI");
 }

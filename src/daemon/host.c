@@ -327,10 +327,6 @@ const char *host_qemu_version(const Host *h) {
         return h->version ?: "";
 }
 
-char *const *host_machines(const Host *h) {
-        return h->machines;
-}
-
 int host_resolve_machine(const Host *h, const char *asked, const char **ret, Error **reterr) {
         const char *name = !asked || streq(asked, "q35") ? h->q35 : asked;
 

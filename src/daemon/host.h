@@ -25,7 +25,6 @@ void host_forget(Host *h, void *userdata);
 int host_check_qemu(const Host *h, Error **reterr);
 
 const char *host_qemu_version(const Host *h); /* "7.2.22" */
-char *const *host_machines(const Host *h);    /* versioned q35 types and "microvm" */
 
 /* Resolves "q35" to the version that a new VM gets and checks the others. *ret is borrowed. */
 int host_resolve_machine(const Host *h, const char *asked, const char **ret, Error **reterr);

@@ -42,10 +42,6 @@ bool image_may_be_used_by(const Image *image, uid_t uid) {
         return image->record.shared || image->record.owner == uid;
 }
 
-bool image_may_be_managed_by(const Image *image, uid_t uid) {
-        return image->record.owner == uid || uid == 0;
-}
-
 int image_open(const Image *image) {
         _cleanup_free_ char *path = strf("%s/" IMAGE_DISK, image->record.uuid);
         int fd;

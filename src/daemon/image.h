@@ -29,7 +29,6 @@ static inline const char *image_name(const Image *image) {
 
 /* Its owner may use it, and everybody one that is shared; root uses no others, but may manage all. */
 bool image_may_be_used_by(const Image *image, uid_t uid);
-bool image_may_be_managed_by(const Image *image, uid_t uid);
 
 /* Opens the file for reading. Negative errno. */
 int image_open(const Image *image);

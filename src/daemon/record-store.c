@@ -70,10 +70,6 @@ RecordStore *record_store_free(RecordStore *s) {
         return NULL;
 }
 
-int record_store_fd(const RecordStore *s) {
-        return s->fd;
-}
-
 /* The index of the first name that is not below `name`. */
 static size_t position(const RecordStore *s, const char *name) {
         size_t low = 0, high = s->n_names;
@@ -200,13 +196,6 @@ void *record_store_next(const RecordStore *s, size_t *i) {
 const RecordBroken *record_store_broken(const RecordStore *s, size_t *ret_n) {
         *ret_n = s->n_broken;
         return s->broken;
-}
-
-const RecordBroken *record_store_find_broken(const RecordStore *s, const char *name) {
-        for (size_t i = 0; i < s->n_broken; i++)
-                if (streq(s->broken[i].name, name))
-                        return &s->broken[i];
-        return NULL;
 }
 
 /* A folder that was found, and what of it could be read so far. */

@@ -66,16 +66,13 @@ DEFINE_CLEANUP(RecordStore *, record_store_free);
  * is made from now on is in danger. Fails only if the store's folder cannot be read. */
 int record_store_load(RecordStore *s);
 
-int record_store_fd(const RecordStore *s); /* borrowed */
-
 /* What cannot be read. Its name stays taken: for nobody, as the owner in a broken document means nothing. */
 typedef struct RecordBroken {
         char *name;   /* as its document or folder says */
         char *path;   /* of the document */
         char *reason; /* for people */
 } RecordBroken;
-const RecordBroken *record_store_broken(const RecordStore *s, size_t *ret_n);         /* sorted by name */
-const RecordBroken *record_store_find_broken(const RecordStore *s, const char *name); /* or NULL */
+const RecordBroken *record_store_broken(const RecordStore *s, size_t *ret_n); /* sorted by name */
 
 /* --- Names: the index ------------------------------------------------------------------------------------
  */
@@ -138,8 +135,7 @@ Record *record_free(Record *r);
 DEFINE_CLEANUP(Record *, record_free);
 
 int record_fd(const Record *r);             /* the folder, borrowed; drafts only, else -EBADF */
-const char *record_folder(const Record *r); /* below record_store_fd(): ".new-UUID", "web", UUID */
-bool record_is_stored(const Record *r);
+const char *record_folder(const Record *r); /* in the store's: ".new-UUID", "web", UUID */
 
 /* The draft becomes stored: `work`, the document, the folder's final name, all durable. `name` is needed
  * where folder_is_name (NULL else); the store holds it taken until the folder is there or certainly is not.

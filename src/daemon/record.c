@@ -149,10 +149,6 @@ const char *record_folder(const Record *r) {
         return r->folder;
 }
 
-bool record_is_stored(const Record *r) {
-        return r->state == RECORD_STORED;
-}
-
 bool record_is_changing(const Record *r) {
         return r->changes;
 }

@@ -230,10 +230,9 @@ Thing *make(Bed *bed, const RecordType *type, const char *name) {
         CHECK(make_draft(bed, name, &t) >= 0);
         made.thing = t;
         CHECK(record_commit(t->record, type->folder_is_name ? t->name : NULL, &trying, &made, NULL) >= 0);
-        CHECK(!record_is_stored(t->record));
+        CHECK(record_fd(t->record) >= 0);
         run_until(bed, &made.completed);
         CHECK_EQ(made.result, 0);
-        CHECK(record_is_stored(t->record));
         CHECK_STREQ(record_folder(t->record), type->folder_is_name ? name : t->uuid);
         return t;
 }
