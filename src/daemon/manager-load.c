@@ -94,8 +94,8 @@ static VmScope scope_of(const Vm *vm, const KnownScopes *scopes) {
 static bool is_left_over(const Manager *m, const char *name, char *const *scopes) {
         _cleanup_free_ char *unit = strf("vmctl-%s.scope", name);
 
-        return unit && vm_name_is_valid(name) && !manager_find_vm(m, name) &&
-                        !record_store_find_broken(m->records, name) && !strv_contains(scopes, unit);
+        return unit && vm_name_is_valid(name) && !record_name_is_taken(m->records, name, NULL) &&
+                        !strv_contains(scopes, unit);
 }
 
 static void sweep_runtime(const Manager *m, char *const *scopes) {
