@@ -275,20 +275,22 @@ static uint64_t sees(const Manager *m, const BusCall *c, uint64_t vm, uint64_t i
         return sum;
 }
 
+/* What is wrong with a call is told in its own words, by us or by sd-bus, so an answer may be as long as it.
+ */
 uint64_t policy_answer_size(const Manager *m, const BusCall *c) {
         const char *member = sd_bus_message_get_member(c->message);
 
         if (streq(member, "GetManagedObjects"))
-                return KIB + sees(m, c, 6 * KIB, 2 * KIB, KIB);
+                return KIB + c->bytes.amount + sees(m, c, 6 * KIB, 2 * KIB, KIB);
         if (streq(member, "Introspect")) /* of a folder, or of an object */
-                return 16 * KIB + sees(m, c, 128, 128, 64);
+                return 16 * KIB + c->bytes.amount + sees(m, c, 128, 128, 64);
         if (streq(member, "GetAll"))
-                return 8 * KIB;
+                return 8 * KIB + c->bytes.amount;
         if (streq(member, "ListVMs"))
                 return sees(m, c, 384, 0, 0) + BUS_MESSAGE_OVERHEAD;
         if (streq(member, "ListImages"))
                 return sees(m, c, 0, KIB, 0) + BUS_MESSAGE_OVERHEAD;
         if (streq(member, "ListJobs"))
                 return sees(m, c, 0, 0, 256) + BUS_MESSAGE_OVERHEAD;
-        return KIB;
+        return KIB + c->bytes.amount;
 }

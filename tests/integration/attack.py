@@ -183,11 +183,11 @@ def jobs(number, image):
 
 
 class Flood:
-    """One connection and the calls that it has still to send, a hundred at a time"""
-    call = bytearray(bus.encode_call(0, SERVICE, ROOT_PATH, "org.freedesktop.DBus.ObjectManager",
-                                     "GetManagedObjects")[0])
+    """One connection and the calls that it has still to send, some at a time"""
+    objects = "org.freedesktop.DBus.ObjectManager", "GetManagedObjects"
 
-    def __init__(self, calls):
+    def __init__(self, calls, call=objects):
+        self.call = bytearray(bus.encode_call(0, SERVICE, ROOT_PATH, *call)[0])
         self.sock, self.left, self.calls, self.serial, self.rest = bus.Connection().sock, calls, calls, 10, b""
         self.sock.setblocking(False)
 
@@ -199,7 +199,7 @@ class Flood:
 
     def push(self):
         if not self.rest:
-            block = self.call * min(self.left, 100)
+            block = self.call * min(self.left, max(1, 15000 // len(self.call)))
             for at in range(0, len(block), len(self.call)):
                 struct.pack_into("<I", block, at + 8, self.serial)
                 self.serial += 1
@@ -214,9 +214,11 @@ class Flood:
             self.rest, self.left = b"", 0
 
 
-def flood(number, calls):
-    """Calls whose answers are never read, spread over some seconds: at once they would be the bus's trouble alone."""
-    floods, begun, span = [Flood(int(calls)) for _ in range(int(number))], time.monotonic(), SECONDS / 2
+def flood(number, calls, size=0):
+    """Calls whose answers are never read, spread over some seconds: at once they would be the bus's trouble alone.
+    With a size, what is wrong with them is so long."""
+    call = ("org.freedesktop.DBus.Properties", "Get", "ss", (MANAGER, "x" * int(size))) if size else Flood.objects
+    floods, begun, span = [Flood(int(calls), call) for _ in range(int(number))], time.monotonic(), SECONDS / 2
     print("begun", flush=True)
     while any(one.rest or one.left for one in floods) and time.monotonic() < begun + SECONDS:
         due = [one for one in floods if one.is_due((time.monotonic() - begun) / span)]

@@ -214,6 +214,11 @@ check "... and still" served root roots
 end_attacks
 check_unharmed
 
+check "... nor answers that repeat 1.5 MB of what they said" attack alice flood 20 15 1500000
+check_served "Meanwhile"
+end_attacks
+check_unharmed
+
 check "230 clients of a VM's owner read nothing" attack mallory deaf 230
 check_output "1500 changes in *" "1,500 times a VM's state changes" \
         timeout 60 python3 "$tests/integration/attack.py" toggle mallorys 1500
