@@ -13,8 +13,8 @@
 #define SYSTEMD_MANAGER SYSTEMD ".Manager"
 
 typedef struct UnitJob {
-        const char *path; /* of the job; borrowed */
-        char *result;     /* NULL: it has not ended */
+        const char *path, *sender; /* of the job, and PID 1's unique name; borrowed */
+        char *result;              /* NULL: it has not ended */
 } UnitJob;
 
 static int new_call(Ctl *c, const char *member, sd_bus_message **ret) {
@@ -122,7 +122,9 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reter
         UnitJob *j = userdata;
         uint32_t id;
 
-        if (sd_bus_message_read(m, "uoss", &id, &job, &unit, &result) < 0 || !streq_ptr(job, j->path))
+        if (!streq(sd_bus_message_get_sender(m), j->sender) ||
+                        sd_bus_message_read(m, "uoss", &id, &job, &unit, &result) < 0 ||
+                        !streq(job, j->path))
                 return 0;
         return free_and_strdup(&j->result, result);
 }
@@ -160,6 +162,7 @@ static int run_unit(Ctl *c, const char *name, bool enable) {
                 r = ctl_call(c, m, 0, &reply, &error);
         if (r >= 0)
                 r = sd_bus_message_read(reply, "o", &j.path);
+        j.sender = reply ? sd_bus_message_get_sender(reply) : NULL;
         if (r >= 0)
                 r = wait_for_job(c, &j, enable);
         if (r < 0)

@@ -81,7 +81,7 @@ static int on_leaving(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const char *name;
         size_t i;
 
-        if (sd_bus_message_read(m, "s", &name) < 0)
+        if (!streq_ptr(sd_bus_message_get_sender(m), BUS_DRIVER) || sd_bus_message_read(m, "s", &name) < 0)
                 return 0;
         i = position(c, name);
         if (i < c->n && streq(c->list[i]->name, name))
@@ -169,9 +169,9 @@ static Client *add(Clients *all, const char *name, size_t i) {
         *c = (Client){ .clients = all, .name = strdup(name) };
         /* The bus daemon answers this itself, at once: that is not counted with what waits for others. */
         if (!c->name ||
-                        sd_bus_call_method_async(all->bus, &c->credentials, "org.freedesktop.DBus",
-                                        "/org/freedesktop/DBus", "org.freedesktop.DBus",
-                                        "GetConnectionUnixUser", on_credentials, c, "s", name) < 0)
+                        sd_bus_call_method_async(all->bus, &c->credentials, BUS_DRIVER,
+                                        "/org/freedesktop/DBus", BUS_DRIVER, "GetConnectionUnixUser",
+                                        on_credentials, c, "s", name) < 0)
                 return client_free(c);
         memmove(all->list + i + 1, all->list + i, (all->n++ - i) * sizeof(Client *));
         all->list[i] = c;

@@ -33,16 +33,22 @@ typedef TAILQ_HEAD(TurnList, Turn) TurnList;
 typedef TAILQ_HEAD(ScopeJobList, ScopeJob) ScopeJobList;
 typedef TAILQ_HEAD(ScopeWatchList, ScopeWatch) ScopeWatchList;
 
+typedef struct SignalMatch {
+        Systemd *systemd; /* borrowed */
+        sd_bus_message_handler_t handle;
+        sd_bus_slot *slot;
+        unsigned users;
+} SignalMatch;
+
 struct Systemd {
         sd_bus *bus;
+        sd_bus_slot *owner_changed, *owner_asked;
+        char *owner; /* PID 1's unique name, as far as it is known: others' signals are not its */
         CallQueue *calls;
         const SystemdHandlers *handlers;
         void *userdata;
         QueuedCall *subscribe, *survey;
-        struct {
-                sd_bus_slot *slot;
-                unsigned users;
-        } matches[_SYSTEMD_SIGNAL_MAX];
+        SignalMatch matches[_SYSTEMD_SIGNAL_MAX];
         TurnList turns; /* those that wait */
         unsigned n_jobs;
         ScopeJobList starts;     /* of scopes */

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdarg.h>
 
+#include "bus-paths.h"
 #include "systemd-private.h"
 #include "util/log.h"
 
@@ -56,16 +57,28 @@ static int on_match_installed(sd_bus_message *m, void *userdata, sd_bus_error *e
         return 0;
 }
 
+static int on_signal(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const SignalMatch *match = userdata;
+        Systemd *s = match->systemd;
+
+        if (!s->owner || !streq_ptr(sd_bus_message_get_sender(m), s->owner))
+                return 0;
+        return match->handle(m, s, error);
+}
+
 int systemd_hold(Systemd *s, SystemdSignal signal) {
+        SignalMatch *match = &s->matches[signal];
         int r;
 
-        if (s->matches[signal].users == 0) {
-                r = sd_bus_add_match_async(s->bus, &s->matches[signal].slot, signal_table[signal].rule,
-                                signal_table[signal].handle, on_match_installed, s);
+        if (match->users == 0) {
+                match->systemd = s;
+                match->handle = signal_table[signal].handle;
+                r = sd_bus_add_match_async(s->bus, &match->slot, signal_table[signal].rule, on_signal,
+                                on_match_installed, match);
                 if (r < 0)
                         return r;
         }
-        s->matches[signal].users++;
+        match->users++;
         return 0;
 }
 
@@ -124,6 +137,42 @@ static void on_subscribed(sd_bus_message *m, const sd_bus_error *error, void *us
                 (void)sd_event_exit(sd_bus_get_event(s->bus), EXIT_FAILURE);
 }
 
+/* It gets another name when it executes itself anew. */
+static int on_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        Systemd *s = userdata;
+        const char *owner;
+
+        if (!streq_ptr(sd_bus_message_get_sender(m), BUS_DRIVER) ||
+                        sd_bus_message_read(m, "sss", NULL, NULL, &owner) < 0)
+                return 0;
+        return free_and_strdup(&s->owner, owner);
+}
+
+static int on_owner(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        Systemd *s = userdata;
+        const char *owner;
+
+        s->owner_asked = sd_bus_slot_unref(s->owner_asked);
+        /* Nobody has the name yet: whoever takes it is told of. */
+        if (sd_bus_message_is_method_error(m, NULL) || sd_bus_message_read(m, "s", &owner) < 0)
+                return 0;
+        return free_and_strdup(&s->owner, owner);
+}
+
+/* The bus answers in order: before any signal that is matched later. */
+static int follow_owner(Systemd *s) {
+        int r;
+
+        r = sd_bus_add_match_async(s->bus, &s->owner_changed,
+                        "type='signal',sender='" BUS_DRIVER "',interface='" BUS_DRIVER
+                        "',member='NameOwnerChanged',arg0='" SYSTEMD_DESTINATION "'",
+                        on_owner_changed, on_match_installed, s);
+        if (r < 0)
+                return r;
+        return sd_bus_call_method_async(s->bus, &s->owner_asked, BUS_DRIVER, "/org/freedesktop/DBus",
+                        BUS_DRIVER, "GetNameOwner", on_owner, s, "s", SYSTEMD_DESTINATION);
+}
+
 int systemd_new(sd_bus *bus, const SystemdHandlers *handlers, void *userdata, Systemd **ret) {
         _cleanup_(systemd_freep) Systemd *s = malloc(sizeof(Systemd));
         int r;
@@ -135,6 +184,8 @@ int systemd_new(sd_bus *bus, const SystemdHandlers *handlers, void *userdata, Sy
         TAILQ_INIT(&s->starts);
         TAILQ_INIT(&s->followed);
         r = call_queue_new(bus, CALLS_IN_FLIGHT_MAX, SYSTEMD_CALL_TIMEOUT, &s->calls);
+        if (r >= 0)
+                r = follow_owner(s);
         if (r >= 0)
                 r = systemd_hold(s, SYSTEMD_JOB_NEW);
         if (r >= 0)
@@ -151,6 +202,9 @@ Systemd *systemd_free(Systemd *s) {
         call_queue_free(s->calls);
         for (SystemdSignal i = 0; i < _SYSTEMD_SIGNAL_MAX; i++)
                 sd_bus_slot_unref(s->matches[i].slot);
+        sd_bus_slot_unref(s->owner_changed);
+        sd_bus_slot_unref(s->owner_asked);
+        free(s->owner);
         strv_free(s->unsettled);
         sd_bus_unref(s->bus);
         free(s);

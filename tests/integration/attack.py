@@ -239,6 +239,38 @@ def deaf(number):
     hold()
 
 
+DBUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+SYSTEMD_PATH, SYSTEMD_MANAGER = "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"
+
+
+def connections_of_service(connection):
+    def ask(member, *args):
+        reply = connection.call(*DBUS, member, *args)
+        return None if reply.error else reply.body[0]
+
+    service = ask("GetConnectionUnixProcessID", "s", SERVICE)
+    return [name for name in ask("ListNames") if name.startswith(":") and
+            ask("GetConnectionUnixProcessID", "s", name) == service]
+
+
+def impostor(vm, client):
+    """The bus hands on a signal to whom it is addressed to, whoever sends it. These are said to be PID 1's, of a scope
+    that is stopped, and the bus's, of a client that left."""
+    connection, unit = connect(), "vmctl-%s.scope" % vm
+    unit_path = SYSTEMD_PATH + "/unit/" + unit.replace("-", "_2d").replace(".", "_2e")
+    signals = ((SYSTEMD_PATH, SYSTEMD_MANAGER, "JobNew", "uos", (1, SYSTEMD_PATH + "/job/1", unit)),
+               (unit_path, "org.freedesktop.DBus.Properties", "PropertiesChanged", "sa{sv}as",
+                ("org.freedesktop.systemd1.Unit", {"ActiveState": ("s", "deactivating")}, [])),
+               (SYSTEMD_PATH, SYSTEMD_MANAGER, "UnitRemoved", "so", (unit, unit_path)),
+               (DBUS[1], DBUS[2], "NameOwnerChanged", "sss", (client, client, "")))
+    for name in connections_of_service(connection):
+        data = b"".join(bus.encode_call(1, name, *signal, kind=bus.SIGNAL)[0] for signal in signals)
+        connection.sock.sendall(data * 100) # all of it before PID 1 is asked
+        answers["told"] += 1
+    connection.drain()
+    hold()
+
+
 def toggle(vm, times):
     """Not an attack: so many state changes of a VM, and how long they took"""
     connection, begun = bus.Connection(), time.monotonic()
@@ -251,5 +283,5 @@ def toggle(vm, times):
 
 
 KINDS = {function.__name__.replace("_", "-"): function for function in
-         (waiting, big_calls, clients, comers_and_goers, waiters, readers, jobs, flood, deaf, toggle)}
+         (waiting, big_calls, clients, comers_and_goers, waiters, readers, jobs, flood, deaf, impostor, toggle)}
 KINDS[sys.argv[1]](*sys.argv[2:])

@@ -227,6 +227,22 @@ end_attacks
 check_unharmed
 
 #
+# Signals that somebody else sends than they seem to be of
+#
+
+listen
+vmctl start roots
+check "Somebody tells that PID 1 stops root's VM, and that root's client has left" attack alice impostor roots "$hearer"
+end_attacks
+settle
+check "The VM runs on" state roots running
+forget_signals
+vmctl kill roots
+check "... and root's client hears what happens" await 10 "$(changed_to roots State stopped)"
+exec {signals}<&-
+check_unharmed
+
+#
 # Processes
 #
 
