@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "clients.h"
+#include <sys/random.h>
+
 #include "bus-measure.h"
 #include "bus-paths.h"
+#include "clients.h"
 #include "util/log.h"
 
 #define PING_AFTER (64 * KIB) /* a client is asked whether it reads when so much is on its way to it */
@@ -253,6 +255,17 @@ static int on_pong(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         return 0;
 }
 
+/* Who knows the number of a Ping can answer it, and sd-bus counts: a client that does not read could guess
+ * it. One that is in use is refused, as any other failure, and from the first large one on sd-bus itself
+ * looks for one that is not. */
+static int seal_with_random_cookie(sd_bus_message *m) {
+        uint32_t cookie;
+
+        if (getrandom(&cookie, sizeof(cookie), 0) < 0)
+                return -errno;
+        return sd_bus_message_seal(m, cookie > 0 ? cookie : 1, UINT64_MAX);
+}
+
 /* The Ping stands in the client's queue behind all that was sent before. It has no deadline: the bus would
  * count it until there is an answer, or the client goes. */
 static void ping(Client *c) {
@@ -263,6 +276,7 @@ static void ping(Client *c) {
                 return;
         if (sd_bus_message_new_method_call(all->bus, &m, c->name, "/", "org.freedesktop.DBus.Peer", "Ping") <
                                         0 ||
+                        seal_with_random_cookie(m) < 0 ||
                         sd_bus_call_async(all->bus, &c->ping, m, on_pong, c, UINT64_MAX) < 0) {
                 charge_release(&c->pinging);
                 return;

@@ -271,6 +271,40 @@ def impostor(vm, client):
     hold()
 
 
+def answer_of(reply_serial, serial, destination):
+    header = bus.Writer()
+    header.data += struct.pack("<BBBBII", ord("l"), bus.METHOD_RETURN, 1, 1, 0, serial)
+    header.put("a(yv)", [(bus.REPLY_SERIAL, ("u", reply_serial)), (bus.DESTINATION, ("s", destination))])
+    header.align(8)
+    return bytes(header.data)
+
+
+def liars(number, rounds, size):
+    """Clients that read nothing of what they are sent, and answer all the same what they may have been asked: what the
+    service numbers by counting is known from what it sends to somebody who reads."""
+    reader, deadline = connect(), time.monotonic() + SECONDS
+    service = reader.call(*DBUS, "GetNameOwner", "s", SERVICE).body[0]
+    call = SERVICE, ROOT_PATH, "org.freedesktop.DBus.Properties", "Get", "ss", MANAGER, "x" * int(size)
+
+    def last_number():
+        reply = reader.call(SERVICE, ROOT_PATH, MANAGER, "GetVersion", seconds=1)
+        return struct.unpack_from("<I", reply.raw, 8)[0] if reply.raw else 0
+
+    them, number_before = [connect() for _ in range(int(number))], last_number()
+    for _ in range(int(rounds)):
+        if time.monotonic() > deadline or not number_before:
+            break
+        for one in them:
+            one.send(*call)
+        number_now = last_number()
+        for one in them:
+            guesses = range(max(1, number_before - 20), min(number_now, number_before + 200) + 20)
+            one.sock.sendall(b"".join(answer_of(guess, 1, service) for guess in guesses))
+            answers["sent"] += 1
+        number_before = number_now
+    hold()
+
+
 def toggle(vm, times):
     """Not an attack: so many state changes of a VM, and how long they took"""
     connection, begun = bus.Connection(), time.monotonic()
@@ -283,5 +317,6 @@ def toggle(vm, times):
 
 
 KINDS = {function.__name__.replace("_", "-"): function for function in
-         (waiting, big_calls, clients, comers_and_goers, waiters, readers, jobs, flood, deaf, impostor, toggle)}
+         (waiting, big_calls, clients, comers_and_goers, waiters, readers, jobs, flood, deaf, impostor, liars,
+          toggle)}
 KINDS[sys.argv[1]](*sys.argv[2:])

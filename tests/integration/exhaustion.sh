@@ -219,6 +219,11 @@ check_served "Meanwhile"
 end_attacks
 check_unharmed
 
+check "... nor those who say that they read what they do not" attack alice liars 5 100 900000
+check_served "Meanwhile"
+end_attacks
+check_unharmed
+
 check "230 clients of a VM's owner read nothing" attack mallory deaf 230
 check_output "1500 changes in *" "1,500 times a VM's state changes" \
         timeout 60 python3 "$tests/integration/attack.py" toggle mallorys 1500
