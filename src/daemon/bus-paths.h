@@ -3,9 +3,9 @@
 /* Where things stand on the bus. */
 
 #define BUS_NAME "org.vmctl1"
-/* The bus itself; what it sends is told by the name alone. Whose signals are to be believed must be looked at: the
- * bus hands on what is addressed to us whoever sends it, and sd-bus takes each unique name for any other name that
- * a match asks for. */
+/* The bus itself; what it sends is told by the name alone. Whose signals are to be believed must be looked
+ * at: the bus hands on what is addressed to us whoever sends it, and sd-bus takes each unique name for any
+ * other name that a match asks for. */
 #define BUS_DRIVER "org.freedesktop.DBus"
 #define BUS_PATH_MANAGER "/org/vmctl1"
 #define BUS_PATH_VM "/org/vmctl1/vm"
