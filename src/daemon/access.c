@@ -93,10 +93,10 @@ bool access_may_see(const Access *a, uid_t owner) {
         return !c || c->uid == 0 || c->uid == owner || c->inspect;
 }
 
-bool access_may_use(const Access *a, const char *id, uid_t owner) {
+bool access_may_use(const Access *a, const char *id, uid_t owner, bool shared) {
         const BusCall *c = dispatched(a);
 
-        if (!c || (c->rule == RULE_FILTER && access_may_see(a, owner)))
+        if (!c || (c->rule == RULE_FILTER && (shared || access_may_see(a, owner))))
                 return true;
         return c->rule != RULE_FILTER && streq_ptr(c->target.id, id);
 }

@@ -20,5 +20,5 @@ uid_t access_caller_uid(const Access *a);
 bool access_may_see(const Access *a, uid_t owner);
 
 /* Is the object of this UUID (or a job of this number) the one that the call was bound to, and asked about
- * with polkit? Or one that its caller may see, for a call that shows many. */
-bool access_may_use(const Access *a, const char *id, uid_t owner);
+ * with polkit? Or one that its caller may see, as all may if it is shared, for a call that shows many. */
+bool access_may_use(const Access *a, const char *id, uid_t owner, bool shared);

@@ -37,9 +37,8 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
                 return r;
         image = image_find(face->manager->images, name);
         if (!image ||
-                        (!may_see(face, image) &&
-                                        !access_may_use(face->access, image->record.uuid,
-                                                        image->record.owner)))
+                        !access_may_use(face->access, image->record.uuid, image->record.owner,
+                                        image->record.shared))
                 return 0;
         *ret = image;
         return 1;

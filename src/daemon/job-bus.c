@@ -43,7 +43,7 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
         Job *job;
 
         job = rest && parse_u32(rest, &id) >= 0 ? job_find(face->manager, id) : NULL;
-        if (!job || !access_may_use(face->access, rest, job->owner))
+        if (!job || !access_may_use(face->access, rest, job->owner, false))
                 return 0;
         *ret = job;
         return 1;

@@ -37,7 +37,7 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
         if (r <= 0)
                 return r;
         vm = manager_find_vm(face->manager, name);
-        if (!vm || !access_may_use(face->access, vm->record.uuid, vm->record.owner))
+        if (!vm || !access_may_use(face->access, vm->record.uuid, vm->record.owner, false))
                 return 0;
         *ret = vm;
         return 1;

@@ -107,9 +107,12 @@ def check_images_race(caller):
     def appear():
         prepare_image(administrator, "swap")
 
-    def replace():
+    def replace(shared=False):
         must(administrator.call(path, IMAGE, "Remove"))
-        prepare_image(administrator, "swap")
+        prepare_image(administrator, "swap", shared)
+
+    def replace_with_shared():
+        replace(True)
 
     def rename():
         uuid = value(path, IMAGE, "UUID")
@@ -118,7 +121,8 @@ def check_images_race(caller):
         return ["moved"] if uuid else None
     for member in ("Remove", "Rename", "Export"):
         check_image_race(caller, member, appear, "appears meanwhile")
-        for change, description in ((replace, "is replaced meanwhile"), (rename, "gets another name meanwhile")):
+        for change, description in ((replace, "is replaced meanwhile"), (rename, "gets another name meanwhile"),
+                                    (replace_with_shared, "is replaced by one for all meanwhile")):
             prepare_image(caller, "swap")
             check_image_race(caller, member, change, description)
 
