@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* CRC-32 finds each flipped bit, each pair of them in a document of this size, and each burst of 32; nobody
  * who means harm can write here. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <zlib.h>
 
@@ -56,14 +57,21 @@ static int check_unsealed(const Json *doc, unsigned sealed_since, Error **reterr
 
         if (member && streq_ptr(json_string(member), SEAL_NONE))
                 return 0;
+        if (json_get_unsigned(doc, "version", &version) < 0 || version == 0)
+                return error_set(reterr, ERROR_IO, "'version' is missing or not valid"), -EBADMSG;
+        /* Of what comes later only that it has a version is known. */
+        if (version > sealed_since)
+                return error_set(reterr, ERROR_IO,
+                                       "It has version %" PRIu64 ", this service knows up to %u: it was "
+                                       "written by a later one, or is damaged",
+                                       version, sealed_since),
+                       -EBADMSG;
         if (member)
                 return error_set(reterr, ERROR_IO,
                                        "Its checksum does not match: it is damaged, or was changed by hand. "
                                        "Whoever changed it writes \"checksum\": \"" SEAL_NONE "\" there"),
                        -EBADMSG;
-        if (json_get_unsigned(doc, "version", &version) < 0 || version == 0)
-                return error_set(reterr, ERROR_IO, "'version' is missing or not valid"), -EBADMSG;
-        if (version >= sealed_since)
+        if (version == sealed_since)
                 return error_set(reterr, ERROR_IO, "It has no checksum"), -EBADMSG;
         return 0;
 }

@@ -35,6 +35,11 @@ static int unseal(const char *text) {
 static void test_unsealed(void) {
         _cleanup_error_ Error *e = NULL;
         const char *changed = "{\"version\": 2, \"a\": 1,\n  \"checksum\": \"crc32:00000000\"\n}\n";
+        static const char *const later[] = {
+                "{\"version\": 99}",
+                "{\"version\": 99, \"checksum\": \"sha256:0123\"}",
+                "{\"version\": 99,\n  \"checksum\": \"crc32:00000000\"\n}\n",
+        };
         Json *doc;
 
         CHECK(unseal("{\"version\": 1}") >= 0);
@@ -45,6 +50,12 @@ static void test_unsealed(void) {
         CHECK(unseal("{\"version\": 1, \"checksum\": \"crc32:00000000\"}") < 0);
         CHECK(record_unseal(changed, strlen(changed), 4096, 2, &doc, &e) < 0);
         CHECK(strstr(error_message(e), "\"checksum\": \"none\"")); /* what to do is said */
+        for (size_t i = 0; i < ELEMENTSOF(later); i++) {
+                _cleanup_error_ Error *why = NULL;
+
+                CHECK(record_unseal(later[i], strlen(later[i]), 4096, 2, &doc, &why) < 0);
+                CHECK(strstr(error_message(why), "version 99"));
+        }
 }
 
 int main(void) {

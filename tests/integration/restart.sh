@@ -193,6 +193,7 @@ for name in garbage newer cut folder empty other; do
         check_error "*" "... does not give its name away" define $name
         check "... and keeps the file" ls -d $name
 done
+check "... that one is of a later version" eval 'grep "^/var/lib/vmctl/vms/newer/vm.json: It has version 99" <(broken)'
 check_output 6 "It reports nothing else" eval "broken | wc --lines"
 check_output $'cut\nempty\nfolder\ngarbage\nnewer\nother' "vmctl lists them" vmctl list --quiet --state broken
 check "... with the reasons" eval 'grep "Broken VM .cut.: /var/lib/vmctl/vms/cut/vm.json: ." <(vmctl list 2>&1)'
