@@ -67,18 +67,26 @@ int vm_save_run_state(Vm *vm) {
         return write_runtime(vm, "run.json", w);
 }
 
-void vm_save_end(Vm *vm) {
+static int save_end(Vm *vm) {
         _cleanup_(json_writer_freep) JsonWriter *w = NULL;
-        _cleanup_free_ char *run = strf("%s/run.json", vm_name(vm));
 
         if (json_writer_new(0, &w) < 0)
-                return;
+                return -ENOMEM;
         json_write_object(w);
         json_put_string(w, "failure", vm_failure_to_string(vm->failure));
         json_put_string(w, "message", vm->failure_message);
         put_history(w, vm);
         json_write_end(w);
-        (void)write_runtime(vm, "end.json", w);
+        return write_runtime(vm, "end.json", w);
+}
+
+void vm_save_end(Vm *vm) {
+        _cleanup_free_ char *run = strf("%s/run.json", vm_name(vm));
+        int r;
+
+        r = save_end(vm);
         if (run)
                 (void)unlinkat(vm->manager->runtime_fd, run, 0);
+        if (r == -ENOSPC) /* there is the room of that now */
+                (void)save_end(vm);
 }

@@ -205,6 +205,17 @@ check "The service crashes while nothing can be noted" crash_service
 check_output "running $pid" "... and a VM whose start was done runs on" eval "echo \$(prop full State) \$(prop full PID)"
 check "... and is attached" wait_until 60 is_attached full
 rm /run/vmctl/ballast
+define fails --start
+define ends --start
+fill
+kill -SEGV "$(prop fails PID)"
+vmctl kill ends
+wait_until 20 state fails failed
+check "It crashes when ends could not be noted" crash_service
+check_output "failed signal" "... and knows of a VM that has failed" eval "echo \$(prop fails State) \$(prop fails FailureReason)"
+check_output stopped "... and of one that was killed" eval "echo \$(prop ends State) \$(prop ends FailureReason)"
+rm /run/vmctl/ballast
+vmctl destroy fails ends
 for key in came-up ending kvm; do
         systemctl stop vmctld
         jq "del(.\"$key\")" /run/vmctl/full/run.json > "$scratch/run.json" && cp "$scratch/run.json" /run/vmctl/full/
