@@ -74,6 +74,12 @@ static void continue_operations(Vm *vm, const Json *doc) {
         uint64_t deadline = 0;
         int r = 0;
 
+        if (json_get_boolean(doc, "limits-changing") == 1)
+                r = vm_update_continue(vm);
+        if (r < 0)
+                log_at(LOG_WARNING, vm_name(vm), NULL,
+                                "Limits of VM '%s' that were not written down may be in force", vm_name(vm));
+        r = 0;
         if (json_get_boolean(doc, "removing") == 1)
                 r = vm_remove(vm, 0, NULL, NULL, &e);
         else if (json_get_boolean(doc, "killed") == 1 || (vm->ending && (int)step < 0))

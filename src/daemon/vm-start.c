@@ -305,6 +305,7 @@ static void forget_last_run(Vm *vm) {
         free(TAKE_PTR(vm->shutdown_reason));
         free(TAKE_PTR(vm->status));
         vm->came_up = vm->ending = vm->killed = vm->panicked = vm->internal_error = false;
+        vm->limits_changing = false;
         vm->resets = vm->io_errors = 0;
         vm->warnings = strv_free(vm->warnings);
         vm_changed(vm, state | VM_CHANGE_COUNTERS | VM_CHANGE_WARNINGS);

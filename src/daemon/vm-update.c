@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A change of the definition. Limits of a running VM are given to PID 1 first, since that can take them back
  * without a disk; then the record is written; and only then the change is in memory. When the record cannot
- * be written PID 1 is told of the old limits again.
+ * be written PID 1 is told of the old limits again; also after a crash in between, which is noted before.
  *
  * Changes of one VM are made one after the other. Each is what differs between two definitions, so that one
  * does not undo what another has changed meanwhile. */
@@ -25,7 +25,8 @@ typedef struct Update {
         uint16_t port;   /* kept for it; 0: none */
         ScopeJob *scope_job;
         bool in_force;
-        Error *error; /* why it fails */
+        bool in_doubt; /* PID 1 did not take the old limits back: the next instance tries again */
+        Error *error;  /* why it fails */
 } Update;
 
 static void update_done(Operation *op) {
@@ -40,12 +41,22 @@ static void update_done(Operation *op) {
 
 static void begin_next(Manager *m, const char *uuid);
 
+/* What cannot be noted costs no more than what it is noted for. */
+static void note_changing(Vm *vm, bool changing) {
+        if (vm->limits_changing == changing)
+                return;
+        vm->limits_changing = changing;
+        (void)vm_save_run_state(vm);
+}
+
 static void complete(Update *u) {
         Vm *vm = u->vm;
 
         u->scope_job = scope_job_free(u->scope_job);
         if (u->port > 0)
                 manager_drop_port(vm, u->port);
+        if (!u->in_doubt)
+                note_changing(vm, false);
         if (u->error)
                 operation_fail(&u->op, u->error);
         else
@@ -56,7 +67,8 @@ static void complete(Update *u) {
 static void on_undone(void *userdata, int r, const Error *error) {
         Update *u = userdata;
 
-        if (r < 0 && u->vm->process)
+        u->in_doubt = r < 0 && u->vm->process;
+        if (u->in_doubt)
                 (void)vm_warn(u->vm, "Limits that were refused are in force until the VM's next start: %s",
                                 error_message(error));
         complete(u);
@@ -217,6 +229,7 @@ static void begin(Update *u) {
                 write_record(u);
                 return;
         }
+        note_changing(u->vm, true);
         r = set_limits(u, &u->spec, on_limits);
         if (r < 0) {
                 (void)error_set_errno(&e, r, "Cannot ask systemd to change VM '%s'", vm_name(u->vm));
@@ -271,4 +284,15 @@ int vm_update(Vm *vm, uid_t requester, VmSpec *from, VmSpec *to, waiter_t done, 
         *from = *to = (VmSpec){};
         begin_next(vm->manager, vm->record.uuid);
         return 0;
+}
+
+/* A change of nothing: which limits are those of the record is settled by writing it. */
+int vm_update_continue(Vm *vm) {
+        Update *u;
+        int r;
+
+        r = update_new(vm, 0, NULL, NULL, &u, NULL);
+        if (r >= 0)
+                begin_next(vm->manager, vm->record.uuid);
+        return r;
 }

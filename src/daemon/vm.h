@@ -93,7 +93,8 @@ struct Vm {
         bool ending;      /* somebody asked for the process's end */
         bool killed;      /* and QEMU has its SIGKILL */
         bool kvm;
-        bool unattached; /* it may run, in its scope, but could not be taken over */
+        bool limits_changing; /* PID 1 may have others than the record */
+        bool unattached;      /* it may run, in its scope, but could not be taken over */
         bool panicked, internal_error;
         ScopeWatch *scope_watch; /* owned; there while the scope may exist */
         sd_event_source *linger; /* owned; for a process that was killed and does not go */
@@ -164,6 +165,7 @@ int vm_stop(Vm *vm, uid_t requester, uint64_t timeout_usec, Job **ret, Error **r
  * what fails of these is neither. */
 int vm_update(Vm *vm, uid_t requester, VmSpec *from, VmSpec *to, waiter_t done, void *userdata,
                 Error **reterr);
+int vm_update_continue(Vm *vm); /* after a restart: PID 1 gets the limits that were written down */
 
 /* Makes a VM: takes record->name, owner and spec as asked for (taken over, also on failure) and the
  * descriptors (borrowed; -EBADF: not given), and hands out the rest. It is in the index at once, preparing;
