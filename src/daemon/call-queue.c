@@ -4,13 +4,16 @@
 #include <sys/queue.h>
 
 #include "call-queue.h"
+#include "util/clock.h"
 #include "util/log.h"
 
 struct QueuedCall {
         CallQueue *queue; /* borrowed */
         TAILQ_ENTRY(QueuedCall) link;
-        sd_bus_message *message; /* owned; NULL once it is sent */
+        sd_bus_message *message; /* owned */
         sd_bus_slot *slot;       /* owned; there while it is in flight */
+        uint64_t deadline;       /* CLOCK_MONOTONIC usec, once it is sent */
+        bool last;               /* it is not sent again */
         call_reply_t reply;      /* NULL: nobody waits */
         void *userdata;
 };
@@ -64,10 +67,24 @@ CallQueue *call_queue_free(CallQueue *q) {
 
 static void send_waiting(CallQueue *q);
 
+/* The bus says so for a peer that has left it with the call. sd-bus says the same when the time is over. */
+static bool is_lost(const QueuedCall *c, const sd_bus_error *error) {
+        return error && sd_bus_error_has_name(error, SD_BUS_ERROR_NO_REPLY) && !c->last &&
+                        now_usec() < c->deadline;
+}
+
+static int send_message(QueuedCall *c);
+
 static int on_reply(sd_bus_message *m, void *userdata, sd_bus_error *unused) {
         QueuedCall *c = userdata;
         CallQueue *q = c->queue;
 
+        if (is_lost(c, sd_bus_message_get_error(m))) {
+                c->last = true;
+                c->slot = sd_bus_slot_unref(c->slot);
+                if (send_message(c) >= 0)
+                        return 0;
+        }
         TAILQ_REMOVE(&q->sent, c, link);
         q->in_flight--;
         if (c->reply)
@@ -77,22 +94,19 @@ static int on_reply(sd_bus_message *m, void *userdata, sd_bus_error *unused) {
         return 0;
 }
 
+static int send_message(QueuedCall *c) {
+        c->deadline = now_usec() + c->queue->timeout;
+        return sd_bus_call_async(c->queue->bus, &c->slot, c->message, on_reply, c, c->queue->timeout);
+}
+
 static int send_one(QueuedCall *c) {
         CallQueue *q = c->queue;
         int r;
 
-        if (c->reply)
-                r = sd_bus_call_async(q->bus, &c->slot, c->message, on_reply, c, q->timeout);
-        else
-                r = sd_bus_send(q->bus, c->message, NULL);
+        r = send_message(c);
         if (r < 0)
                 return r;
         TAILQ_REMOVE(&q->waiting, c, link);
-        if (!c->reply) {
-                call_free(c);
-                return 0;
-        }
-        c->message = sd_bus_message_unref(c->message);
         TAILQ_INSERT_TAIL(&q->sent, c, link);
         q->in_flight++;
         return 0;
@@ -110,7 +124,6 @@ static void send_waiting(CallQueue *q) {
                 if (r >= 0)
                         continue;
                 TAILQ_REMOVE(&q->waiting, c, link);
-                c->message = sd_bus_message_unref(c->message);
                 (void)sd_bus_error_set_errno(&error, r);
                 if (c->reply)
                         c->reply(NULL, &error, c->userdata);
@@ -120,30 +133,21 @@ static void send_waiting(CallQueue *q) {
 
 int call_queue_add(CallQueue *q, sd_bus_message *m, call_reply_t reply, void *userdata, QueuedCall **ret) {
         QueuedCall *c = malloc(sizeof(QueuedCall));
-        int r = 0;
+        int r;
 
         if (!c)
                 return -ENOMEM;
         *c = (QueuedCall){
                 .queue = q, .message = sd_bus_message_ref(m), .reply = reply, .userdata = userdata
         };
-        if (!reply)
-                r = sd_bus_message_set_expect_reply(m, false);
-        if (r < 0) {
-                call_free(c);
-                return r;
-        }
         TAILQ_INSERT_TAIL(&q->waiting, c, link);
         if (TAILQ_FIRST(&q->waiting) == c && q->in_flight < q->in_flight_max) {
-                QueuedCall *sent = reply ? c : NULL;
-
                 r = send_one(c);
                 if (r < 0) {
                         TAILQ_REMOVE(&q->waiting, c, link);
                         call_free(c);
                         return r;
                 }
-                c = sent;
         }
         if (ret)
                 *ret = c;
@@ -154,7 +158,8 @@ QueuedCall *queued_call_cancel(QueuedCall *c) {
         if (!c)
                 return NULL;
         c->reply = NULL;
-        if (!c->message)
+        c->last = true;
+        if (c->slot)
                 return NULL;
         TAILQ_REMOVE(&c->queue->waiting, c, link);
         return call_free(c);

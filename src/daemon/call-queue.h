@@ -2,7 +2,8 @@
 #pragma once
 /* Method calls over one connection to the bus, of which a bounded number wait for their replies at a time:
  * the bus daemon refuses more of them, and would refuse one that matters. The rest wait here, and all go out
- * in the order in which they were added. */
+ * in the order in which they were added. One whose peer leaves the bus without an answer, as PID 1 does when
+ * it executes itself anew, is sent once more: the bus keeps it until the peer is back. */
 
 #include <stdint.h>
 #include <systemd/sd-bus.h>
@@ -23,7 +24,7 @@ DEFINE_CLEANUP(CallQueue *, call_queue_free);
  * reply; then `reply` counts for nothing. The handle is no more. */
 typedef void (*call_reply_t)(sd_bus_message *reply, const sd_bus_error *error, void *userdata);
 
-/* The message is referenced. `reply` NULL: nobody waits for an answer, and none is asked for. `ret`, which
+/* The message is referenced. `reply` NULL: the answer goes to nobody. `ret`, which
  * may be NULL, lends a handle. */
 int call_queue_add(CallQueue *q, sd_bus_message *m, call_reply_t reply, void *userdata, QueuedCall **ret);
 

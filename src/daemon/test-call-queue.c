@@ -185,7 +185,7 @@ static void test_deadline(void) {
         fixture_done(&f);
 }
 
-/* Without waiting for an answer, in order with the others */
+/* Nobody hears the answer, but it has its place among the others. */
 static void test_forget(void) {
         sd_bus_message *m;
         Caller callers[3];
@@ -207,10 +207,51 @@ static void test_forget(void) {
         CHECK_EQ(f.n_pending, 2);
         answer(&f, 1);
         settle(&f);
-        CHECK_EQ(f.n_pending, 4);
+        CHECK_EQ(f.n_pending, 3);
         CHECK_EQ(number_of(f.pending[2]), 99);
-        CHECK_EQ(sd_bus_message_get_expect_reply(f.pending[2]), 0);
+        answer(&f, 2);
+        settle(&f);
+        CHECK_EQ(f.n_pending, 4);
         CHECK_EQ(number_of(f.pending[3]), 2);
+        fixture_done(&f);
+}
+
+static void lose(Fixture *f, size_t i) {
+        CHECK(sd_bus_reply_method_errorf(f->pending[i], SD_BUS_ERROR_NO_REPLY, "It has gone") >= 0);
+}
+
+/* The peer leaves, and comes back: it is asked again, but not for ever, nor for another error, nor what was
+ * called off. */
+static void test_lost(void) {
+        Caller callers[4];
+        Fixture f;
+
+        fixture_init(&f, 60 * 1000000ULL, 3);
+        for (uint32_t i = 0; i < 4; i++)
+                call(&f, &callers[i], i);
+        settle(&f);
+        callers[2].call = queued_call_cancel(callers[2].call);
+        for (size_t i = 0; i < 3; i++)
+                lose(&f, i);
+        settle(&f);
+        CHECK_EQ(f.n_pending, 6);
+        for (uint32_t i = 0; i < 2; i++) {
+                CHECK_EQ(number_of(f.pending[3 + i]), i);
+                CHECK_EQ(callers[i].replies, 0);
+        }
+        CHECK_EQ(number_of(f.pending[5]), 3);
+        answer(&f, 3);
+        lose(&f, 4);
+        settle(&f);
+        CHECK_EQ(callers[0].replies, 1);
+        CHECK_EQ(callers[0].errors, 0);
+        CHECK_EQ(callers[1].replies, 1);
+        CHECK_EQ(callers[1].errors, 1);
+        CHECK_EQ(callers[2].replies, 0);
+        CHECK(sd_bus_reply_method_errorf(f.pending[5], SD_BUS_ERROR_FAILED, "No") >= 0);
+        settle(&f);
+        CHECK_EQ(callers[3].errors, 1);
+        CHECK_EQ(f.n_pending, 6);
         fixture_done(&f);
 }
 
@@ -237,6 +278,7 @@ int main(void) {
         test_cancel();
         test_deadline();
         test_forget();
+        test_lost();
         test_disconnect();
         return 0;
 }

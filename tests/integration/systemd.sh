@@ -174,6 +174,31 @@ check_output "$pid" "... and the user's VM runs on" my_pid
 check "... and can be started and stopped" eval "mine kill own && mine start own && mine destroy own"
 
 #
+# PID 1 executes itself anew, as with each update of its package, and loses what it is asked meanwhile
+#
+
+meanwhile() {
+        local status=0 pid
+
+        "$@" > "$scratch/output" 2>&1 &
+        pid=$!
+        systemctl daemon-reexec
+        wait $pid || status=$?
+        cat "$scratch/output"
+        return $status
+}
+
+define again
+for ((i = 1; i <= 5; i++)); do
+        check "A VM starts while PID 1 begins anew, $i" meanwhile vmctl start again
+        check "... and is one" runs_once again
+        check "... and is killed meanwhile" meanwhile vmctl kill again
+done
+vmctl start again
+check "... and destroyed" meanwhile vmctl destroy again
+check "... and leaves nothing" eval "is_gone again && wait_until 60 is_unknown vmctl-again.scope"
+
+#
 # Notes that cannot be written, or are not whole
 #
 
