@@ -120,9 +120,11 @@ static bool is_nothing(const Args *args, const sd_bus_error *e) {
 
 static int create_failed(Ctl *c, const Args *args, const char *name, const sd_bus_error *e, int r) {
         if (is_nothing(args, e))
-                return ctl_complain(error_code_hint(ERROR_NO_SUCH_IMAGE),
-                                "Failed to create VM '%s': There is neither a file nor an image '%s'", name,
-                                args_get(args, "image"));
+                return ctl_complain("'vmctl image list' shows images; a private one is its owner's alone to "
+                                    "use.",
+                                "Failed to create VM '%s': There is neither a file nor an image '%s' that "
+                                "you may use",
+                                name, args_get(args, "image"));
         return ctl_report(c, e, r, "Failed to create VM '%s'", name);
 }
 

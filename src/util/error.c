@@ -17,9 +17,9 @@ static const struct {
                         "See which images there are with 'vmctl image list'." },
         [ERROR_NO_SUCH_JOB] = { NAME("NoSuchJob"), ENOENT, "The job has probably finished." },
         [ERROR_VM_EXISTS] = { NAME("VMExists"), EEXIST,
-                        "Choose another name, or remove the VM with 'vmctl destroy'." },
+                        "Choose another name; if that VM is yours, 'vmctl destroy' removes it." },
         [ERROR_IMAGE_EXISTS] = { NAME("ImageExists"), EEXIST,
-                        "Choose another name, or remove the image with 'vmctl image remove'." },
+                        "Choose another name; if that image is yours, 'vmctl image remove' removes it." },
         [ERROR_INVALID_NAME] = { NAME("InvalidName"), EINVAL,
                         "A name has 1 to 64 letters, digits, '-', '_' or '.', and starts with neither '.' "
                         "nor '-'." },
@@ -111,9 +111,11 @@ static const struct {
         [ERROR_BUSY] = { NAME("Busy"), EBUSY, "Wait for the operation that is under way, or cancel it." },
         [ERROR_NOT_SUPPORTED] = { NAME("NotSupported"), EOPNOTSUPP, NULL },
         [ERROR_QUOTA_EXCEEDED] = { NAME("QuotaExceeded"), EDQUOT,
-                        "Wait until some of it is over; an administrator can raise limits in vmctld.conf." },
+                        "Wait until something is over, or remove what is not needed; an administrator can "
+                        "raise limits in vmctld.conf." },
         [ERROR_ACCESS_DENIED] = { "org.freedesktop.DBus.Error.AccessDenied", EACCES,
-                        "Ask as root, as the VM's owner, or as a member of the group 'vmctl'." },
+                        "Members of the group 'vmctl' may make VMs and manage their own; root manages "
+                        "all." },
         [ERROR_NO_MEMORY] = { "org.freedesktop.DBus.Error.NoMemory", ENOMEM, NULL },
         [ERROR_IO] = { NAME("IO"), EIO, NULL },
         [ERROR_FAILED] = { NAME("Failed"), EIO, NULL },
