@@ -22,9 +22,9 @@ static const char *const resource_table[] = {
 DEFINE_STRING_TABLE(resource, Resource, _RESOURCE_MAX);
 
 static const char *const what_table[] = {
-        [RESOURCE_CALLS] = "calls that wait for an answer",
-        [RESOURCE_CALL_BYTES] = "bytes of calls that wait for an answer",
-        [RESOURCE_DESCRIPTORS] = "descriptors in calls that wait for an answer",
+        [RESOURCE_CALLS] = "calls that wait for their turn",
+        [RESOURCE_CALL_BYTES] = "bytes of calls that wait for their turn",
+        [RESOURCE_DESCRIPTORS] = "descriptors in calls that wait for their turn",
         [RESOURCE_QUESTIONS] = "questions to polkit",
         [RESOURCE_UNREAD] = "bytes of answers and signals that were not read",
         [RESOURCE_PINGS] = "clients that were asked whether they read",

@@ -11,7 +11,7 @@
 #include "util/string-util.h"
 
 typedef enum Resource {
-        RESOURCE_CALLS,       /* method calls without an answer yet */
+        RESOURCE_CALLS,       /* method calls that wait for their turn */
         RESOURCE_CALL_BYTES,  /* and the bytes of these */
         RESOURCE_DESCRIPTORS, /* and those that came with them */
         RESOURCE_QUESTIONS,   /* to polkit */

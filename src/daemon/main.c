@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* vmctld: one loop, and two connections to the bus: one for clients and polkit, and one for PID 1, which
- * they cannot use up. It is ready when it shows the same VMs as before its last end. */
+/* vmctld: one loop, and connections to the bus for clients, for PID 1, and (access.c) for polkit, since what
+ * the bus allows a connection must not be used up by the others. It is ready when it shows the same VMs as
+ * before its last end. */
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>

@@ -368,7 +368,7 @@ static int append_broken(sd_bus_message *m, const char *kind, const RecordStore 
         return r;
 }
 
-/* It names what belongs to others, and whom it belongs to is not known: for those who may see all. */
+/* It names what belongs to others, and whom it belongs to is not known: for root. */
 static int get_broken(sd_bus *bus, const char *path, const char *interface, const char *property,
                 sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const BusFace *face = userdata;
