@@ -304,7 +304,6 @@ static void take_out(Operation *op) {
 
 static void end(Operation *op, int r, JobResult result, const Error *error) {
         Manager *m = op->manager;
-        Waiters *waiters = TAKE_PTR(op->waiters);
 
         assert(!op->completed);
         assert(op->n_children == 0);
@@ -318,7 +317,7 @@ static void end(Operation *op, int r, JobResult result, const Error *error) {
         op->next = m->ended;
         m->ended = op;
         manager_schedule_flush(m);
-        waiters_fire(&waiters, r, error);
+        waiters_fire(&op->waiters, r, error);
 }
 
 void operation_complete(Operation *op, const Error *error) {
