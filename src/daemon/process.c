@@ -474,6 +474,7 @@ int process_attach(sd_event *event, const ProcessIdentity *id, const char *unit,
                 int runtime_fd, const ProcessHandlers *handlers, void *userdata, Process **ret) {
         _cleanup_(process_freep) Process *p = NULL;
         _cleanup_close_ int monitor = monitor_fd;
+        bool is_gone;
         int r;
 
         r = process_new(event, unit, handlers, userdata, &p);
@@ -488,8 +489,7 @@ int process_attach(sd_event *event, const ProcessIdentity *id, const char *unit,
         if (r < 0)
                 p->shim_gone = true;
         p->qemu_pid = id->qemu_pid;
-        if (id->qemu_pid > 0 && watch_qemu(p, id->qemu_pid) == -ESRCH)
-                qemu_ended(p);
+        is_gone = id->qemu_pid > 0 && watch_qemu(p, id->qemu_pid) == -ESRCH;
         if (monitor >= 0)
                 r = qmp_new(event, TAKE_FD(monitor), QMP_REATTACH, USEC_INFINITY, &monitor_handlers, p,
                                 &p->qmp);
@@ -497,6 +497,8 @@ int process_attach(sd_event *event, const ProcessIdentity *id, const char *unit,
                 r = connect_monitor(p);
         if (r < 0)
                 log_debug_errno(r, "Cannot attach to QEMU of '%s': %m", unit);
+        if (is_gone) /* what its monitor has still to tell is why */
+                qemu_ended(p);
         step_end(p);
         *ret = TAKE_PTR(p);
         return 0;

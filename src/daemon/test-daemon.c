@@ -5,10 +5,12 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "cgroup.h"
+#include "process.h"
 #include "qemu-command.h"
 #include "task.h"
 #include "util/fd-util.h"
@@ -306,6 +308,58 @@ static void test_let_go(void) {
         CHECK_EQ(count_fds(), before);
 }
 
+/* --- A QEMU that ended while the service was away */
+
+typedef struct Heard {
+        bool event, ended;
+} Heard;
+
+static void on_monitor_event(Process *p, const char *name, const Json *data, void *userdata) {
+        Heard *h = userdata;
+
+        CHECK(!h->ended);
+        CHECK_STREQ(name, "SHUTDOWN");
+        h->event = true;
+}
+
+static void on_monitor_lost(Process *p, const Error *error, void *userdata) {
+}
+
+static void on_process_ended(Process *p, const ProcessEnd *end, void *userdata) {
+        Heard *h = userdata;
+
+        h->ended = true;
+}
+
+/* What it said before its end is heard before it is judged why it ended. */
+static void test_attach_to_the_dead(void) {
+        static const char said[] =
+                        "{\"timestamp\":{\"seconds\":1,\"microseconds\":2},\"event\":\"SHUTDOWN\","
+                        "\"data\":{\"guest\":true,\"reason\":\"guest-shutdown\"}}\n";
+        static const ProcessHandlers handlers = {
+                .monitor_event = on_monitor_event,
+                .monitor_lost = on_monitor_lost,
+                .ended = on_process_ended,
+        };
+        _cleanup_close_ int folder = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        int pair[2], pid_max = 1 << 22; /* nobody has this PID */
+        const ProcessIdentity id = { .shim_pid = pid_max, .qemu_pid = pid_max, .shim_started = 1 };
+        sd_event *event;
+        Heard heard = {};
+        Process *p;
+
+        CHECK_EQ(sd_event_new(&event), 0);
+        CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) >= 0);
+        CHECK_EQ(write_all(pair[1], said, strlen(said)), 0);
+        close(pair[1]);
+        CHECK_EQ(process_attach(event, &id, "vmctl-web.scope", pair[0], folder, &handlers, &heard, &p), 0);
+        while (!heard.ended)
+                run_once(event);
+        CHECK(heard.event);
+        process_free(p);
+        sd_event_unref(event);
+}
+
 static void check_cgroup_path(const char *table, const char *controller, const char *expected) {
         _cleanup_free_ char *path = cgroup_path_in(table, controller);
 
@@ -347,6 +401,7 @@ int main(void) {
         test_waiters();
         test_kill();
         test_let_go();
+        test_attach_to_the_dead();
         test_task(); /* leaves children to loops that run no more */
         test_cgroup();
         return 0;

@@ -82,6 +82,7 @@ static int set_limits(Update *u, const VmSpec *spec, scope_done_t done) {
 }
 
 static void fail(Update *u, const Error *error) {
+        _cleanup_error_ Error *e = NULL;
         int r;
 
         u->error = error_copy(error);
@@ -94,7 +95,7 @@ static void fail(Update *u, const Error *error) {
         u->step = UPDATE_UNDO;
         r = set_limits(u, &u->vm->record.spec, on_undone);
         if (r < 0)
-                on_undone(u, r, NULL);
+                on_undone(u, error_set_errno(&e, r, "systemd cannot be asked"), e);
 }
 
 /* It is asked only when the VM goes, with all that PID 1 knows of it; what waits for the disk was told. */
