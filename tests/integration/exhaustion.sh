@@ -214,7 +214,7 @@ check "... and still" served root roots
 end_attacks
 check_unharmed
 
-check "... nor answers that repeat 1.5 MB of what they said" attack alice flood 20 15 1500000
+check "... nor answers that repeat 1.5 MB of what they said" attack alice flood 20 8 1500000
 check_served "Meanwhile"
 end_attacks
 check_unharmed
