@@ -11,6 +11,7 @@
 
 #include "privileges.h"
 #include "util/fd-util.h"
+#include "util/sanitized.h"
 
 #define NOFILE_MAX                                                                              \
         16384 /* each connection through the user-mode network is a descriptor; must be bounded \

@@ -7,17 +7,7 @@
 #include <unistd.h>
 
 #include "confine.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#        define SANITIZED 1
-#elif defined(__has_feature)
-#        if __has_feature(address_sanitizer)
-#                define SANITIZED 1
-#        endif
-#endif
-#ifndef SANITIZED
-#        define SANITIZED 0 /* else the sanitizer's shadow memory counts as address space: terabytes */
-#endif
+#include "util/sanitized.h"
 
 static int change_identity(const Identity *identity) {
         struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
