@@ -99,6 +99,8 @@ Host *host_free(Host *h) {
         return NULL;
 }
 
+/* What QEMU says holds as long as its binary is the same. That it said nothing, as it was killed or too
+ * slow, holds only for those who waited: the next one asks again. */
 static void finish_probe(Host *h) {
         _cleanup_free_ HostWaiter *waiters = TAKE_PTR(h->waiters);
         size_t n = h->n_waiters;
@@ -108,6 +110,7 @@ static void finish_probe(Host *h) {
         h->n_waiters = 0;
         for (size_t i = 0; i < n; i++)
                 waiters[i].done(waiters[i].userdata);
+        h->known = !h->error;
 }
 
 static void fail_probe(Host *h, const char *why) {
@@ -287,9 +290,7 @@ int host_ensure(Host *h, host_done_t done, void *userdata) {
 
         look_at_kvm(h);
         if (!h->qmp) {
-                bool there = stat(h->qemu, &st) >= 0;
-
-                if (h->known && (there ? same_binary(&st, &h->binary) : !h->version))
+                if (stat(h->qemu, &st) >= 0 && h->known && same_binary(&st, &h->binary))
                         return 1;
                 forget_facts(h);
                 h->binary = st;
@@ -299,7 +300,6 @@ int host_ensure(Host *h, host_done_t done, void *userdata) {
                                 (void)error_set_errno(
                                                 &h->error, r, "Cannot ask '%s' for its version", h->qemu);
                         end_probe(h);
-                        h->known = true;
                         return 1;
                 }
         }
