@@ -35,7 +35,7 @@ check "the unit tests hold under the sanitizers" \
 
 # The service, the shim and vmctl-prepare with the sanitizers, in a host, with the guest that is built already.
 mkdir -p "$build/guest" && ln --symbolic --force --no-dereference "$build/guest" "$build/sanitized/guest"
-for test in life restart; do
+for test in life restart stress; do
         check "so does integration/$test" env BUILD="$build/sanitized" "tests/integration/$test.sh"
 done
 

@@ -282,26 +282,32 @@ def pump(connections, until, seconds):
 
 
 HAND_OVER = """
-import socket, sys
-bus = socket.socket(socket.AF_UNIX)
-bus.connect(%r)
+import socket
 mine = socket.socket(fileno=0)
-socket.send_fds(mine, [b"x"], [bus.fileno()])
-mine.recv(1)
+while mine.recv(1):
+    with socket.socket(socket.AF_UNIX) as bus:
+        bus.connect(%r)
+        socket.send_fds(mine, [b"x"], [bus.fileno()])
 """ % SYSTEM_BUS
 
 
 class User:
-    """Somebody's process, which the bus and polkit take for the one that speaks on its connection; in a session on
+    """Somebody's process, which the bus and polkit take for the one that speaks on its connections; in a session on
     seat0 if that is asked for."""
 
     def __init__(self, tests, name, uid, session=False):
+        self.uid = uid
         self.mine, theirs = socket.socketpair()
         command = [tests + "/as"] + ["--session"] * session + [name, sys.executable, "-c", HAND_OVER]
         self.process = subprocess.Popen(command, stdin=theirs)
         theirs.close()
+        self.bus = self.connect()
+
+    def connect(self):
+        """One more connection"""
+        self.mine.sendall(b"x")
         _, fds, _, _ = socket.recv_fds(self.mine, 1, 1)
-        self.bus = Connection(socket.socket(fileno=fds[0]), uid)
+        return Connection(socket.socket(fileno=fds[0]), self.uid)
 
     def leave(self):
         self.bus.close()
