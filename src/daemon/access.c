@@ -7,8 +7,9 @@
 #include "policy.h"
 #include "util/log.h"
 
-#define ARRIVED_MAX 4096 /* calls of clients that the bus has yet to name: it does so at once */
-#define BLOCKED_MAX 8    /* calls of one user, without room for their answers, that are tried in a turn */
+#define ANSWER_MAX (31 * MIB) /* the bus cuts off who sends a message of more than 32 MiB */
+#define ARRIVED_MAX 4096      /* calls of clients that the bus has yet to name: it does so at once */
+#define BLOCKED_MAX 8 /* calls of one user, without room for their answers, that are tried in a turn */
 #define CALL_SIZE_MAX (2 * MIB) /* definitions have 10 KiB, the steps of provisionings some hundred */
 
 /* Whose turn it is comes round in a ring. */
@@ -169,6 +170,7 @@ static void ask_for(Access *a, const User *user) {
                 if (policy_ask(a->polkit, c, policy_action(a->manager, c), on_polkit) >= 0)
                         continue;
                 c->refusal = "Cannot ask polkit";
+                c->refusal_name = SD_BUS_ERROR_ACCESS_DENIED;
                 ready(c);
         }
 }
@@ -283,6 +285,17 @@ static bool check_binding(BusCall *c) {
         return true;
 }
 
+/* How much room it takes; what would cost us the bus is refused. */
+static uint64_t size_answer(BusCall *c) {
+        uint64_t size = policy_answer_size(c->access->manager, c);
+
+        if (size <= ANSWER_MAX)
+                return size;
+        c->refusal = "The answer would be larger than the bus allows: ask for single objects";
+        c->refusal_name = SD_BUS_ERROR_LIMITS_EXCEEDED;
+        return 0; /* refuse() sees to it */
+}
+
 /* The first call of this user that can be dispatched, if there is room for its answer. */
 static BusCall *take_ready(Access *a, const User *user) {
         unsigned blocked = 0;
@@ -290,7 +303,7 @@ static BusCall *take_ready(Access *a, const User *user) {
         for (BusCall *c = user->calls; c && blocked < BLOCKED_MAX; c = c->next) {
                 if (c->state != CALL_READY || !check_binding(c))
                         continue;
-                if (client_reserve(c->client, policy_answer_size(a->manager, c)) < 0) {
+                if (client_reserve(c->client, size_answer(c)) < 0) {
                         blocked++;
                         continue;
                 }
@@ -335,7 +348,7 @@ static int on_next(sd_event_source *s, void *userdata) {
         if (!c)
                 return 0;
         if (c->refusal) {
-                refuse(c, SD_BUS_ERROR_ACCESS_DENIED, c->refusal);
+                refuse(c, c->refusal_name, c->refusal);
                 go_on(a);
                 return 0;
         }

@@ -62,6 +62,7 @@ struct BusCall {
         CallState state;
         bool inspect;        /* may see what is others' */
         const char *refusal; /* static: what it is answered when its turn comes; NULL: it is dispatched */
+        const char *refusal_name; /* static: that error's */
         Charge calls, bytes, descriptors, question;
         sd_bus_slot *slot; /* polkit's answer */
         BusCall *next;

@@ -6,6 +6,7 @@
 #include "bus-paths.h"
 #include "policy.h"
 
+#define BUS_STRING_OVERHEAD 8 /* its length, its end and what aligns the next one */
 #define POLKIT_TIMEOUT (30 * USEC_PER_SEC)
 /* Somebody types a password: as long as that takes polkit's own agent, plus a little. */
 #define POLKIT_INTERACTIVE_TIMEOUT (5 * 60 * USEC_PER_SEC)
@@ -275,17 +276,45 @@ static uint64_t sees(const Manager *m, const BusCall *c, uint64_t vm, uint64_t i
         return sum;
 }
 
+/* What is as long in a VM's definition as its owner likes */
+static uint64_t text_of(const Vm *vm) {
+        const VmRecord *rec = &vm->record;
+        uint64_t sum = 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(rec->files); i++)
+                sum += strlen(rec->files[i].path ?: "");
+        STRV_FOREACH(s, rec->provisioned)
+                sum += BUS_STRING_OVERHEAD + strlen(*s);
+        return sum + strlen(rec->spec.ssh_key ?: "") + strlen(rec->spec.origin ?: "") +
+                        strlen(rec->spec.append ?: "");
+}
+
+static uint64_t text_of_seen(const Manager *m, const BusCall *c) {
+        uint64_t sum = 0;
+
+        for (size_t i = 0; i < m->n_vms; i++)
+                if (c->inspect || m->vms[i]->record.owner == c->uid)
+                        sum += text_of(m->vms[i]);
+        return sum;
+}
+
+static uint64_t text_of_target(const Manager *m, const BusCall *c) {
+        const Vm *vm = c->target.kind == CALL_OBJECT_VM ? manager_find_vm(m, c->target.name) : NULL;
+
+        return vm ? text_of(vm) : 0;
+}
+
 /* What is wrong with a call is told in its own words, by us or by sd-bus, so an answer may be as long as it.
  */
 uint64_t policy_answer_size(const Manager *m, const BusCall *c) {
         const char *member = sd_bus_message_get_member(c->message);
 
         if (streq(member, "GetManagedObjects"))
-                return KIB + c->bytes.amount + sees(m, c, 6 * KIB, 2 * KIB, KIB);
+                return KIB + c->bytes.amount + sees(m, c, 6 * KIB, 2 * KIB, KIB) + text_of_seen(m, c);
         if (streq(member, "Introspect")) /* of a folder, or of an object */
                 return 16 * KIB + c->bytes.amount + sees(m, c, 128, 128, 64);
         if (streq(member, "GetAll"))
-                return 8 * KIB + c->bytes.amount;
+                return 8 * KIB + c->bytes.amount + text_of_target(m, c);
         if (streq(member, "ListVMs"))
                 return sees(m, c, 384, 0, 0) + BUS_MESSAGE_OVERHEAD;
         if (streq(member, "ListImages"))

@@ -305,6 +305,20 @@ def liars(number, rounds, size):
     hold()
 
 
+def long_keys(number, kernel, key):
+    """VMs of which each has as long a key as can be: together they are more than the bus takes in a message."""
+    connection = connect()
+    with open(key, encoding="ascii") as file:
+        text = " ".join(file.read().split()[:2]) + " " + "x" * 65000
+    with open(kernel, "rb") as file:
+        options = {"kernel": ("h", file.fileno()), "network": ("s", "none"), "display": ("s", "none"),
+                   "cloud-init": ("b", True), "ssh-key": ("s", text)}
+        for i in range(int(number)):
+            connection.call(SERVICE, ROOT_PATH, MANAGER, "CreateVM", "sa{sv}", "long-%d" % i, options)
+    connection.call(SERVICE, ROOT_PATH, Flood.objects[0], Flood.objects[1])
+    hold()
+
+
 def toggle(vm, times):
     """Not an attack: so many state changes of a VM, and how long they took"""
     connection, begun = bus.Connection(), time.monotonic()
@@ -318,5 +332,5 @@ def toggle(vm, times):
 
 KINDS = {function.__name__.replace("_", "-"): function for function in
          (waiting, big_calls, clients, comers_and_goers, waiters, readers, jobs, flood, deaf, impostor, liars,
-          toggle)}
+          long_keys, toggle)}
 KINDS[sys.argv[1]](*sys.argv[2:])

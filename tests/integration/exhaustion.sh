@@ -281,5 +281,13 @@ check "Whoever has too many jobs hears so" hears_a_cap
 check "... and nothing else" hears_only QuotaExceeded LimitsExceeded
 settled
 check_unharmed
+check "Somebody has 520 VMs with keys of 64 KB, and asks for all at once" \
+        attack mallory long-keys 520 "$guest/vmlinuz" /home/mallory/key.pub
+check_error "*larger than the bus allows*" "... as root does, who hears that it is too much" \
+        busctl call org.vmctl1 /org/vmctl1 org.freedesktop.DBus.ObjectManager GetManagedObjects
+check_served "Meanwhile"
+end_attacks
+check "... and nothing else" hears_only LimitsExceeded
+
 check "In all this it took no more than 256 MiB" at_most $((256 * mib)) peak_memory
 check_output "$first_service" "The service is that of the beginning" main_pid
