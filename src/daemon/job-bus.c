@@ -32,7 +32,7 @@ char *job_bus_target_path(const Job *job) {
 }
 
 bool job_bus_may_see(const BusFace *face, const Job *job) {
-        return access_may_see(face->access, job->owner) || access_may_see(face->access, job->requester);
+        return access_may_see(face->access, job->owner) || job_is_of(job, access_caller_uid(face->access));
 }
 
 static int find(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
@@ -43,7 +43,7 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
         Job *job;
 
         job = rest && parse_u32(rest, &id) >= 0 ? job_find(face->manager, id) : NULL;
-        if (!job || !access_may_use(face->access, rest, job->owner, false))
+        if (!job || !access_may_use(face->access, rest, job->owner, job_bus_may_see(face, job)))
                 return 0;
         *ret = job;
         return 1;
