@@ -466,6 +466,7 @@ class Stress:
 
     def check_resources(self, running):
         pid = self.service_pid()
+        self.manager("ListJobs")  # a child that ended a moment ago is known to have by the answer
         held, memory = descriptors(pid), resident(pid)
         fds = sum(held.values()) - FDS_OF_RUNNING * running
         if self.measured_pid != pid:
