@@ -6,20 +6,23 @@ BUILD ?= build
 export MESON_OPTIONS ?=
 
 .DEFAULT_GOAL := all
-.PHONY: all setup setup-roots compile check soak demo bench install uninstall clean help $(BUILD)/bookworm
+.PHONY: all setup setup-roots compile check check-machine soak demo bench install uninstall clean help \
+	$(BUILD)/bookworm $(BUILD)/trixie
 
 help:
 	@echo 'make             install the packages that are needed (as root), and build'
 	@echo 'make install     build and install on this machine (as root); DESTDIR as usual'
 	@echo 'make uninstall   remove what was installed; VMs, images and settings stay'
 	@echo 'make check       build and run all tests (as root)'
+	@echo 'make check-machine'
+	@echo '                 build and test in a Debian 13 that runs as a VM (as root)'
 	@echo 'make soak        build and run the tests that take half an hour and more (as root)'
 	@echo 'make demo        build and show a VM from a cloud image, from create to ssh (as root);'
 	@echo '                 KEEP=1 ends in a shell where vmctl works'
 	@echo 'make bench       build and measure (as root)'
 	@echo 'make clean       remove the builds'
 	@echo
-	@echo 'check, soak, demo and bench build and run in Debian root file systems, made once and kept in'
+	@echo 'All from check to bench build and run in Debian root file systems, made once and kept in'
 	@echo '/var/cache/vmctl-roots. BUILD=DIR builds in DIR rather than build; MESON_OPTIONS is for meson setup:'
 	@echo '    make check BUILD=build-san MESON_OPTIONS="-Db_sanitize=address,undefined"'
 
@@ -42,8 +45,11 @@ all: setup
 check: setup-roots
 	tests/check --build $(BUILD)
 
-$(BUILD)/bookworm: setup-roots
-	tests/check --build $(BUILD) --only-build
+check-machine: $(BUILD)/trixie
+	tests/machine --build $(BUILD)/trixie
+
+$(BUILD)/bookworm $(BUILD)/trixie: setup-roots
+	tests/check --build $(BUILD) --only-build $(@F)
 
 soak: $(BUILD)/bookworm
 	tests/root --bind $(BUILD) -- tests/soak --build $(BUILD)/bookworm

@@ -13,7 +13,7 @@ boot_timeout=180 # seconds; a guest takes two to five, or fifty where much else 
 # define NAME [OPTION...]: a VM with the test guest. What OPTIONs say again counts.
 define() {
         vmctl create "$1" --kernel "$guest/vmlinuz" --initrd "$guest/initrd" --append "console=ttyS0 quiet no_timer_check" \
-                --no-cloud-init --memory 128M --display none --network none --accel tcg "${@:2}"
+                --no-cloud-init --memory 128M --display none --network none --accel "${ACCEL:-tcg}" "${@:2}"
 }
 
 # method NAME METHOD [SIGNATURE ARGUMENT...]: calls it as busctl does.
@@ -107,12 +107,20 @@ forget_signals() {
         : > "$heard_signals"
 }
 
+# next_signal SECONDS: the next one, in $line. Monitors of dbus-broker also show what is for others than our hearer.
+next_signal() {
+        while read -r -t "$1" line <&"$signals"; do
+                [[ $line == *'"destination":"'* && $line != *"\"destination\":\"$hearer\""* ]] || return 0
+        done
+        return 1
+}
+
 # A signal of our own comes behind all that was sent before it.
 heard() {
         local line marker="marker-$RANDOM$RANDOM"
 
         busctl "${bus[@]}" emit /org/vmctl1/test org.vmctl1.Test Marker s "$marker"
-        while read -r -t 10 line <&"$signals" && [[ $line != *"$marker"* ]]; do
+        while next_signal 10 && [[ $line != *"$marker"* ]]; do
                 echo "$line" >> "$heard_signals"
         done
         grep --extended-regexp -e "$1" "$heard_signals"
@@ -123,7 +131,7 @@ await() {
         local deadline=$((SECONDS + $1)) line
 
         grep --extended-regexp --max-count=1 -e "$2" "$heard_signals" && return
-        while [ $SECONDS -lt $deadline ] && read -r -t $((deadline - SECONDS)) line <&"$signals"; do
+        while [ $SECONDS -lt $deadline ] && next_signal $((deadline - SECONDS)); do
                 echo "$line" >> "$heard_signals"
                 [[ ! $line =~ $2 ]] || { echo "$line"; return 0; }
         done

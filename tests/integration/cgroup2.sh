@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Cgroup version 2 alone, on a machine whose kernel also has hierarchies of version 1: each process is in their
-# roots, too, and only version 2 says what it belongs to.
+# Cgroup version 2 alone, also on a machine whose kernel has hierarchies of version 1: each process is in their
+# roots, too, and only version 2 says what it belongs to. There it has no controllers, so limits are tested where it does.
+# One guest at a time, as tests/machine needs it.
 
 host_options=(--cgroup2)
 # shellcheck source=tests/integration/lib.sh
@@ -16,6 +17,47 @@ check "it starts" vmctl start web
 check "its guest comes up" booted web
 check "QEMU and its shim are in its scope" runs_once web
 check "systemd counts them" systemctl --quiet is-active vmctl-web.scope
+
+pid=$(prop web PID)
 check "a restarted service finds it again" eval 'systemctl restart vmctld && state web running'
+listen
+check "... and one that was killed" crash_service
+check_output "running $pid" "... with the same QEMU" eval "echo \$(prop web State) \$(prop web PID)"
+check "... whose guest it shuts down" vmctl stop web
+check_output guest-shutdown "... by the power button" prop web ShutdownReason
 check "it is destroyed" vmctl destroy web
 check "nothing is left" is_gone web
+
+grep --quiet --word-regexp memory /sys/fs/cgroup/cgroup.controllers || exit 0
+
+# kernel_has FILE: what stands in that file of the VM's scope
+kernel_has() {
+        cat "$(scope_dir small)/$1"
+}
+
+# throttled: how often the kernel has held its CPUs back
+throttled() {
+        kernel_has cpu.stat | sed -n 's/^nr_throttled //p'
+}
+
+eat_too_much() {
+        vmctl console small --timeout 1 <<< "eat 330"
+        await 60 "$(changed_to small FailureReason oom)"
+}
+
+check "a VM with limits is made" define small --memory 512M --memory-max 360M --tasks-max 77 --cpu-weight 50 --start
+check_output $((360 * 1024 * 1024)) "the kernel has that of memory" kernel_has memory.max
+check_output 77 "... that of threads" kernel_has pids.max
+check_output 50 "... the CPU weight" kernel_has cpu.weight
+check_output "max *" "... and no CPU quota" kernel_has cpu.max
+check "its guest comes up" booted small
+check_output 0 "nothing has held it back" throttled
+check "a quota can be set" vmctl set small cpu-quota=50%
+check_output "50000 100000" "... which the kernel has" kernel_has cpu.max
+check "its guest wants all of a CPU" tell small "burn 1" "^burn: 1 busy"
+check "... for two seconds" tell small "sh sleep 2" "^ok sh"
+check_output "[1-9]*" "... and is held back" throttled
+check "a quota can be taken back" vmctl set small cpu-quota=default
+check "a guest eats more than its VM may have" eat_too_much
+check_output failed "... which fails" prop small State
+check "it is destroyed" vmctl destroy small

@@ -18,7 +18,7 @@ fi
 block() {
         printf 'vm "%s" {\n' "$1"
         printf '    %s\n' "kernel \"$guest/vmlinuz\"" "initrd \"$guest/initrd\"" 'append "console=ttyS0 quiet no_timer_check"' \
-                'memory 128' 'display "none"' 'accel "tcg"' 'network "none"' "${@:2}"
+                'memory 128' 'display "none"' "accel \"${ACCEL:-tcg}\"" 'network "none"' "${@:2}"
         echo '}'
 }
 
@@ -33,16 +33,21 @@ prepare() {
         echo 'vm "broken" {' > /etc/vmctl/broken.kdl
         define made
         define left
-        check "A VM is enabled" vmctl enable made
+        check "A VM is enabled, and started" vmctl enable --now made
+        check "... and comes up" booted made
         systemctl reboot
 }
 
 # The first boot with them
 boot() {
+        local runs=1
+
+        check_output "*GUEST POWERDOWN*" "The guest that ran was shut down before the reboot" vmctl log made
         for name in web db made; do
+                [ $name != made ] || runs=2
                 check "$name is active after the boot" systemctl is-active "vm@$name"
                 check_output running "... and runs" prop $name State
-                check "... and comes up" booted $name
+                check "... and comes up" booted $name $runs
         done
         check_output prepared "What was neither enabled nor needed does not run" prop left State
         check_error "*" "... nor is it there" systemctl is-active --quiet vm@manual
@@ -78,6 +83,6 @@ goes_down() {
         ! grep "^not ok" "$scratch/said" && grep --quiet "^ok $2 " "$scratch/said"
 }
 
-check "A host where VMs are defined is rebooted" goes_down prepare 1
-check "It starts them when it boots, and is shut down" goes_down boot 11
+check "A host where VMs are defined is rebooted" goes_down prepare 2
+check "It starts them when it boots, and is shut down" goes_down boot 12
 check "The guests were shut down before, and are started again" host look_back
