@@ -41,12 +41,12 @@ throttled() {
 }
 
 eat_too_much() {
-        vmctl console small --timeout 1 <<< "eat 330"
+        vmctl console small --timeout 1 <<< "eat 190"
         await 60 "$(changed_to small FailureReason oom)"
 }
 
-check "a VM with limits is made" define small --memory 512M --memory-max 360M --tasks-max 77 --cpu-weight 50 --start
-check_output $((360 * 1024 * 1024)) "the kernel has that of memory" kernel_has memory.max
+check "a VM with limits is made" define small --memory 320M --memory-max 200M --tasks-max 77 --cpu-weight 50 --start
+check_output $((200 * 1024 * 1024)) "the kernel has that of memory" kernel_has memory.max
 check_output 77 "... that of threads" kernel_has pids.max
 check_output 50 "... the CPU weight" kernel_has cpu.weight
 check_output "max *" "... and no CPU quota" kernel_has cpu.max
