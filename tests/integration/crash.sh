@@ -56,7 +56,8 @@ all_is_accounted_for() {
                 name=${name#vmctl-}
                 runs_once "${name%.scope}" || { echo "$name: $(pgrep --full --list-full "guest=")"; return 1; }
         done
-        pids=$(pgrep --full --count '^/usr/(bin/qemu-system|lib/vmctl/vmctl-shim)')
+        # A service that has just begun asks a QEMU without a guest for its version.
+        pids=$(pgrep --full --count '^/usr/(bin/qemu-system|lib/vmctl/vmctl-shim).* guest=')
         [ "$pids" -eq $((2 * $(wc -w <<< "$running"))) ] || { pgrep --full --list-full 'qemu|shim'; return 1; }
         nothing_is_left_over
 }
