@@ -168,6 +168,7 @@ hold_helper() {
         mkfifo "/run/$1.gate"
         printf '#!/bin/sh\nread -r _ < /run/%s.gate\nexec %s.real "$@"\n' "$1" "$helper" > "$scratch/gate"
         chmod +x "$scratch/gate"
+        rm -f "$helper.real" # the same file, where it was held before
         mv "$helper" "$helper.real" && mv "$scratch/gate" "$helper"
 }
 
