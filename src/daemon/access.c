@@ -304,6 +304,7 @@ static BusCall *take_ready(Access *a, const User *user) {
                 if (c->state != CALL_READY || !check_binding(c))
                         continue;
                 if (client_reserve(c->client, size_answer(c)) < 0) {
+                        client_inquire(c->client);
                         blocked++;
                         continue;
                 }

@@ -8,7 +8,9 @@
 
 #define PING_AFTER (64 * KIB) /* a client is asked whether it reads when so much is on its way to it */
 #define AWAITED_MAX 96        /* signals that are kept for a client that does not read: of 32 jobs */
-#define CLIENT_SHARE 4        /* of the account of its user, what a single client may fill: one in so many */
+#define INQUIRY_AGAIN_MIN (20 * USEC_PER_MSEC) /* to look again whether a client reads that waits for us */
+#define INQUIRY_AGAIN_MAX (2 * USEC_PER_SEC)
+#define CLIENT_SHARE 4 /* of the account of its user, what a single client may fill: one in so many */
 
 struct Client {
         Clients *clients; /* borrowed */
@@ -23,6 +25,10 @@ struct Client {
         uint64_t vouched; /* of `unread`, what the answer to the Ping under way is for */
         sd_bus_slot *ping;
         Charge pinging; /* a client that does not read never answers */
+        sd_bus_slot *inquiry;
+        uint64_t inquired;      /* of `unread`, what the inquiry under way is about */
+        sd_event_source *again; /* owned: when the next one is due, at the earliest */
+        uint64_t again_usec;    /* how long that is */
 };
 
 struct Clients {
@@ -39,6 +45,8 @@ struct Clients {
 static Client *client_free(Client *c) {
         sd_bus_slot_unref(c->credentials);
         sd_bus_slot_unref(c->ping);
+        sd_bus_slot_unref(c->inquiry);
+        sd_event_source_disable_unref(c->again);
         for (size_t i = 0; i < c->n_awaited; i++)
                 sd_bus_message_unref(c->awaited[i]);
         free(c->awaited);
@@ -237,16 +245,26 @@ static void tell_lost(Client *c) {
                 c->lost = false;
 }
 
+/* So much of it has been read. */
+static void take_read(Client *c, uint64_t bytes) {
+        bytes = MIN(bytes, c->unread.amount);
+        charge_shrink(&c->unread, bytes);
+        c->vouched -= MIN(c->vouched, bytes);
+}
+
 static int on_pong(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         Client *c = userdata;
         Clients *all = c->clients;
+        uint64_t vouched;
         uid_t uid = c->uid;
 
         /* An error tells as much, be it the client's or, when the bus forbids the call, the bus's: then
          * nothing can be known, and the client is not to suffer for it. */
         c->ping = sd_bus_slot_unref(c->ping);
         charge_release(&c->pinging);
-        charge_shrink(&c->unread, c->vouched);
+        vouched = c->vouched;
+        take_read(c, vouched);
+        c->inquired -= MIN(c->inquired, vouched);
         c->vouched = 0;
         tell_lost(c);
         if (accounts_used(all->accounts, uid, RESOURCE_UNREAD) > PING_AFTER)
@@ -282,6 +300,81 @@ static void ping(Client *c) {
                 return;
         }
         c->vouched = c->unread.amount;
+}
+
+static int on_again(sd_event_source *s, uint64_t usec, void *userdata) {
+        Client *c = userdata;
+
+        c->again = sd_event_source_disable_unref(c->again);
+        c->clients->handlers->drained(c->uid, c->clients->userdata); /* whose calls still wait ask again */
+        return 0;
+}
+
+static void try_again(Client *c) {
+        c->again_usec = c->again_usec > 0 ? MIN(2 * c->again_usec, INQUIRY_AGAIN_MAX) : INQUIRY_AGAIN_MIN;
+        (void)sd_event_add_time_relative(sd_bus_get_event(c->clients->bus), &c->again, CLOCK_MONOTONIC,
+                        c->again_usec, 0, on_again, c);
+}
+
+/* The bytes that the bus keeps for the client; all that we have counted, where it does not say. */
+static uint64_t read_queued(sd_bus_message *m, uint64_t otherwise) {
+        uint32_t queued;
+
+        if (sd_bus_message_enter_container(m, 'a', "{sv}") < 0)
+                return otherwise;
+        while (sd_bus_message_enter_container(m, 'e', "sv") > 0) {
+                const char *name;
+
+                if (sd_bus_message_read(m, "s", &name) < 0)
+                        break;
+                if (streq(name, "OutgoingBytes"))
+                        return sd_bus_message_read(m, "v", "u", &queued) < 0 ? otherwise : queued;
+                if (sd_bus_message_skip(m, "v") < 0 || sd_bus_message_exit_container(m) < 0)
+                        break;
+        }
+        return otherwise;
+}
+
+static int on_inquired(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        Client *c = userdata;
+        Clients *all = c->clients;
+        uint64_t queued = c->inquired;
+        uid_t uid = c->uid;
+
+        c->inquiry = sd_bus_slot_unref(c->inquiry);
+        /* A bus that does not know the call has limits of its own for its users. */
+        if (sd_bus_message_is_method_error(m, NULL))
+                queued = 0;
+        else
+                queued = read_queued(m, queued);
+        if (queued >= c->inquired) {
+                try_again(c);
+                return 0;
+        }
+        c->again_usec = 0;
+        take_read(c, c->inquired - queued);
+        tell_lost(c);
+        all->handlers->drained(uid, all->userdata);
+        return 0;
+}
+
+static void inquire(Client *c) {
+        Clients *all = c->clients;
+
+        if (c->inquiry || c->again || c->unread.amount == 0)
+                return;
+        if (sd_bus_call_method_async(all->bus, &c->inquiry, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                            "org.freedesktop.DBus.Debug.Stats", "GetConnectionStats", on_inquired, c, "s",
+                            c->name) >= 0)
+                c->inquired = c->unread.amount;
+}
+
+void client_inquire(Client *c) {
+        Clients *all = c->clients;
+
+        for (size_t i = 0; i < all->n; i++)
+                if (all->list[i]->known && all->list[i]->uid == c->uid)
+                        inquire(all->list[i]);
 }
 
 int client_reserve(Client *c, uint64_t bytes) {

@@ -45,6 +45,11 @@ void client_subscribe(Client *c, int inspect);
 /* So much is about to be sent to it. -EDQUOT: not now; `drained` tells when to try again. */
 int client_reserve(Client *c, uint64_t bytes);
 
+/* A call of its user waits for room. A client that makes one blocking call after the other answers no Ping,
+ * so the bus is asked what it keeps for this user's clients; and again, ever less often, while that is as
+ * much. */
+void client_inquire(Client *c);
+
 /* Who hears of something: these users, root, and who may inspect all. */
 typedef struct Hearers {
         const uid_t *uids; /* borrowed */

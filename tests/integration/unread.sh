@@ -46,4 +46,17 @@ check "... and that there was more" prints "service did not keep all that happen
 check "From now on it hears all again" eval 'as bob vmctl start his && prints "his.*running"'
 check_output 1 "... in order" grep --count "did not keep" "$scratch/monitor"
 kill "$stopped"
+# A program that makes one blocking call after the other, which answers nothing that it is asked meanwhile
+blocking_calls() {
+        as bob env PYTHONPATH="$tests/integration" python3 -c '
+import bus
+connection = bus.Connection()
+connection.is_polite = False
+for i in range(200):
+    reply = connection.call("org.vmctl1", "/org/vmctl1/vm/his", "org.freedesktop.DBus.Properties", "GetAll",
+                            "s", "org.vmctl1.VM")
+    assert not reply.error, reply.error
+'
+}
+check "Who makes blocking calls alone gets all answers" within_ms 20000 blocking_calls
 check_output 0 "The service was never restarted" systemctl show --property=NRestarts --value vmctld
