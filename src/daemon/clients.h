@@ -6,9 +6,9 @@
  * The bus daemon keeps what a client does not read, and counts it as ours: a client that calls and never
  * reads would in the end keep us from being heard by anybody. So all that is sent to a client is charged to
  * its user (RESOURCE_UNREAD), and given back when it answers a Ping that was sent behind it, which every
- * D-Bus library does by itself. While the account is full that user's calls wait, and signals are not sent:
- * when the client reads again it gets the ends of jobs, up to a bound, and then SignalsLost, which says that
- * there was more. */
+ * D-Bus library does by itself as soon as it is let, or when the bus, asked for it, keeps less. While the
+ * account is full that user's calls wait, and signals are not sent: when the client reads again it gets the
+ * ends of jobs, up to a bound, and then SignalsLost, which says that there was more. */
 
 #include <systemd/sd-bus.h>
 
