@@ -34,6 +34,7 @@ TIMEOUT = 60  # generous: sanitizers, a busy machine
 SECOND = 1000000
 KEYS = None
 PEAK_MAX = 24 << 10  # KiB
+OUTPUT_KEPT = 64 << 10  # bytes: each search goes through them all
 
 
 def output(*argv, **kwargs):
@@ -118,6 +119,7 @@ class Worker:
                 with self.changed:
                     self.frames.append((step, stream, data if length < 4096 else length))
                     self.output += data[-4096:]
+                    del self.output[:-OUTPUT_KEPT]
                     self.changed.notify_all()
 
     def text(self, step=None, stream=1):
