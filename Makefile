@@ -66,6 +66,7 @@ install: all
 ifeq ($(DESTDIR),)
 	systemd-sysusers vmctl.conf
 	systemd-tmpfiles --create vmctl.conf
+	journalctl --update-catalog
 	[ ! -d /run/systemd/system ] || systemctl daemon-reload
 	[ ! -d /run/systemd/system ] || systemctl reload dbus.service
 	@echo 'Installed. The bus starts the service; "systemctl enable vmctld.service" also starts it at boot.'

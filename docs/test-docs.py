@@ -139,6 +139,38 @@ class Errors(unittest.TestCase):
                     self.assertIn("Hint: " + hint, entry)
 
 
+class Catalogue(unittest.TestCase):
+    def setUp(self):
+        self.ids = dict(re.findall(r'#define (MESSAGE_\w+) "([^"]*)"', read("src/daemon/message-ids.h")))
+        self.entries = re.findall(r"^-- ([0-9a-f]{32})\n((?:[A-Z][\w-]+: .+\n)+)\n((?:.*\n)+?)(?=\n-- |\Z)",
+                                  read("units/vmctl.catalog"), re.MULTILINE)
+
+    def test_each_message_is_explained(self):
+        self.assertEqual(sorted(self.ids.values()), sorted(number for number, _, _ in self.entries))
+        self.assertEqual(read("units/vmctl.catalog").count("\n-- "), len(self.entries))
+
+    def test_each_is_sent(self):
+        sources = "".join(read(f"src/daemon/{f}") for f in os.listdir(os.path.join(SOURCE, "src/daemon"))
+                          if f.endswith(".c"))
+        for name in self.ids:
+            self.assertIn(name, sources)
+
+    def test_headers(self):
+        for number, headers, text in self.entries:
+            self.assertEqual(re.findall(r"^[\w-]+", headers, re.MULTILINE),
+                             ["Subject", "Defined-By", "Documentation"], number)
+            for page in re.findall(r"man:([\w.]+\(\d\))", headers):
+                self.assertIn(re.sub(r"\((\d)\)", r".\1", page), man_pages() + ["systemd.resource-control.5"])
+            self.assertLessEqual(max(map(len, text.splitlines())), 80)
+
+    def test_commands(self):
+        manual = words("vmctl.1")
+        for verb in re.findall(r'"vmctl\s+(\w+)', read("units/vmctl.catalog")):
+            self.assertIn(f"vmctl {verb}" if verb == "image" else verb, manual)
+        for option in re.findall(r"--[a-z][a-z-]+", "".join(text for _, _, text in self.entries)):
+            self.assertIn(option, manual)
+
+
 class Polkit(unittest.TestCase):
     def test_actions(self):
         policy = re.sub(r"<!DOCTYPE.*?>", "", read("polkit/org.vmctl1.policy"), flags=re.DOTALL)

@@ -9,6 +9,7 @@
 
 #include "image-transfer.h"
 #include "manager.h"
+#include "message-ids.h"
 #include "task.h"
 #include "util/fd-util.h"
 #include "util/log.h"
@@ -347,13 +348,14 @@ static int load_image(void *userdata, Record **record, const Json *document, Err
 }
 
 static void tell_of_broken(const ImageStore *s) {
+        const LogSubject subject = { .message_id = MESSAGE_RECORD_BROKEN };
         const RecordBroken *broken;
         size_t n;
 
         broken = record_store_broken(s->records, &n);
         for (size_t i = 0; i < n; i++)
-                log_error("Ignoring image '%s', as '%s' cannot be read: %s", broken[i].name, broken[i].path,
-                                broken[i].reason);
+                log_at(LOG_ERR, &subject, "Ignoring image '%s', as '%s' cannot be read: %s", broken[i].name,
+                                broken[i].path, broken[i].reason);
 }
 
 int image_store_load(ImageStore *s) {

@@ -5,6 +5,7 @@
 
 #include "fd-store.h"
 #include "manager.h"
+#include "message-ids.h"
 #include "util/fd-util.h"
 #include "util/log.h"
 
@@ -73,9 +74,12 @@ static void report_broken(const RecordStore *s) {
         size_t n;
         const RecordBroken *b = record_store_broken(s, &n);
 
-        for (size_t i = 0; i < n; i++)
-                log_at(LOG_ERR, b[i].name, NULL, "Ignoring VM '%s', as '%s' cannot be read: %s", b[i].name,
+        for (size_t i = 0; i < n; i++) {
+                const LogSubject subject = { .vm_name = b[i].name, .message_id = MESSAGE_RECORD_BROKEN };
+
+                log_at(LOG_ERR, &subject, "Ignoring VM '%s', as '%s' cannot be read: %s", b[i].name,
                                 b[i].path, b[i].reason);
+        }
 }
 
 typedef struct KnownScopes {

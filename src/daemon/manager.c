@@ -478,9 +478,9 @@ static void on_request_stop(const char *unit, void *userdata) {
 
         if (!vm || !vm->process || vm->ending)
                 return;
-        log_at(LOG_INFO, vm_name(vm), NULL, "systemd asks to stop the VM");
+        vm_log(LOG_INFO, vm, NULL, "systemd asks to stop the VM");
         if (vm_stop(vm, 0, 0, &job, &e) < 0)
-                log_at(LOG_WARNING, vm_name(vm), NULL, "Cannot stop: %s", error_message(e));
+                vm_log(LOG_WARNING, vm, NULL, "Cannot stop: %s", error_message(e));
 }
 
 static void on_scope_removed(const char *unit, void *userdata) {

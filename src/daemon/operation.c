@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "manager.h"
+#include "message-ids.h"
 #include "operation.h"
 #include "util/log.h"
 
@@ -320,21 +321,74 @@ static void end(Operation *op, int r, JobResult result, const Error *error) {
         waiters_fire(&op->waiters, r, error);
 }
 
-void operation_complete(Operation *op, const Error *error) {
-        if (error)
-                operation_fail(op, error);
-        else
-                end(op, 0, JOB_DONE, NULL);
+/* Whether a reader of the journal is to know of it: what changes something that lasts, and each thing once.
+ * A creation that has succeeded was told of by its parts. */
+static bool is_news(const Operation *op, bool failed) {
+        switch (op->type->kind) {
+        case OPERATION_MAKE:
+        case OPERATION_START:
+                return !failed || !op->parent;
+        case OPERATION_CREATE:
+                return failed;
+        case OPERATION_COMMAND:
+        case OPERATION_WAIT_READY:
+        case OPERATION_INSPECT:
+                return false;
+        default:
+                return !op->parent;
+        }
 }
 
-void operation_fail(Operation *op, const Error *error) {
+static const Job *job_of(const Operation *op) {
+        while (!op->job && op->parent)
+                op = op->parent;
+        return op->job;
+}
+
+static void log_end(const Operation *op, bool failed, const Error *error) {
+        int level = is_news(op, failed) ? LOG_INFO : LOG_DEBUG;
+        bool is_vm = op->target == JOB_TARGET_VM;
+        const Job *job = job_of(op);
+        const LogSubject subject = {
+                .vm_name = is_vm ? op->target_name : NULL,
+                .vm_uuid = is_vm ? op->target_uuid : NULL,
+                .vm_owner = is_vm ? &op->target_owner : NULL,
+                .job_id = job ? job->id : 0,
+                .message_id = failed ? MESSAGE_OPERATION_FAILED : MESSAGE_OPERATION_DONE,
+        };
+        const char *done = words[op->type->kind].done, *what = is_vm ? "VM" : "Image";
+
+        if (failed)
+                log_at(level, &subject, "%s '%s' could not be %s for user %u: %s", what, op->target_name,
+                                done, (unsigned)op->requester,
+                                error ? error_message(error) : "out of memory");
+        else
+                log_at(level, &subject, "%s '%s' was %s for user %u", what, op->target_name, done,
+                                (unsigned)op->requester);
+}
+
+static void end_failed(Operation *op, const Error *error) {
         end(op, error ? -error_code_errno(error_code(error)) : -ENOMEM,
                         error ? job_result_of(error) : JOB_FAILED, error);
 }
 
+void operation_complete(Operation *op, const Error *error) {
+        if (error) {
+                operation_fail(op, error);
+                return;
+        }
+        log_end(op, false, NULL);
+        end(op, 0, JOB_DONE, NULL);
+}
+
+void operation_fail(Operation *op, const Error *error) {
+        log_end(op, true, error);
+        end_failed(op, error);
+}
+
 void operation_drop(Operation *op, const Error *error) {
         free(TAKE_PTR(op->waiters));
-        operation_fail(op, error);
+        end_failed(op, error);
 }
 
 Operation *operation_find(const Manager *m, const char *target_uuid, uint32_t kinds) {

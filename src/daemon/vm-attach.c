@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "manager.h"
+#include "message-ids.h"
 #include "util/fd-util.h"
 #include "util/log.h"
 #include "vm.h"
@@ -77,8 +78,8 @@ static void continue_operations(Vm *vm, const Json *doc) {
         if (json_get_boolean(doc, "limits-changing") == 1)
                 r = vm_update_continue(vm);
         if (r < 0)
-                log_at(LOG_WARNING, vm_name(vm), NULL,
-                                "Limits of VM '%s' that were not written down may be in force", vm_name(vm));
+                vm_log(LOG_WARNING, vm, NULL, "Limits of VM '%s' that were not written down may be in force",
+                                vm_name(vm));
         r = 0;
         if (json_get_boolean(doc, "removing") == 1)
                 r = vm_remove(vm, 0, NULL, NULL, &e);
@@ -87,15 +88,13 @@ static void continue_operations(Vm *vm, const Json *doc) {
         else if ((int)step >= 0 && json_get_unsigned(doc, "stop-deadline", &deadline) >= 0)
                 r = vm_stop_continue(vm, step, deadline);
         if (r < 0)
-                log_at(LOG_WARNING, vm_name(vm), NULL, "Cannot go on with what was under way: %s",
-                                error_message(e));
+                vm_log(LOG_WARNING, vm, NULL, "Cannot go on with what was under way: %s", error_message(e));
 }
 
 /* Whoever wanted the start has got no answer, and some of what makes it complete died with the earlier
  * instance. */
 static void undo_start(Vm *vm) {
-        log_at(LOG_WARNING, vm_name(vm), NULL,
-                        "The service ended while the VM started: the start is undone");
+        vm_log(LOG_WARNING, vm, NULL, "The service ended while the VM started: the start is undone");
         vm_end_process(vm);
         systemd_kill_scope(vm->manager->systemd, vm->unit); /* QEMU's PID may not be known yet */
 }
@@ -183,7 +182,7 @@ static int attach_to_scope(Vm *vm, int monitor_fd) {
         vm->kvm = s.kvm;
         vm->came_up = true;
         vm->announced = vm_state(vm);
-        return vm_warn(vm, "The service's notes on this run are lost: QEMU was found by its scope");
+        return vm_warn(vm, NULL, "The service's notes on this run are lost: QEMU was found by its scope");
 }
 
 static int read_run(int folder, Json **ret, ProcessIdentity *ret_id) {
@@ -211,7 +210,7 @@ static int attach_or_load(Vm *vm, int monitor_fd, VmScope scope) {
 
         r = read_run(folder, &run, &id);
         if (r < 0 && r != -ENOENT)
-                log_at(LOG_WARNING, vm_name(vm), NULL, "Cannot read run.json of VM '%s': %s", vm_name(vm),
+                vm_log(LOG_WARNING, vm, NULL, "Cannot read run.json of VM '%s': %s", vm_name(vm),
                                 strerror(-r));
         if (r >= 0)
                 return attach(vm, run, &id, folder, TAKE_FD(monitor));
@@ -238,7 +237,7 @@ void vm_attach(Vm *vm, int monitor_fd, VmScope scope) {
         r = attach_or_load(vm, monitor_fd, scope);
         if (r < 0) {
                 vm->unattached = true;
-                (void)vm_warn(vm,
+                (void)vm_warn(vm, MESSAGE_VM_NOT_ATTACHED,
                                 "It may run, but could not be taken over (%s): it cannot be started before "
                                 "it was killed, or the service started again",
                                 strerror(-r));

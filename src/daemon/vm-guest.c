@@ -201,7 +201,7 @@ static void pin_host_key(Guest *g, const char *key) {
                 return;
         g->pin = false;
         if (write_all(g->known_hosts_fd, line, strlen(line)) < 0)
-                log_at(LOG_WARNING, vm_name(g->vm), NULL, "The guest's host key could not be written down");
+                vm_log(LOG_WARNING, g->vm, NULL, "The guest's host key could not be written down");
 }
 
 static void remember_step(Guest *g, uint64_t step) {

@@ -5,6 +5,7 @@
 
 #include "fd-store.h"
 #include "manager.h"
+#include "message-ids.h"
 #include "util/fd-util.h"
 #include "util/log.h"
 #include "vm-guest.h"
@@ -63,12 +64,12 @@ static void on_io_error(Vm *vm, const Json *data) {
 
         vm->io_errors++;
         if (nospace)
-                (void)vm_warn(vm,
+                (void)vm_warn(vm, MESSAGE_VM_DISK_FULL,
                                 "The host's disk is full: the guest was paused; free some space, then "
                                 "resume it");
         else
-                (void)vm_warn(vm, "Device '%s' had an I/O error (%s)", device_name(data),
-                                qmp_word(data, "operation"));
+                (void)vm_warn(vm, MESSAGE_VM_IO_ERROR, "Device '%s' had an I/O error (%s)",
+                                device_name(data), qmp_word(data, "operation"));
         vm_changed(vm, VM_CHANGE_COUNTERS);
         tell(vm, "io-error", text("device", device_name(data)),
                         text("operation", qmp_word(data, "operation")),
@@ -77,7 +78,7 @@ static void on_io_error(Vm *vm, const Json *data) {
 }
 
 static void on_watchdog(Vm *vm, const Json *data) {
-        (void)vm_warn(vm, "The guest's watchdog expired (%s)", qmp_word(data, "action"));
+        (void)vm_warn(vm, NULL, "The guest's watchdog expired (%s)", qmp_word(data, "action"));
         tell(vm, "watchdog", text("action", qmp_word(data, "action")), none, none, none);
 }
 
@@ -106,7 +107,7 @@ static void on_powerdown(Vm *vm, const Json *data) {
 }
 
 static void on_memory_failure(Vm *vm, const Json *data) {
-        (void)vm_warn(vm, "The host reported a memory error (%s)", qmp_word(data, "action"));
+        (void)vm_warn(vm, NULL, "The host reported a memory error (%s)", qmp_word(data, "action"));
         tell(vm, "memory-failure", text("action", qmp_word(data, "action")), none, none, none);
 }
 
@@ -192,7 +193,7 @@ static void on_launch_failed(Process *p, const Error *error, void *userdata) {
 }
 
 static void on_image_modified(Process *p, const char *path, void *userdata) {
-        (void)vm_warn(userdata,
+        (void)vm_warn(userdata, MESSAGE_VM_IMAGE_CHANGED,
                         "The image '%s' has changed since the VM was created: the VM's overlay may not fit "
                         "its "
                         "base any more",
@@ -222,7 +223,7 @@ static void on_lost(Process *p, const Error *error, void *userdata) {
         if (vm->start)
                 vm_start_fail(vm->start, error);
         else
-                (void)vm_warn(vm, "The connection to QEMU is lost: %s", error_message(error));
+                (void)vm_warn(vm, NULL, "The connection to QEMU is lost: %s", error_message(error));
 }
 
 char *vm_last_words(const Vm *vm) {
@@ -275,13 +276,13 @@ static void conclude(Vm *vm, const ProcessEnd *end) {
 }
 
 static void on_shim_lost(Process *p, void *userdata) {
-        (void)vm_warn(userdata, "The VM's shim was killed, so its console is cut off");
+        (void)vm_warn(userdata, MESSAGE_VM_SHIM_LOST, "The VM's shim was killed, so its console is cut off");
 }
 
 static void on_shim_silent(Process *p, void *userdata) {
         Vm *vm = userdata;
 
-        log_at(LOG_WARNING, vm_name(vm), NULL,
+        vm_log(LOG_WARNING, vm, NULL,
                         "QEMU has ended and its shim does not answer: what is left of %s is killed",
                         vm->unit);
         systemd_kill_scope(vm->manager->systemd, vm->unit);

@@ -8,6 +8,7 @@
 #include "fd-store.h"
 #include "launch.h"
 #include "manager.h"
+#include "message-ids.h"
 #include "util/fd-util.h"
 #include "util/log.h"
 #include "vm.h"
@@ -194,7 +195,8 @@ static int choose_accelerator(VmStart *s, Error **reterr) {
                 return error_set(reterr, ERROR_ACCELERATOR_UNAVAILABLE, "KVM does not work on this host: %s",
                                 reason);
         if (asked == VM_ACCELERATOR_AUTO && !works)
-                (void)vm_warn(s->vm, "No KVM, so the guest is emulated and slow: %s", reason);
+                (void)vm_warn(s->vm, MESSAGE_VM_NO_KVM, "No KVM, so the guest is emulated and slow: %s",
+                                reason);
         s->kvm = asked != VM_ACCELERATOR_TCG && works;
         return 0;
 }
@@ -222,7 +224,8 @@ static void on_port_written(void *userdata, int r, const Error *error) {
                 manager_drop_port(vm, port);
         else {
                 manager_settle_port(vm, port);
-                (void)vm_warn(vm, "SSH port %u was taken by another program, so it is now %u", old, port);
+                (void)vm_warn(vm, MESSAGE_VM_PORT_CHANGED,
+                                "SSH port %u was taken by another program, so it is now %u", old, port);
                 vm_changed(vm, VM_CHANGE_SPEC);
         }
         if (s->step == START_FAILING)
@@ -446,7 +449,8 @@ static void on_size_written(void *userdata, int r, const Error *error) {
         if (r >= 0)
                 g->vm->record.disk_size = g->size;
         else if (error_code(error) != ERROR_CANCELED)
-                (void)vm_warn(g->vm, "That its disk has grown could not be noted: %s", error_message(error));
+                (void)vm_warn(g->vm, NULL, "That its disk has grown could not be noted: %s",
+                                error_message(error));
 }
 
 static void note_size(Vm *vm, uint64_t size) {

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "manager.h"
+#include "message-ids.h"
 #include "util/log.h"
 #include "vm.h"
 
@@ -79,12 +80,13 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         VmStop *s = userdata;
 
         if (s->step == VM_STOP_POWERDOWN && process_monitor_is_taken(s->vm->process))
-                (void)vm_warn(s->vm,
+                (void)vm_warn(s->vm, MESSAGE_VM_FORCED,
                                 "Somebody else was connected to qmp.sock, so the guest could not be told to "
                                 "shut "
                                 "down and was ended by force");
         else if (s->step == VM_STOP_POWERDOWN)
-                (void)vm_warn(s->vm, "The guest did not shut down in time and was ended by force");
+                (void)vm_warn(s->vm, MESSAGE_VM_FORCED,
+                                "The guest did not shut down in time and was ended by force");
         next_step(s);
         return 0;
 }
@@ -92,8 +94,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
 static void answered(VmStop *s, size_t call, int r, const Error *error) {
         s->calls[call] = NULL;
         if (r < 0 && r != -ECONNRESET)
-                log_at(LOG_WARNING, vm_name(s->vm), NULL, "Cannot press the power button: %s",
-                                error_message(error));
+                vm_log(LOG_WARNING, s->vm, NULL, "Cannot press the power button: %s", error_message(error));
 }
 
 static void on_continued(void *userdata, int r, const Json *result, const Error *error) {

@@ -69,7 +69,8 @@ static void on_undone(void *userdata, int r, const Error *error) {
 
         u->in_doubt = r < 0 && u->vm->process;
         if (u->in_doubt)
-                (void)vm_warn(u->vm, "Limits that were refused are in force until the VM's next start: %s",
+                (void)vm_warn(u->vm, NULL,
+                                "Limits that were refused are in force until the VM's next start: %s",
                                 error_message(error));
         complete(u);
 }

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "manager.h"
+#include "message-ids.h"
 #include "util/log.h"
 #include "vm.h"
 
@@ -124,7 +125,7 @@ void vm_changed(Vm *vm, VmChange what) {
                 if (state == VM_STARTING)
                         vm->started_at = vm->state_changed_at;
                 what |= VM_CHANGE_STATE;
-                log_at(LOG_DEBUG, vm_name(vm), NULL, "State is now %s", vm_state_to_string(state));
+                vm_log(LOG_DEBUG, vm, NULL, "State is now %s", vm_state_to_string(state));
         }
         vm->changes |= what;
         if (vm->changes)
@@ -144,16 +145,35 @@ void vm_flush(Vm *vm) {
                 vm->manager->hooks->vm_changed(vm->manager, vm, what);
 }
 
+LogSubject vm_log_subject(const Vm *vm, const char *message_id) {
+        return (LogSubject){
+                .vm_name = vm_name(vm),
+                .vm_uuid = vm->record.uuid,
+                .vm_owner = &vm->record.owner,
+                .message_id = message_id,
+        };
+}
+
+static const char *const failure_messages[_VM_FAILURE_MAX] = {
+        [VM_FAILURE_EXIT_CODE] = MESSAGE_VM_EXIT_CODE,
+        [VM_FAILURE_SIGNAL] = MESSAGE_VM_SIGNAL,
+        [VM_FAILURE_OOM] = MESSAGE_VM_OOM,
+        [VM_FAILURE_GUEST_PANIC] = MESSAGE_VM_GUEST_PANIC,
+        [VM_FAILURE_INTERNAL_ERROR] = MESSAGE_VM_INTERNAL_ERROR,
+        [VM_FAILURE_TIMEOUT] = MESSAGE_VM_TIMEOUT,
+        [VM_FAILURE_QMP] = MESSAGE_VM_QMP,
+};
+
 void vm_set_failure(Vm *vm, VmFailure failure, const char *message) {
         vm->failure = failure;
         (void)free_and_strdup(&vm->failure_message, message);
         if (failure != VM_FAILURE_NONE)
-                log_at(LOG_WARNING, vm_name(vm), NULL, "VM failed (%s): %s", vm_failure_to_string(failure),
-                                message);
+                vm_log(LOG_WARNING, vm, failure_messages[failure], "VM failed (%s): %s",
+                                vm_failure_to_string(failure), message);
         vm_changed(vm, VM_CHANGE_STATE);
 }
 
-int vm_warn(Vm *vm, const char *format, ...) {
+int vm_warn(Vm *vm, const char *message_id, const char *format, ...) {
         char *text = NULL;
         va_list ap;
         int r;
@@ -163,7 +183,7 @@ int vm_warn(Vm *vm, const char *format, ...) {
         va_end(ap);
         if (r < 0)
                 return -ENOMEM;
-        log_at(LOG_WARNING, vm_name(vm), NULL, "%s", text);
+        vm_log(LOG_WARNING, vm, message_id, "%s", text);
         if (strv_contains(vm->warnings, text) || strv_length(vm->warnings) >= WARNINGS_MAX) {
                 free(text);
                 return 0;

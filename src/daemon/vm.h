@@ -13,6 +13,7 @@
 #include "record-store.h"
 #include "spec/vm-record.h"
 #include "systemd.h"
+#include "util/log.h"
 #include "waiters.h"
 
 typedef struct Manager Manager;
@@ -136,7 +137,16 @@ static inline const char *vm_name(const Vm *vm) {
 void vm_changed(Vm *vm, VmChange what);
 void vm_flush(Vm *vm);
 void vm_set_failure(Vm *vm, VmFailure failure, const char *message);
-int vm_warn(Vm *vm, const char *format, ...) _printf_(2, 3); /* log once and keep for clients */
+
+/* To the journal, with the fields that say which VM. message_id: one of message-ids.h, or NULL. */
+LogSubject vm_log_subject(const Vm *vm, const char *message_id);
+#define vm_log(level, vm, message_id, ...)                                  \
+        do {                                                                \
+                const LogSubject subject_ = vm_log_subject(vm, message_id); \
+                log_at(level, &subject_, __VA_ARGS__);                      \
+        } while (false)
+/* ... and kept for clients, once */
+int vm_warn(Vm *vm, const char *message_id, const char *format, ...) _printf_(3, 4);
 
 /* The folder of the VM: "state_dir/vms/NAME/FILE"; `file` NULL: the folder. Of its sockets:
  * "runtime_dir/NAME/FILE". The caller frees the result; NULL when memory is short. */

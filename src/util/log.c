@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #define SD_JOURNAL_SUPPRESS_LOCATION /* the caller's is given, not ours */
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -39,45 +40,58 @@ int log_max_level(void) {
         return max_level;
 }
 
-static void send_to_journal(int level, const char *vm, const char *message_id, const char *file, int line,
+#define FIELDS_MAX 11
+
+/* The entry as its fields. All text but the first field's stands in `text`. */
+typedef struct Entry {
+        struct iovec fields[FIELDS_MAX];
+        size_t n;
+        char text[FIELDS_MAX][256];
+} Entry;
+
+_printf_(2, 3) static void add_field(Entry *e, const char *format, ...) {
+        char *text = e->text[e->n];
+        va_list ap;
+
+        va_start(ap, format);
+        (void)vsnprintf(text, sizeof(e->text[0]), format, ap);
+        va_end(ap);
+        e->fields[e->n++] = (struct iovec){ text, strlen(text) };
+}
+
+static void add_subject(Entry *e, const LogSubject *s) {
+        if (s->vm_name)
+                add_field(e, "VM_NAME=%s", s->vm_name);
+        if (s->vm_uuid)
+                add_field(e, "VM_UUID=%s", s->vm_uuid);
+        if (s->vm_owner)
+                add_field(e, "VM_OWNER=%u", (unsigned)*s->vm_owner);
+        if (s->job_id > 0)
+                add_field(e, "JOB_ID=%" PRIu32, s->job_id);
+        if (s->message_id)
+                add_field(e, "MESSAGE_ID=%s", s->message_id);
+}
+
+static void send_to_journal(int level, const LogSubject *subject, const char *file, int line,
                 const char *function, const char *message) {
-        char buf[6][256];
         _cleanup_free_ char *text = strf("MESSAGE=%s", message);
-        struct iovec iov[7];
-        size_t n = 0;
+        Entry e = { .n = 1 };
 
         if (!text)
                 return;
-        iov[n++] = (struct iovec){ text, strlen(text) };
-#define FIELD(...)                                                         \
-        do {                                                               \
-                (void)snprintf(buf[n - 1], sizeof(buf[0]), __VA_ARGS__);   \
-                iov[n] = (struct iovec){ buf[n - 1], strlen(buf[n - 1]) }; \
-                n++;                                                       \
-        } while (false)
-        FIELD("PRIORITY=%i", level);
-        FIELD("SYSLOG_IDENTIFIER=%s", identifier);
-        FIELD("CODE_FILE=%s", file);
-        FIELD("CODE_LINE=%i", line);
-        FIELD("CODE_FUNC=%s", function);
-        if (vm)
-                FIELD("VM_NAME=%s", vm);
-#undef FIELD
-        if (message_id) {
-                char id[64];
-                struct iovec with_id[ELEMENTSOF(iov) + 1];
-
-                memcpy(with_id, iov, n * sizeof(iov[0]));
-                (void)snprintf(id, sizeof(id), "MESSAGE_ID=%s", message_id);
-                with_id[n] = (struct iovec){ id, strlen(id) };
-                (void)sd_journal_sendv(with_id, (int)n + 1);
-                return;
-        }
-        (void)sd_journal_sendv(iov, (int)n);
+        e.fields[0] = (struct iovec){ text, strlen(text) };
+        add_field(&e, "PRIORITY=%i", level);
+        add_field(&e, "SYSLOG_IDENTIFIER=%s", identifier);
+        add_field(&e, "CODE_FILE=%s", file);
+        add_field(&e, "CODE_LINE=%i", line);
+        add_field(&e, "CODE_FUNC=%s", function);
+        if (subject)
+                add_subject(&e, subject);
+        (void)sd_journal_sendv(e.fields, (int)e.n);
 }
 
-void log_full(int level, const char *vm, const char *message_id, const char *file, int line,
-                const char *function, const char *format, ...) {
+void log_full(int level, const LogSubject *subject, const char *file, int line, const char *function,
+                const char *format, ...) {
         _cleanup_free_ char *message = NULL;
         int saved = errno, r;
         va_list ap;
@@ -91,9 +105,9 @@ void log_full(int level, const char *vm, const char *message_id, const char *fil
                 return;
         }
         if (to_journal)
-                send_to_journal(level, vm, message_id, file, line, function, message);
-        else if (vm)
-                (void)fprintf(stderr, "%s: %s: %s\n", identifier, vm, message);
+                send_to_journal(level, subject, file, line, function, message);
+        else if (subject && subject->vm_name)
+                (void)fprintf(stderr, "%s: %s: %s\n", identifier, subject->vm_name, message);
         else
                 (void)fprintf(stderr, "%s: %s\n", identifier, message);
         errno = saved;

@@ -66,6 +66,12 @@ check "... so its VM has failed" await 60 "$(changed_to panicky FailureReason gu
 check_output failed "... as its state says" prop panicky State
 check "... and the event" heard "$(event_of panicky guest-panicked)"
 check_output "*panicked*" "... and vmctl status" vmctl status panicky
+uuid=$(prop panicky UUID)
+check_output "*guest told by its panic device*vmctl log panicky --console*" "... and the journal explains it" \
+        eval "journalctl --quiet --sync; journalctl --quiet --catalog VM_UUID=$uuid MESSAGE_ID=e9332689bf2f4fa0adbded43a7273795"
+check_output "VM 'panicky' was created for user 0
+VM 'panicky' was started for user 0" "... which has what was done, too" \
+        journalctl --quiet --output=cat VM_NAME=panicky VM_OWNER=0 MESSAGE_ID=9e2c7da3b337439fb55e82c3c0c23719
 check "It starts again" vmctl start panicky
 check_output "running " "... and is no failure then" echo "$(prop panicky State) $(prop panicky FailureReason)"
 check "QEMU is killed" kill -SEGV "$(prop panicky PID)"
