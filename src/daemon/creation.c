@@ -12,8 +12,9 @@ typedef struct Creation {
         VmRecord record;         /* owned, ditto */
         int files[_VM_FILE_MAX]; /* owned */
         bool start;
-        Operation *pull; /* borrowed: our part, while it is under way */
-        Vm *vm;          /* borrowed; while it is made */
+        Manager *manager; /* borrowed */
+        Operation *pull;  /* borrowed: our part, while it is under way */
+        Vm *vm;           /* borrowed; while it is made */
 } Creation;
 
 static void creation_done(Operation *op) {
@@ -88,7 +89,7 @@ static void make(Creation *c) {
         _cleanup_error_ Error *e = NULL;
         int r;
 
-        r = vm_make(&c->op, &c->record, &c->place, c->files, on_made, c, &c->vm, &e);
+        r = vm_make(c->manager, &c->op, &c->record, &c->place, c->files, on_made, c, &c->vm, &e);
         if (r < 0)
                 fail(c, e);
 }
@@ -96,7 +97,7 @@ static void make(Creation *c) {
 /* By its UUID: the name may be another image's when the next one hears of it. */
 static void on_pulled(void *userdata, int r, const Error *error) {
         Creation *c = userdata;
-        const Image *image = r < 0 ? NULL : image_find_by_uuid(c->op.manager->images, pull_image(c->pull));
+        const Image *image = r < 0 ? NULL : image_find_by_uuid(c->manager->images, pull_image(c->pull));
         _cleanup_error_ Error *e = NULL;
 
         c->pull = NULL;
@@ -135,13 +136,14 @@ static int creation_new(Manager *m, uid_t requester, VmRecord *record, const int
 
         r = vm_reserve(m, record->name, record->owner, &place, reterr);
         if (r >= 0)
-                r = operation_new(m, &creation_type, &spec, &op, reterr);
+                r = operation_new(&m->operations, &creation_type, &spec, &op, reterr);
         if (r < 0) {
                 vm_place_done(&place);
                 vm_record_done(record);
                 return r;
         }
         c = (Creation *)op;
+        c->manager = m;
         c->place = place;
         c->record = *record;
         *record = (VmRecord){};
@@ -177,7 +179,7 @@ int vm_create(Manager *manager, uid_t requester, VmRecord *record, const int fil
 static int pull(Creation *c, const PullOptions *options, Error **reterr) {
         int r;
 
-        r = pull_new(c->op.manager->images, options, c->op.requester, &c->op, &c->pull, reterr);
+        r = pull_new(c->manager->images, options, c->op.requester, &c->op, &c->pull, reterr);
         if (r < 0)
                 return r;
         r = operation_wait(c->pull, on_pulled, c);

@@ -136,9 +136,10 @@ int image_export(Image *image, int fd, const char *format, const char *compressi
 
         r = check_options(format, compression, reterr);
         if (r >= 0)
-                r = operation_admit(m, OPERATION_EXPORT, image->record.uuid, image_name(image), &op, reterr);
+                r = operation_admit(&m->operations, OPERATION_EXPORT, image->record.uuid, image_name(image),
+                                &op, reterr);
         if (r >= 0)
-                r = operation_new(m, &export_type,
+                r = operation_new(&m->operations, &export_type,
                                 &(OperationSpec){ .requester = requester,
                                                 .target = JOB_TARGET_IMAGE,
                                                 .target_name = image_name(image),
@@ -174,7 +175,7 @@ int image_inspect(ImageStore *s, int fd, uid_t requester, waiter_t done, void *u
         Reading *x;
         int r;
 
-        r = operation_new(s->manager, &inspect_type,
+        r = operation_new(&s->manager->operations, &inspect_type,
                         &(OperationSpec){ .requester = requester,
                                         .target = JOB_TARGET_IMAGE,
                                         .target_owner = requester },

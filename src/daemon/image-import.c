@@ -324,7 +324,7 @@ static int fill(Import *i, const ImageOptions *o, Error **reterr) {
         r = reservation_new(name, &i->reservation);
         if (r < 0)
                 return fail(r, reterr);
-        r = charge(i->op.manager->accounts, o->owner, RESOURCE_IMAGES, 1, &i->charge, reterr);
+        r = charge(i->store->manager->accounts, o->owner, RESOURCE_IMAGES, 1, &i->charge, reterr);
         if (r < 0)
                 return r;
         r = sd_id128_randomize(&id);
@@ -345,7 +345,7 @@ int image_import(ImageStore *s, int fd, const ImageOptions *o, uid_t requester, 
         Import *i;
         int r;
 
-        r = operation_new(s->manager, &import_type,
+        r = operation_new(&s->manager->operations, &import_type,
                         &(OperationSpec){ .requester = requester,
                                         .target = JOB_TARGET_IMAGE,
                                         .target_name = o->name,

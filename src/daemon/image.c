@@ -183,7 +183,7 @@ static int change_new(Image *image, uid_t requester, Operation *parent, waiter_t
         Operation *op;
         int r;
 
-        r = operation_new(image->manager, &change_type, &spec, &op, reterr);
+        r = operation_new(&image->manager->operations, &change_type, &spec, &op, reterr);
         if (r < 0)
                 return r;
         r = operation_wait(op, done, userdata);
@@ -210,8 +210,8 @@ static int change_begin(ImageChange *c, Error **reterr) {
 static int admit_change(Image *image, Error **reterr) {
         Operation *other;
 
-        return operation_admit(image->manager, OPERATION_IMAGE_CHANGE, image->record.uuid, image_name(image),
-                        &other, reterr);
+        return operation_admit(&image->manager->operations, OPERATION_IMAGE_CHANGE, image->record.uuid,
+                        image_name(image), &other, reterr);
 }
 
 /* *name is taken over, and NULL then, or stays the caller's. */
@@ -283,8 +283,8 @@ static int admit_removal(const Image *image, Error **reterr) {
 
         r = check_unused(image, reterr);
         return r < 0 ? r
-                     : operation_admit(image->manager, OPERATION_IMAGE_REMOVE, image->record.uuid,
-                                       image_name(image), &other, reterr);
+                     : operation_admit(&image->manager->operations, OPERATION_IMAGE_REMOVE,
+                                       image->record.uuid, image_name(image), &other, reterr);
 }
 
 /* It is out of the store when this returns 0. */
@@ -327,7 +327,7 @@ int image_remove(Image *image, uid_t requester, waiter_t done, void *userdata, E
 
         r = admit_removal(image, reterr);
         if (r >= 0)
-                r = operation_new(image->manager, &removal_type, &spec, &op, reterr);
+                r = operation_new(&image->manager->operations, &removal_type, &spec, &op, reterr);
         if (r < 0)
                 return r;
         r = operation_wait(op, done, userdata);

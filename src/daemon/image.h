@@ -9,6 +9,8 @@
 #include "record-store.h"
 #include "spec/image-record.h"
 
+typedef struct Manager Manager;
+
 typedef struct Image {
         Manager *manager;   /* borrowed */
         ImageRecord record; /* as it is on disk */

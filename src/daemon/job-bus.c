@@ -42,7 +42,7 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
         uint32_t id;
         Job *job;
 
-        job = rest && parse_u32(rest, &id) >= 0 ? job_find(face->manager, id) : NULL;
+        job = rest && parse_u32(rest, &id) >= 0 ? job_find(&face->manager->operations.jobs, id) : NULL;
         if (!job || !access_may_use(face->access, rest, job->owner, job_bus_may_see(face, job)))
                 return 0;
         *ret = job;
@@ -53,8 +53,8 @@ static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***re
         _cleanup_strv_ char **paths = NULL;
         const BusFace *face = userdata;
 
-        for (size_t i = 0; i < face->manager->n_jobs; i++) {
-                const Job *job = face->manager->jobs[i];
+        for (size_t i = 0; i < face->manager->operations.jobs.n; i++) {
+                const Job *job = face->manager->operations.jobs.list[i];
 
                 if (job_bus_may_see(face, job) && strv_push(&paths, job_bus_path(job->id)) < 0)
                         return -ENOMEM;
@@ -135,7 +135,8 @@ int job_bus_add(BusFace *face) {
         return r < 0 ? r : sd_bus_add_node_enumerator(bus, NULL, BUS_PATH_JOB, enumerate, face);
 }
 
-void job_bus_new(Manager *m, Job *job) {
+void job_bus_new(void *userdata, Job *job) {
+        const Manager *m = userdata;
         _cleanup_free_ char *path = job_bus_path(job->id), *target = job_bus_target_path(job);
 
         if (!path || !target)
@@ -144,7 +145,8 @@ void job_bus_new(Manager *m, Job *job) {
         (void)signal_of_manager(m->clients, JOB_HEARERS(job), "JobNew", "uoo", job->id, path, target);
 }
 
-void job_bus_changed(Manager *m, Job *job) {
+void job_bus_changed(void *userdata, Job *job) {
+        const Manager *m = userdata;
         static char *const changed[] = { (char *)"Phase", (char *)"Progress", (char *)"Done",
                 (char *)"Total", (char *)"Speed", NULL };
         _cleanup_free_ char *path = job_bus_path(job->id);
@@ -154,7 +156,8 @@ void job_bus_changed(Manager *m, Job *job) {
                                 m->clients, JOB_HEARERS(job), path, "org.vmctl1.Job", vtable, job, changed);
 }
 
-void job_bus_finished(Manager *m, Job *job) {
+void job_bus_finished(void *userdata, Job *job) {
+        const Manager *m = userdata;
         static char *const changed[] = { (char *)"State", (char *)"Progress", (char *)"Result",
                 (char *)"ErrorName", (char *)"ErrorMessage", NULL };
         _cleanup_free_ char *path = job_bus_path(job->id), *target = job_bus_target_path(job);

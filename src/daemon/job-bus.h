@@ -9,6 +9,8 @@ bool job_bus_may_see(const BusFace *face, const Job *job);
 char *job_bus_path(uint32_t id);                      /* the caller frees it; NULL: out of memory */
 char *job_bus_target_path(const Job *job);            /* ditto */
 int job_bus_reply(sd_bus_message *call, uint32_t id); /* what a method handler is to return */
-void job_bus_new(Manager *m, Job *job);
-void job_bus_changed(Manager *m, Job *job);
-void job_bus_finished(Manager *m, Job *job);
+
+/* For JobHooks, with the Manager as userdata */
+void job_bus_new(void *userdata, Job *job);
+void job_bus_changed(void *userdata, Job *job);
+void job_bus_finished(void *userdata, Job *job);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <stdlib.h>
+#include <string.h>
+
 #include "job.h"
-#include "manager.h"
 
 static const char *const job_result_table[] = {
         [JOB_RUNNING] = "",
@@ -43,33 +45,32 @@ int job_join(Job *job, uid_t requester) {
         return add_hearer(job, requester);
 }
 
-int job_new(Operation *op, Job **ret) {
+int job_new(Jobs *jobs, const JobSpec *spec, Job **ret) {
         Job *job = malloc(sizeof(Job)), **grown;
-        Manager *m = op->manager;
 
         if (!job)
                 return -ENOMEM;
         *job = (Job){
-                .manager = m,
-                .id = ++m->last_job_id,
-                .kind = operation_kind_to_string(op->type->kind),
-                .target = op->target,
-                .target_name = strdup(op->target_name),
-                .owner = op->target_owner,
-                .requester = op->requester,
+                .jobs = jobs,
+                .id = ++jobs->last_id,
+                .kind = spec->kind,
+                .target = spec->target,
+                .target_name = strdup(spec->target_name),
+                .owner = spec->owner,
+                .requester = spec->requester,
                 .progress = -1,
                 .phase = strdup(""),
-                .operation = op,
+                .operation = spec->operation,
         };
-        grown = job->target_name && job->phase ? reallocarray(m->jobs, m->n_jobs + 1, sizeof(Job *)) : NULL;
+        grown = job->target_name && job->phase ? reallocarray(jobs->list, jobs->n + 1, sizeof(Job *)) : NULL;
         if (grown)
-                m->jobs = grown;
+                jobs->list = grown;
         if (!grown || add_hearer(job, job->owner) < 0 || add_hearer(job, job->requester) < 0) {
                 job_free(job);
                 return -ENOMEM;
         }
-        m->jobs[m->n_jobs++] = job;
-        m->hooks->job_new(m, job);
+        jobs->list[jobs->n++] = job;
+        jobs->hooks->job_new(jobs->userdata, job);
         *ret = job;
         return 0;
 }
@@ -81,7 +82,7 @@ void job_set_progress(Job *job, const JobProgress *p) {
         job->total = p->total;
         job->speed = p->speed;
         job->progress = p->total > 0 ? (double)MIN(p->done, p->total) / (double)p->total : -1;
-        job->manager->hooks->job_changed(job->manager, job);
+        job->jobs->hooks->job_changed(job->jobs->userdata, job);
 }
 
 Job *job_finish(Job *job, JobResult result, const Error *error) {
@@ -92,7 +93,6 @@ Job *job_finish(Job *job, JobResult result, const Error *error) {
                 job->progress = 1;
         job->error = error_copy(error);
         job->operation = NULL;
-        manager_schedule_flush(job->manager);
         return NULL;
 }
 
@@ -109,31 +109,32 @@ JobResult job_result_of(const Error *error) {
         }
 }
 
-void jobs_collect(Manager *m) {
+void jobs_collect(Jobs *jobs) {
         size_t kept = 0;
 
-        for (size_t i = 0; i < m->n_jobs; i++) {
-                Job *job = m->jobs[i];
+        for (size_t i = 0; i < jobs->n; i++) {
+                Job *job = jobs->list[i];
 
                 if (job->result == JOB_RUNNING) {
-                        m->jobs[kept++] = job;
+                        jobs->list[kept++] = job;
                         continue;
                 }
-                m->hooks->job_finished(m, job);
+                jobs->hooks->job_finished(jobs->userdata, job);
                 job_free(job);
         }
-        m->n_jobs = kept;
+        jobs->n = kept;
 }
 
-void jobs_free(Manager *m) {
-        for (size_t i = 0; i < m->n_jobs; i++)
-                job_free(m->jobs[i]);
-        free(m->jobs);
+void jobs_done(Jobs *jobs) {
+        for (size_t i = 0; i < jobs->n; i++)
+                job_free(jobs->list[i]);
+        free(jobs->list);
+        *jobs = (Jobs){};
 }
 
-Job *job_find(const Manager *m, uint32_t id) {
-        for (size_t i = 0; i < m->n_jobs; i++)
-                if (m->jobs[i]->id == id)
-                        return m->jobs[i];
+Job *job_find(const Jobs *jobs, uint32_t id) {
+        for (size_t i = 0; i < jobs->n; i++)
+                if (jobs->list[i]->id == id)
+                        return jobs->list[i];
         return NULL;
 }

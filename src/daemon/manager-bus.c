@@ -305,7 +305,7 @@ static int method_get_job(sd_bus_message *m, void *userdata, sd_bus_error *error
         r = sd_bus_message_read(m, "u", &id);
         if (r < 0)
                 return r;
-        job = job_find(face->manager, id);
+        job = job_find(&face->manager->operations.jobs, id);
         if (!job || !job_bus_may_see(face, job)) {
                 (void)error_set(&e, ERROR_NO_SUCH_JOB, "There is no job %u", id);
                 return bus_reply_error(m, e);
@@ -322,8 +322,8 @@ static int method_list_jobs(sd_bus_message *m, void *userdata, sd_bus_error *err
         r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "(uososd)");
-        for (size_t i = 0; r >= 0 && i < mgr->n_jobs; i++) {
-                const Job *job = mgr->jobs[i];
+        for (size_t i = 0; r >= 0 && i < mgr->operations.jobs.n; i++) {
+                const Job *job = mgr->operations.jobs.list[i];
                 _cleanup_free_ char *path = job_bus_path(job->id), *target = job_bus_target_path(job);
 
                 if (!path || !target)
@@ -437,9 +437,7 @@ const ManagerHooks manager_bus_hooks = {
         .image_new = image_bus_new,
         .image_removed = image_bus_removed,
         .image_changed = image_bus_changed,
-        .job_new = job_bus_new,
-        .job_changed = job_bus_changed,
-        .job_finished = job_bus_finished,
+        .job = { job_bus_new, job_bus_changed, job_bus_finished },
 };
 
 int manager_bus_add(BusFace *face) {

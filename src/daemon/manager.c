@@ -77,13 +77,13 @@ static int open_folders(Manager *m) {
         return m->runtime_fd < 0 ? m->runtime_fd : 0;
 }
 
-static int on_flush(sd_event_source *s, void *userdata);
+/* VMs whose state or properties have changed are told of before jobs that have ended. */
+static void on_flush(void *userdata) {
+        Manager *m = userdata;
 
-/* There from the start, so that nothing that has changed stays untold where memory is short. */
-int manager_init_flush(Manager *m) {
-        int r = sd_event_add_defer(m->event, &m->flush, on_flush, m);
-
-        return r < 0 ? r : sd_event_source_set_enabled(m->flush, SD_EVENT_OFF);
+        for (size_t i = 0; i < m->n_vms; i++)
+                if (m->vms[i]->changes)
+                        vm_flush(m->vms[i]);
 }
 
 int manager_new(sd_event *event, sd_bus *bus, sd_bus *systemd_bus, Config *config, const ManagerHooks *hooks,
@@ -106,10 +106,10 @@ int manager_new(sd_event *event, sd_bus *bus, sd_bus *systemd_bus, Config *confi
         m->ports = calloc((size_t)(m->config.port_last - m->config.port_first) + 1, sizeof(Vm *));
         if (!m->uids || !m->ports)
                 return -ENOMEM;
-        r = manager_init_flush(m);
-        if (r < 0)
-                return r;
+        m->operation_hooks = (OperationHooks){ .job = hooks->job, .flush = on_flush };
         r = accounts_new(m->config.system ? m->config.limits : NULL, &m->accounts);
+        if (r >= 0)
+                r = operations_init(&m->operations, event, m->accounts, &m->operation_hooks, m);
         if (r >= 0)
                 r = clients_new(bus, m->accounts, !m->config.system, &m->clients);
         if (r >= 0)
@@ -134,18 +134,16 @@ Manager *manager_free(Manager *m) {
         /* What waits for the disk is called off, by those who are still there. */
         m->records = record_store_free(m->records);
         image_store_close(m->images);
-        operations_free(m);
+        operations_done(&m->operations);
         for (size_t i = 0; i < m->n_vms; i++)
                 vm_free(m->vms[i]);
         free(m->vms);
-        jobs_free(m);
         image_store_free(m->images);
         clients_free(m->clients);
         machine_names_free(m->machine_names);
         systemd_free(m->systemd);
         host_free(m->host);
         accounts_free(m->accounts);
-        sd_event_source_disable_unref(m->flush);
         safe_close(m->vms_fd);
         safe_close(m->runtime_fd);
         free(m->uids);
@@ -407,8 +405,9 @@ void manager_forget_vm(Manager *m, Vm *vm) {
         size_t i = position(m, vm_name(vm));
 
         (void)error_set(&e, ERROR_NO_SUCH_VM, "VM '%s' is gone", vm_name(vm));
-        operations_cancel(m, vm->record.uuid, ~0U, e);
-        assert(!operation_find(m, vm->record.uuid, ~(1U << OPERATION_MAKE | 1U << OPERATION_REMOVE)));
+        operations_cancel(&m->operations, vm->record.uuid, ~0U, e);
+        assert(!operation_find(
+                        &m->operations, vm->record.uuid, ~(1U << OPERATION_MAKE | 1U << OPERATION_REMOVE)));
         memmove(m->vms + i, m->vms + i + 1, (--m->n_vms - i) * sizeof(Vm *));
         manager_hold_uid(m, vm->record.uid, false);
         for (size_t p = 0; p <= (size_t)(m->config.port_last - m->config.port_first); p++)
@@ -453,21 +452,6 @@ int manager_pick_mac(const Manager *m, char **ret) {
                         return 0;
                 }
         }
-}
-
-static int on_flush(sd_event_source *s, void *userdata) {
-        Manager *m = userdata;
-
-        for (size_t i = 0; i < m->n_vms; i++)
-                if (m->vms[i]->changes)
-                        vm_flush(m->vms[i]);
-        jobs_collect(m);
-        operations_collect(m);
-        return 0;
-}
-
-void manager_schedule_flush(Manager *m) {
-        (void)sd_event_source_set_enabled(m->flush, SD_EVENT_ONESHOT);
 }
 
 static void on_request_stop(const char *unit, void *userdata) {

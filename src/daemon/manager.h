@@ -27,9 +27,7 @@ typedef struct ManagerHooks {
         void (*image_new)(Manager *m, Image *image);
         void (*image_removed)(Manager *m, Image *image); /* it is out of the index already */
         void (*image_changed)(Manager *m, Image *image);
-        void (*job_new)(Manager *m, Job *job);
-        void (*job_changed)(Manager *m, Job *job);
-        void (*job_finished)(Manager *m, Job *job);
+        JobHooks job; /* userdata is the Manager */
 } ManagerHooks;
 
 struct Manager {
@@ -55,14 +53,8 @@ struct Manager {
         uint32_t uids_back;  /* how many were given back */
         Vm **ports;          /* borrowed; one place for each port of the range */
 
-        Operation *operations; /* owned: those under way */
-        Operation *ended;      /* owned: completed, to be freed */
-
-        Job **jobs; /* owned, by rising ID */
-        size_t n_jobs;
-        uint32_t last_job_id;
-
-        sd_event_source *flush; /* tells what changed, at the end of a turn of the loop */
+        OperationHooks operation_hooks;
+        Operations operations;
 };
 
 /* systemd_bus: a connection for PID 1 alone. */
@@ -103,6 +95,3 @@ void manager_drop_port(Vm *vm, uint16_t port);
 int manager_give_port(Vm *vm, Error **reterr); /* picks and settles */
 bool manager_port_is_taken(const Vm *vm);      /* somebody listens at the VM's port */
 int manager_pick_mac(const Manager *m, char **ret);
-
-int manager_init_flush(Manager *m); /* part of manager_new() */
-void manager_schedule_flush(Manager *m);

@@ -2,7 +2,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "manager.h"
 #include "message-ids.h"
 #include "operation.h"
 #include "util/log.h"
@@ -113,12 +112,12 @@ static int refuse(const Operation *other, OperationKind kind, const char *name, 
 }
 
 /* Whoever hears of an end may begin or end other operations, so the list is read anew after each. */
-static void supersede(Manager *m, OperationKind kind, const char *target_uuid, const char *target_name) {
+static void supersede(Operations *o, OperationKind kind, const char *target_uuid, const char *target_name) {
         bool again = true;
 
         while (again) {
                 again = false;
-                for (Operation *op = m->operations; op && !again; op = op->next)
+                for (Operation *op = o->running; op && !again; op = op->next)
                         if (is_about(op, target_uuid) && beside[kind][op->type->kind] == SUPERSEDE)
                                 again = operation_cancel_for(op, ERROR_CANCELED,
                                                 "%s '%s' was %s while it %s", label(op), target_name,
@@ -126,11 +125,11 @@ static void supersede(Manager *m, OperationKind kind, const char *target_uuid, c
         }
 }
 
-int operation_admit(Manager *m, OperationKind kind, const char *target_uuid, const char *target_name,
+int operation_admit(Operations *o, OperationKind kind, const char *target_uuid, const char *target_name,
                 Operation **ret, Error **reterr) {
         Operation *same = NULL;
 
-        for (Operation *op = m->operations; op; op = op->next) {
+        for (Operation *op = o->running; op; op = op->next) {
                 if (!is_about(op, target_uuid))
                         continue;
                 switch ((Beside)beside[kind][op->type->kind]) {
@@ -152,7 +151,7 @@ int operation_admit(Manager *m, OperationKind kind, const char *target_uuid, con
                 *ret = same;
                 return 1;
         }
-        supersede(m, kind, target_uuid, target_name);
+        supersede(o, kind, target_uuid, target_name);
         return 0;
 }
 
@@ -178,7 +177,7 @@ static int on_deadline(sd_event_source *s, uint64_t usec, void *userdata) {
 
 static int set_deadline(Operation *op, const OperationSpec *spec) {
         op->late = spec->late;
-        return sd_event_add_time_relative(op->manager->event, &op->deadline, CLOCK_MONOTONIC,
+        return sd_event_add_time_relative(op->operations->event, &op->deadline, CLOCK_MONOTONIC,
                         spec->timeout_usec, 100 * USEC_PER_MSEC, on_deadline, op);
 }
 
@@ -186,7 +185,7 @@ static int set_up(Operation *op, const OperationSpec *spec, Error **reterr) {
         int r;
 
         if (!spec->parent) {
-                r = charge(op->manager->accounts, spec->requester, RESOURCE_OPERATIONS, 1, &op->charge,
+                r = charge(op->operations->accounts, spec->requester, RESOURCE_OPERATIONS, 1, &op->charge,
                                 reterr);
                 if (r < 0)
                         return r;
@@ -199,7 +198,7 @@ static int set_up(Operation *op, const OperationSpec *spec, Error **reterr) {
         return r < 0 ? error_set_errno(reterr, r, "There is no place for another operation") : 0;
 }
 
-int operation_new(Manager *m, const OperationType *type, const OperationSpec *spec, Operation **ret,
+int operation_new(Operations *o, const OperationType *type, const OperationSpec *spec, Operation **ret,
                 Error **reterr) {
         Operation *op = calloc(1, type->size);
         int r;
@@ -208,7 +207,7 @@ int operation_new(Manager *m, const OperationType *type, const OperationSpec *sp
                 return error_set_errno(reterr, -ENOMEM, "There is no place for another operation");
         *op = (Operation){
                 .type = type,
-                .manager = m,
+                .operations = o,
                 .requester = spec->requester,
                 .target = spec->target,
                 .target_owner = spec->target_owner,
@@ -221,14 +220,22 @@ int operation_new(Manager *m, const OperationType *type, const OperationSpec *sp
         op->parent = spec->parent;
         if (op->parent)
                 op->parent->n_children++;
-        op->next = m->operations;
-        m->operations = op;
+        op->next = o->running;
+        o->running = op;
         *ret = op;
         return 0;
 }
 
 int operation_announce(Operation *op, Error **reterr) {
-        int r = job_new(op, &op->job);
+        const JobSpec spec = {
+                .kind = operation_kind_to_string(op->type->kind),
+                .target = op->target,
+                .target_name = op->target_name,
+                .owner = op->target_owner,
+                .requester = op->requester,
+                .operation = op,
+        };
+        int r = job_new(&op->operations->jobs, &spec, &op->job);
 
         return r < 0 ? error_set_errno(reterr, r, "There is no place for another job") : 0;
 }
@@ -254,13 +261,13 @@ int operation_join(Operation *op, uid_t requester, waiter_t done, void *userdata
 }
 
 /* Whoever hears of an end may begin or end other operations, so the list is read anew after each. */
-static void cancel_all(Manager *m, const Operation *parent, const char *target_uuid, uint32_t kinds,
+static void cancel_all(Operations *o, const Operation *parent, const char *target_uuid, uint32_t kinds,
                 const Error *why) {
         bool again = true;
 
         while (again) {
                 again = false;
-                for (Operation *op = m->operations; op && !again; op = op->next)
+                for (Operation *op = o->running; op && !again; op = op->next)
                         if (parent ? op->parent == parent
                                    : (kinds & 1U << op->type->kind) && is_about(op, target_uuid))
                                 again = operation_cancel(op, why);
@@ -278,7 +285,7 @@ bool operation_cancel(Operation *op, const Error *why) {
                 return false;
         }
         if (!op->completed)
-                cancel_all(op->manager, op, NULL, 0, op->reason);
+                cancel_all(op->operations, op, NULL, 0, op->reason);
         return true;
 }
 
@@ -296,7 +303,7 @@ bool operation_cancel_for(Operation *op, ErrorCode code, const char *format, ...
 }
 
 static void take_out(Operation *op) {
-        for (Operation **p = &op->manager->operations; *p; p = &(*p)->next)
+        for (Operation **p = &op->operations->running; *p; p = &(*p)->next)
                 if (*p == op) {
                         *p = op->next;
                         return;
@@ -304,7 +311,7 @@ static void take_out(Operation *op) {
 }
 
 static void end(Operation *op, int r, JobResult result, const Error *error) {
-        Manager *m = op->manager;
+        Operations *o = op->operations;
 
         assert(!op->completed);
         assert(op->n_children == 0);
@@ -315,9 +322,9 @@ static void end(Operation *op, int r, JobResult result, const Error *error) {
         if (op->parent)
                 op->parent->n_children--;
         op->job = job_finish(op->job, result, error);
-        op->next = m->ended;
-        m->ended = op;
-        manager_schedule_flush(m);
+        op->next = o->ended;
+        o->ended = op;
+        operations_schedule_flush(o);
         waiters_fire(&op->waiters, r, error);
 }
 
@@ -391,37 +398,69 @@ void operation_drop(Operation *op, const Error *error) {
         end_failed(op, error);
 }
 
-Operation *operation_find(const Manager *m, const char *target_uuid, uint32_t kinds) {
-        for (Operation *op = m->operations; op; op = op->next)
+Operation *operation_find(const Operations *o, const char *target_uuid, uint32_t kinds) {
+        for (Operation *op = o->running; op; op = op->next)
                 if ((kinds & 1U << op->type->kind) && is_about(op, target_uuid))
                         return op;
         return NULL;
 }
 
-void operations_cancel(Manager *m, const char *target_uuid, uint32_t kinds, const Error *why) {
-        cancel_all(m, NULL, target_uuid, kinds, why);
+void operations_cancel(Operations *o, const char *target_uuid, uint32_t kinds, const Error *why) {
+        cancel_all(o, NULL, target_uuid, kinds, why);
 }
 
-void operations_collect(Manager *m) {
-        while (m->ended) {
-                Operation *op = m->ended;
+void operations_collect(Operations *o) {
+        while (o->ended) {
+                Operation *op = o->ended;
 
-                m->ended = op->next;
+                o->ended = op->next;
                 if (op->type->done)
                         op->type->done(op);
                 operation_free(op);
         }
 }
 
-void operations_free(Manager *m) {
-        operations_collect(m);
-        while (m->operations) {
-                Operation *op = m->operations;
+static int on_flush(sd_event_source *s, void *userdata) {
+        Operations *o = userdata;
 
-                m->operations = op->next;
-                op->job = NULL; /* the manager frees it */
+        if (o->hooks->flush)
+                o->hooks->flush(o->userdata);
+        jobs_collect(&o->jobs);
+        operations_collect(o);
+        return 0;
+}
+
+void operations_schedule_flush(Operations *o) {
+        (void)sd_event_source_set_enabled(o->flush, SD_EVENT_ONESHOT);
+}
+
+/* The flush is there from the start, so that nothing that has changed stays untold where memory is short. */
+int operations_init(Operations *o, sd_event *event, Accounts *accounts, const OperationHooks *hooks,
+                void *userdata) {
+        int r;
+
+        *o = (Operations){
+                .event = event,
+                .accounts = accounts,
+                .jobs = { .hooks = &hooks->job, .userdata = userdata },
+                .hooks = hooks,
+                .userdata = userdata,
+        };
+        r = sd_event_add_defer(event, &o->flush, on_flush, o);
+        return r < 0 ? r : sd_event_source_set_enabled(o->flush, SD_EVENT_OFF);
+}
+
+void operations_done(Operations *o) {
+        operations_collect(o);
+        while (o->running) {
+                Operation *op = o->running;
+
+                o->running = op->next;
+                op->job = NULL; /* it goes with all of them */
                 if (op->type->done)
                         op->type->done(op);
                 operation_free(op);
         }
+        jobs_done(&o->jobs);
+        o->flush = sd_event_source_disable_unref(o->flush);
 }

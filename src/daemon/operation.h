@@ -16,7 +16,6 @@
 #include "job.h"
 #include "waiters.h"
 
-typedef struct Manager Manager;
 typedef struct Operation Operation;
 
 typedef enum OperationKind {
@@ -41,6 +40,12 @@ typedef enum OperationKind {
 } OperationKind;
 DECLARE_STRING_TABLE(operation_kind, OperationKind); /* as Job.Kind: "stop" */
 
+typedef struct OperationHooks {
+        JobHooks job;
+        void (*flush)(void *userdata); /* the end of a turn of the loop, before ends of jobs are told; or
+                                          NULL */
+} OperationHooks;
+
 typedef struct OperationType {
         OperationKind kind;
         size_t size; /* of the struct that begins with an Operation */
@@ -54,9 +59,21 @@ typedef struct OperationType {
         void (*done)(Operation *op);
 } OperationType;
 
+/* All that are under way, with their jobs. */
+typedef struct Operations {
+        sd_event *event;    /* borrowed */
+        Accounts *accounts; /* borrowed */
+        Jobs jobs;
+        Operation *running;     /* owned */
+        Operation *ended;       /* owned: completed, to be freed */
+        sd_event_source *flush; /* at the end of a turn of the loop */
+        const OperationHooks *hooks;
+        void *userdata;
+} Operations;
+
 struct Operation {
         const OperationType *type;
-        Manager *manager; /* borrowed */
+        Operations *operations; /* borrowed */
         uid_t requester;
 
         JobTarget target;
@@ -74,7 +91,7 @@ struct Operation {
         const char *late;          /* static: why it is canceled when that has passed */
         Error *reason;             /* owned: why it was canceled */
         bool canceled, completed;
-        Operation *next; /* of the manager's */
+        Operation *next;
 };
 
 typedef struct OperationSpec {
@@ -88,15 +105,19 @@ typedef struct OperationSpec {
         const char *late;      /* static: what the error says then */
 } OperationSpec;
 
+int operations_init(Operations *o, sd_event *event, Accounts *accounts, const OperationHooks *hooks,
+                void *userdata);
+void operations_done(Operations *o); /* at the end of the service: nobody is told */
+
 /* Asks the table whether an operation of this kind may begin on an object. 0: it may, and what it supersedes
  * was canceled (and may still be on its way to its end). 1: one of the same kind is under way that does
  * what is wanted: join *ret by operation_wait(). ERROR_INVALID_STATE, ERROR_BUSY: it may not. */
-int operation_admit(Manager *m, OperationKind kind, const char *target_uuid, const char *target_name,
+int operation_admit(Operations *o, OperationKind kind, const char *target_uuid, const char *target_name,
                 Operation **ret, Error **reterr);
 
 /* A new one, zeroed behind the base; charged to the requester, who may have too many (ERROR_QUOTA_EXCEEDED).
  * Clients do not see it before operation_announce(), so what fails until then can simply be completed. */
-int operation_new(Manager *m, const OperationType *type, const OperationSpec *spec, Operation **ret,
+int operation_new(Operations *o, const OperationType *type, const OperationSpec *spec, Operation **ret,
                 Error **reterr);
 
 /* Shows it to clients, as a job. */
@@ -127,10 +148,12 @@ void operation_fail(Operation *op, const Error *error);
 void operation_drop(Operation *op, const Error *error);
 
 /* The first that is under way for this object, of one of the kinds in the mask (1U << kind). */
-Operation *operation_find(const Manager *m, const char *target_uuid, uint32_t kinds);
+Operation *operation_find(const Operations *o, const char *target_uuid, uint32_t kinds);
 
 /* Has those that are about an object, and can be, canceled; of the kinds in the mask. */
-void operations_cancel(Manager *m, const char *target_uuid, uint32_t kinds, const Error *why);
+void operations_cancel(Operations *o, const char *target_uuid, uint32_t kinds, const Error *why);
 
-void operations_collect(Manager *m); /* frees what has completed */
-void operations_free(Manager *m);    /* at the end of the service: nobody is told */
+void operations_collect(Operations *o); /* frees what has completed */
+
+/* Has the flush come at the end of this turn of the loop. */
+void operations_schedule_flush(Operations *o);

@@ -16,17 +16,16 @@
 static void ignore_image(Manager *m, Image *image) {
 }
 
-static void ignore_job(Manager *m, Job *job) {
+static void ignore_job(void *userdata, Job *job) {
 }
 
 static const ManagerHooks hooks = {
         .image_new = ignore_image,
         .image_removed = ignore_image,
         .image_changed = ignore_image,
-        .job_new = ignore_job,
-        .job_changed = ignore_job,
-        .job_finished = ignore_job,
 };
+
+static const OperationHooks operation_hooks = { .job = { ignore_job, ignore_job, ignore_job } };
 
 static int count_descriptors(void) {
         DIR *dir = opendir("/proc/self/fd");
@@ -60,6 +59,7 @@ static void bed_open(Bed *bed) {
         };
         bed->m = m;
         CHECK(accounts_new(limits, &m->accounts) >= 0);
+        CHECK(operations_init(&m->operations, bed->event, m->accounts, &operation_hooks, NULL) >= 0);
         CHECK(image_store_new(m, bed->fd, &m->images) >= 0);
         CHECK(image_store_load(m->images) >= 0);
 }
@@ -69,14 +69,12 @@ static void bed_close(Bed *bed) {
         Manager *m = bed->m;
 
         image_store_close(m->images);
-        operations_free(m);
-        jobs_free(m);
+        operations_done(&m->operations);
         image_store_free(m->images);
         CHECK_EQ(fake_workers.live, 0);
         for (Resource i = 0; i < _RESOURCE_MAX; i++)
                 CHECK_EQ(accounts_total(m->accounts, i), 0);
         accounts_free(m->accounts);
-        sd_event_source_disable_unref(m->flush);
         free(m);
         bed->m = NULL;
         while (sd_event_run(bed->event, 0) > 0)
@@ -261,7 +259,7 @@ void check_idle(const Bed *bed) {
         uint64_t images[2] = {};
         const Image *image;
 
-        CHECK(!m->operations);
+        CHECK(!m->operations.running);
         CHECK(!m->images->transfers);
         CHECK_EQ(fake_workers.live, 0);
         CHECK_EQ(accounts_total(m->accounts, RESOURCE_OPERATIONS), 0);

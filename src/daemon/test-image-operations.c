@@ -246,7 +246,7 @@ static int run_with_fault(const Scenario *s, int n) {
         run_out(&bed);
         faults->countdown = NO_FAULT;
         check_told(told);
-        operations_collect(bed.m);
+        operations_collect(&bed.m->operations);
         run_out(&bed);
         check_idle(&bed);
         for (const Told *t = told; t < told + TOLD_MAX; t++)
@@ -272,7 +272,7 @@ static void test_each_fault(void) {
 }
 
 static void cancel_all(Bed *bed) {
-        for (Operation *op = bed->m->operations; op; op = op->next)
+        for (Operation *op = bed->m->operations.running; op; op = op->next)
                 if (!op->parent && operation_cancel_for(op, ERROR_CANCELED, "It is called off")) {
                         cancel_all(bed);
                         return;

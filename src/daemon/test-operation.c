@@ -8,21 +8,18 @@
 #define UUID "6f0c38a4-7f1c-4a3e-8f12-6e2f0d1d8b1a"
 
 static sd_event *event;
-static Manager m;
+static Operations o;
+static Accounts *accounts;
 static unsigned freed, finished;
 static JobResult last_result;
 
-static void on_job(Manager *manager, Job *job) {
+static void on_job(void *userdata, Job *job) {
 }
-static void on_job_finished(Manager *manager, Job *job) {
+static void on_job_finished(void *userdata, Job *job) {
         finished++;
         last_result = job->result;
 }
-static const ManagerHooks hooks = {
-        .job_new = on_job,
-        .job_changed = on_job,
-        .job_finished = on_job_finished,
-};
+static const OperationHooks hooks = { .job = { on_job, on_job, on_job_finished } };
 
 /* What a test operation does when it is asked to end. */
 typedef enum Answer { AT_ONCE, LATER, NEVER } Answer;
@@ -73,9 +70,8 @@ static void set_up(void) {
         for (int i = 0; i < _RESOURCE_MAX; i++)
                 limits[i] = (ResourceLimit){ 8, 64 };
         fake_reset(event);
-        m = (Manager){ .event = event, .hooks = &hooks };
-        CHECK_EQ(accounts_new(limits, &m.accounts), 0);
-        CHECK_EQ(manager_init_flush(&m), 0);
+        CHECK_EQ(accounts_new(limits, &accounts), 0);
+        CHECK_EQ(operations_init(&o, event, accounts, &hooks, NULL), 0);
         freed = finished = 0;
         for (int i = 0; i < _OPERATION_KIND_MAX; i++)
                 types[i] = (OperationType){ i, sizeof(Probe), cancel, done };
@@ -83,13 +79,11 @@ static void set_up(void) {
 
 static void tear_down(void) {
         turn();
-        CHECK(!m.operations && !m.ended);
-        CHECK_EQ(m.n_jobs, 0);
-        CHECK_EQ(accounts_total(m.accounts, RESOURCE_OPERATIONS), 0);
-        operations_free(&m);
-        jobs_free(&m);
-        accounts_free(m.accounts);
-        sd_event_source_disable_unref(m.flush);
+        CHECK(!o.running && !o.ended);
+        CHECK_EQ(o.jobs.n, 0);
+        CHECK_EQ(accounts_total(accounts, RESOURCE_OPERATIONS), 0);
+        operations_done(&o);
+        accounts_free(accounts);
 }
 
 static Probe *begin(OperationKind kind, Operation *parent, uint64_t timeout, Answer answer) {
@@ -105,7 +99,7 @@ static Probe *begin(OperationKind kind, Operation *parent, uint64_t timeout, Ans
         };
         Operation *op;
 
-        CHECK_EQ(operation_new(&m, &types[kind], &spec, &op, NULL), 0);
+        CHECK_EQ(operation_new(&o, &types[kind], &spec, &op, NULL), 0);
         ((Probe *)op)->answer = answer;
         return (Probe *)op;
 }
@@ -120,10 +114,10 @@ static void test_completion(void) {
         CHECK_EQ(operation_wait(&p->op, on_told, &first), 0);
         CHECK_EQ(operation_join(&p->op, 7, on_told, &second, NULL), 0);
         CHECK(job_is_of(p->op.job, 7) && job_is_of(p->op.job, USER) && !job_is_of(p->op.job, 8));
-        CHECK_EQ(accounts_used(m.accounts, USER, RESOURCE_OPERATIONS), 1);
+        CHECK_EQ(accounts_used(accounts, USER, RESOURCE_OPERATIONS), 1);
         operation_complete(&p->op, NULL);
         CHECK_EQ(first.n + second.n, 2);
-        CHECK_EQ(accounts_used(m.accounts, USER, RESOURCE_OPERATIONS), 0);
+        CHECK_EQ(accounts_used(accounts, USER, RESOURCE_OPERATIONS), 0);
         CHECK_EQ(freed, 0); /* who is in the middle of it can still look at it */
         turn();
         CHECK_EQ(freed, 1);
@@ -199,7 +193,7 @@ static void test_parts(void) {
         part = begin(OPERATION_MAKE, &whole->op, 0, LATER);
         other = begin(OPERATION_START, &whole->op, 0, AT_ONCE);
         CHECK_EQ(operation_wait(&other->op, on_told, &told), 0);
-        CHECK_EQ(accounts_used(m.accounts, USER, RESOURCE_OPERATIONS), 1);
+        CHECK_EQ(accounts_used(accounts, USER, RESOURCE_OPERATIONS), 1);
         CHECK_EQ(whole->op.n_children, 2);
         CHECK(operation_cancel_for(&whole->op, ERROR_CANCELED, "All of it"));
         CHECK_EQ(part->asked, 1);
@@ -255,8 +249,8 @@ static void test_quota(void) {
 
         set_up();
         for (size_t i = 0; i < 8; i++)
-                CHECK_EQ(operation_new(&m, &types[OPERATION_PULL], &spec, &all[i], NULL), 0);
-        CHECK(operation_new(&m, &types[OPERATION_PULL], &spec, &all[8], &e) < 0);
+                CHECK_EQ(operation_new(&o, &types[OPERATION_PULL], &spec, &all[i], NULL), 0);
+        CHECK(operation_new(&o, &types[OPERATION_PULL], &spec, &all[8], &e) < 0);
         CHECK_EQ(error_code(e), ERROR_QUOTA_EXCEEDED);
         for (size_t i = 0; i < 8; i++)
                 operation_complete(all[i], NULL);
@@ -312,7 +306,7 @@ static void test_meetings(void) {
 
                 set_up();
                 there = begin(meetings[i].there, NULL, 0, LATER);
-                r = operation_admit(&m, meetings[i].new, UUID, "web", &same, &e);
+                r = operation_admit(&o, meetings[i].new, UUID, "web", &same, &e);
                 CHECK_EQ(r > 0, outcome == JOINS);
                 CHECK_EQ(r < 0, outcome == IS_REFUSED || outcome == IS_BUSY);
                 if (outcome == JOINS)
@@ -326,7 +320,7 @@ static void test_meetings(void) {
                         CHECK_STREQ(error_message(there->op.reason), meetings[i].message);
 
                 /* Another VM is another matter. */
-                CHECK_EQ(operation_admit(&m, meetings[i].new, "another", "db", &same, NULL), 0);
+                CHECK_EQ(operation_admit(&o, meetings[i].new, "another", "db", &same, NULL), 0);
                 operation_complete(&there->op, NULL);
                 tear_down();
         }
@@ -340,7 +334,7 @@ static void test_join_canceled(void) {
         set_up();
         there = begin(OPERATION_START, NULL, 0, LATER);
         CHECK(operation_cancel_for(&there->op, ERROR_CANCELED, "No more"));
-        CHECK_EQ(operation_admit(&m, OPERATION_START, UUID, "web", &same, NULL),
+        CHECK_EQ(operation_admit(&o, OPERATION_START, UUID, "web", &same, NULL),
                         -error_code_errno(ERROR_INVALID_STATE));
         operation_fail(&there->op, there->op.reason);
         tear_down();
@@ -361,7 +355,7 @@ static void test_reentrance(void) {
         CHECK_EQ(operation_wait(&p->op, begin_again, &next), 0);
         CHECK(operation_cancel_for(&p->op, ERROR_CANCELED, "No more"));
         CHECK(next && !next->op.completed && next->asked == 0);
-        CHECK(operation_find(&m, UUID, 1U << OPERATION_START) == &next->op);
+        CHECK(operation_find(&o, UUID, 1U << OPERATION_START) == &next->op);
         operation_complete(&next->op, NULL);
         tear_down();
 }

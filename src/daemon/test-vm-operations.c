@@ -39,12 +39,12 @@ static void on_vm_event(Manager *manager, Vm *vm, const VmEvent *e) {
 }
 static void on_image(Manager *manager, Image *image) {
 }
-static void on_job_new(Manager *manager, Job *job) {
+static void on_job_new(void *userdata, Job *job) {
         jobs_new++;
 }
-static void on_job_changed(Manager *manager, Job *job) {
+static void on_job_changed(void *userdata, Job *job) {
 }
-static void on_job_finished(Manager *manager, Job *job) {
+static void on_job_finished(void *userdata, Job *job) {
         jobs_finished++;
         job_result = job->result;
         other_hears = job_is_of(job, OTHER);
@@ -58,9 +58,7 @@ static const ManagerHooks hooks = {
         .image_new = on_image,
         .image_removed = on_image,
         .image_changed = on_image,
-        .job_new = on_job_new,
-        .job_changed = on_job_changed,
-        .job_finished = on_job_finished,
+        .job = { on_job_new, on_job_changed, on_job_finished },
 };
 
 typedef struct Waiter {
@@ -89,7 +87,7 @@ static void on_raw(void *userdata, int r, const char *text, const Error *error) 
 /* --- The bed */
 
 static bool is_busy(void) {
-        return m && m->operations;
+        return m && m->operations.running;
 }
 
 static void start_service(void) {
@@ -137,9 +135,9 @@ static void check_nothing_held(void) {
         for (int i = 0; i < _RESOURCE_MAX; i++)
                 if (i != RESOURCE_VMS && i != RESOURCE_PORTS)
                         CHECK_EQ(accounts_total(m->accounts, i), 0);
-        CHECK(!m->operations);
+        CHECK(!m->operations.running);
         CHECK_EQ(fake_live_workers, 0);
-        CHECK_EQ(m->n_jobs, 0);
+        CHECK_EQ(m->operations.jobs.n, 0);
         CHECK_EQ(jobs_new, jobs_finished);
         CHECK_EQ(accounts_used(m->accounts, OWNER, RESOURCE_VMS), m->n_vms);
 }
@@ -486,7 +484,7 @@ static Waiter destroyer;
 
 /* What a client can: a job, or the creation that it waits for. */
 static void cancel_all(void) {
-        for (Operation *op = m->operations; op; op = op->next)
+        for (Operation *op = m->operations.running; op; op = op->next)
                 if (!op->parent &&
                                 (op->job || op->type->kind == OPERATION_CREATE ||
                                                 op->type->kind == OPERATION_START)) {

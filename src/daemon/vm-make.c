@@ -41,7 +41,8 @@ typedef enum MakeStep { MAKE_HOST, MAKE_PREPARE, MAKE_COMMIT, MAKE_FAILING } Mak
 
 struct VmMake {
         Operation op;
-        Vm *vm; /* borrowed */
+        Manager *manager; /* borrowed */
+        Vm *vm;           /* borrowed */
         MakeStep step;
         int files[_VM_FILE_MAX];  /* owned */
         int outputs[_OUTPUT_MAX]; /* owned */
@@ -52,7 +53,7 @@ struct VmMake {
 static void make_done(Operation *op) {
         VmMake *c = (VmMake *)op;
 
-        host_forget(op->manager->host, c);
+        host_forget(c->manager->host, c);
         worker_free(c->worker);
         vm_files_close(c->files);
         for (int i = 0; i < _OUTPUT_MAX; i++)
@@ -87,7 +88,7 @@ static void remove_vm(void *userdata) {
 static void fail(VmMake *c, const Error *error) {
         c->error = error_copy(error);
         c->step = MAKE_FAILING;
-        host_forget(c->op.manager->host, c);
+        host_forget(c->manager->host, c);
         if (!c->worker || worker_kill(c->worker, remove_vm, c) == 0)
                 remove_vm(c);
 }
@@ -497,10 +498,11 @@ static int make_new(Operation *parent, Vm *vm, const int *files, VmMake **ret, E
         VmMake *c;
         int r;
 
-        r = operation_new(vm->manager, &make_type, &spec, &op, reterr);
+        r = operation_new(&vm->manager->operations, &make_type, &spec, &op, reterr);
         if (r < 0)
                 return r;
         c = (VmMake *)op;
+        c->manager = vm->manager;
         c->vm = vm;
         for (int i = 0; i < _OUTPUT_MAX; i++)
                 c->outputs[i] = -EBADF;
@@ -514,9 +516,8 @@ static int make_new(Operation *parent, Vm *vm, const int *files, VmMake **ret, E
         return 0;
 }
 
-static int begin(Operation *parent, VmRecord *record, VmPlace *place, const int *files, waiter_t done,
-                void *userdata, VmMake **ret, Error **reterr) {
-        Manager *m = parent->manager;
+static int begin(Manager *m, Operation *parent, VmRecord *record, VmPlace *place, const int *files,
+                waiter_t done, void *userdata, VmMake **ret, Error **reterr) {
         VmMake *c;
         Vm *vm;
         int r;
@@ -539,10 +540,10 @@ static int begin(Operation *parent, VmRecord *record, VmPlace *place, const int 
         return 0;
 }
 
-int vm_make(Operation *parent, VmRecord *record, VmPlace *place, const int given[static _VM_FILE_MAX],
-                waiter_t done, void *userdata, Vm **ret, Error **reterr) {
+int vm_make(Manager *m, Operation *parent, VmRecord *record, VmPlace *place,
+                const int given[static _VM_FILE_MAX], waiter_t done, void *userdata, Vm **ret,
+                Error **reterr) {
         _cleanup_close_ int stored = -EBADF;
-        Manager *m = parent->manager;
         int files[_VM_FILE_MAX], r;
         VmMake *c;
 
@@ -553,7 +554,7 @@ int vm_make(Operation *parent, VmRecord *record, VmPlace *place, const int given
         if (r >= 0)
                 r = hand_out(m, record, files, reterr);
         if (r >= 0)
-                r = begin(parent, record, place, files, done, userdata, &c, reterr);
+                r = begin(m, parent, record, place, files, done, userdata, &c, reterr);
         if (r < 0)
                 return r;
         *ret = c->vm;

@@ -33,7 +33,8 @@ typedef enum StartStep {
 
 struct VmStart {
         Operation op;
-        Vm *vm; /* borrowed; lives as long as we are under way */
+        Manager *manager; /* borrowed */
+        Vm *vm;           /* borrowed; lives as long as we are under way */
         StartStep step;
         Error *error; /* why it fails */
         ScopeJob *scope_job;
@@ -49,7 +50,7 @@ struct VmStart {
 static void start_done(Operation *op) {
         VmStart *s = (VmStart *)op;
 
-        host_forget(op->manager->host, s);
+        host_forget(s->manager->host, s);
         for (size_t i = 0; i < ELEMENTSOF(s->calls); i++)
                 qmp_cancel(s->calls[i]);
         scope_job_free(s->scope_job);
@@ -556,10 +557,11 @@ static int begin(Vm *vm, uid_t requester, Operation *parent, VmStart **ret, Erro
         VmStart *s;
         int r;
 
-        r = operation_new(vm->manager, &start_type, &spec, &op, reterr);
+        r = operation_new(&vm->manager->operations, &start_type, &spec, &op, reterr);
         if (r < 0)
                 return r;
         s = (VmStart *)op;
+        s->manager = vm->manager;
         s->vm = vm;
         s->vnc_fd = -EBADF;
         r = sd_event_add_time_relative(vm->manager->event, &s->deadline, CLOCK_MONOTONIC, START_TIMEOUT,
@@ -578,7 +580,8 @@ int vm_start_for(Vm *vm, uid_t requester, Operation *parent, waiter_t done, void
         VmStart *s;
         int r;
 
-        r = operation_admit(vm->manager, OPERATION_START, vm->record.uuid, vm_name(vm), &same, reterr);
+        r = operation_admit(&vm->manager->operations, OPERATION_START, vm->record.uuid, vm_name(vm), &same,
+                        reterr);
         if (r > 0)
                 return operation_join(same, requester, done, userdata, reterr);
         if (r >= 0 && vm->process && vm->ending)

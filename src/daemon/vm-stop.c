@@ -146,7 +146,7 @@ static int stop_new(Vm *vm, uid_t requester, VmStop **ret, Error **reterr) {
         Operation *op;
         int r;
 
-        r = operation_new(vm->manager, &stop_type, &spec, &op, reterr);
+        r = operation_new(&vm->manager->operations, &stop_type, &spec, &op, reterr);
         if (r < 0)
                 return r;
         r = operation_announce(op, reterr);
@@ -223,7 +223,8 @@ int vm_stop(Vm *vm, uid_t requester, uint64_t timeout_usec, Job **ret, Error **r
         VmStop *s;
         int r;
 
-        r = operation_admit(vm->manager, OPERATION_STOP, vm->record.uuid, vm_name(vm), &same, reterr);
+        r = operation_admit(&vm->manager->operations, OPERATION_STOP, vm->record.uuid, vm_name(vm), &same,
+                        reterr);
         if (r < 0)
                 return r;
         if (r > 0)
@@ -258,7 +259,8 @@ int vm_kill(Vm *vm, uid_t requester, waiter_t done, void *userdata, Error **rete
         Operation *op;
         int r;
 
-        r = operation_admit(vm->manager, OPERATION_KILL, vm->record.uuid, vm_name(vm), &op, reterr);
+        r = operation_admit(
+                        &vm->manager->operations, OPERATION_KILL, vm->record.uuid, vm_name(vm), &op, reterr);
         if (r < 0)
                 return r;
         if (r > 0)
@@ -270,7 +272,7 @@ int vm_kill(Vm *vm, uid_t requester, waiter_t done, void *userdata, Error **rete
                         done(userdata, 0, NULL);
                 return 0;
         }
-        r = operation_new(vm->manager, &kill_type, &spec, &op, reterr);
+        r = operation_new(&vm->manager->operations, &kill_type, &spec, &op, reterr);
         if (r < 0)
                 return r;
         r = operation_join(op, requester, done, userdata, reterr);

@@ -18,7 +18,8 @@ typedef enum UpdateStep {
 
 typedef struct Update {
         Operation op;
-        Vm *vm; /* borrowed */
+        Manager *manager; /* borrowed */
+        Vm *vm;           /* borrowed */
         UpdateStep step;
         VmSpec from, to; /* owned: what is to be changed */
         VmSpec spec;     /* owned: the whole, as it is to be, then as it was */
@@ -61,7 +62,7 @@ static void complete(Update *u) {
                 operation_fail(&u->op, u->error);
         else
                 operation_complete(&u->op, NULL);
-        begin_next(u->op.manager, u->op.target_uuid);
+        begin_next(u->manager, u->op.target_uuid);
 }
 
 static void on_undone(void *userdata, int r, const Error *error) {
@@ -79,7 +80,7 @@ static int set_limits(Update *u, const VmSpec *spec, scope_done_t done) {
         const VmLimits limits = vm_limits_resolve(spec, !u->vm->kvm);
 
         u->scope_job = scope_job_free(u->scope_job);
-        return systemd_set_limits(u->op.manager->systemd, u->vm->unit, &limits, done, u, &u->scope_job);
+        return systemd_set_limits(u->manager->systemd, u->vm->unit, &limits, done, u, &u->scope_job);
 }
 
 static void fail(Update *u, const Error *error) {
@@ -243,7 +244,7 @@ static void begin(Update *u) {
 static void begin_next(Manager *m, const char *uuid) {
         Update *next = NULL;
 
-        for (Operation *op = m->operations; op; op = op->next)
+        for (Operation *op = m->operations.running; op; op = op->next)
                 if (op->type == &update_type && streq_ptr(op->target_uuid, uuid))
                         next = (Update *)op;
         if (next && next->step == UPDATE_TURN)
@@ -255,9 +256,10 @@ static int update_new(Vm *vm, uid_t requester, waiter_t done, void *userdata, Up
         Operation *op;
         int r;
 
-        r = operation_admit(vm->manager, OPERATION_UPDATE, vm->record.uuid, vm_name(vm), &op, reterr);
+        r = operation_admit(&vm->manager->operations, OPERATION_UPDATE, vm->record.uuid, vm_name(vm), &op,
+                        reterr);
         if (r >= 0)
-                r = operation_new(vm->manager, &update_type, &spec, &op, reterr);
+                r = operation_new(&vm->manager->operations, &update_type, &spec, &op, reterr);
         if (r < 0)
                 return r;
         r = operation_join(op, requester, done, userdata, reterr);
@@ -266,6 +268,7 @@ static int update_new(Vm *vm, uid_t requester, waiter_t done, void *userdata, Up
                 return r;
         }
         *ret = (Update *)op;
+        (*ret)->manager = vm->manager;
         (*ret)->vm = vm;
         return 0;
 }

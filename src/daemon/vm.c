@@ -129,7 +129,7 @@ void vm_changed(Vm *vm, VmChange what) {
         }
         vm->changes |= what;
         if (vm->changes)
-                manager_schedule_flush(vm->manager);
+                operations_schedule_flush(&vm->manager->operations);
 }
 
 /* Nobody is told what a restarted service would not know. */

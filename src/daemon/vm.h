@@ -221,8 +221,9 @@ VmStopStep vm_stop_step(const VmStop *s);
 
 /* Begins with the place (taken over on success) and the descriptors (borrowed); *ret is there until it is
  * made or `done` hears that it is not. */
-int vm_make(Operation *parent, VmRecord *record, VmPlace *place, const int files[static _VM_FILE_MAX],
-                waiter_t done, void *userdata, Vm **ret, Error **reterr);
+int vm_make(Manager *m, Operation *parent, VmRecord *record, VmPlace *place,
+                const int files[static _VM_FILE_MAX], waiter_t done, void *userdata, Vm **ret,
+                Error **reterr);
 
 /* Descriptors for files of a VM: copies, and their end. */
 int vm_files_dup(const int files[static _VM_FILE_MAX], int ret[static _VM_FILE_MAX]);
