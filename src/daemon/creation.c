@@ -2,6 +2,7 @@
 /* All that a client asks for at once to have a new VM: an image is pulled, the VM is made, and it starts.
  * Each is a part with a completion of its own. When the whole is called off, so is the part that is under
  * way, and its end is awaited. Up to there nothing is left; once the VM is made it stays. */
+#include "image-operations.h"
 #include "image-store.h"
 #include "manager.h"
 #include "vm.h"
@@ -136,7 +137,7 @@ static int creation_new(Manager *m, uid_t requester, VmRecord *record, const int
 
         r = vm_reserve(m, record->name, record->owner, &place, reterr);
         if (r >= 0)
-                r = operation_new(&m->operations, &creation_type, &spec, &op, reterr);
+                r = operation_new(&m->core.operations, &creation_type, &spec, &op, reterr);
         if (r < 0) {
                 vm_place_done(&place);
                 vm_record_done(record);

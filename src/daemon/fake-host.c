@@ -200,7 +200,7 @@ static void on_worker(void *object, bool ok) {
         w->handlers->done(w->userdata, ok ? w->result : NULL, e);
 }
 
-int worker_run(Manager *m, const WorkerSpec *spec, const char *request, size_t len,
+int worker_run(Core *core, const WorkerSpec *spec, const char *request, size_t len,
                 const WorkerHandlers *handlers, void *userdata, Worker **ret, Error **reterr) {
         int r = fake_point("worker");
         Worker *w;
@@ -212,7 +212,7 @@ int worker_run(Manager *m, const WorkerSpec *spec, const char *request, size_t l
         CHECK(w);
         w->handlers = handlers;
         w->userdata = userdata;
-        r = charge(m->accounts, spec->requester, RESOURCE_WORKERS, 1, &w->charge, reterr);
+        r = charge(core->accounts, spec->requester, RESOURCE_WORKERS, 1, &w->charge, reterr);
         if (r < 0) {
                 free(w);
                 return r;

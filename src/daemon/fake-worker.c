@@ -10,7 +10,7 @@
 #define FILES_MAX 4
 
 struct Worker {
-        Manager *manager;
+        Core *core;
         const WorkerHandlers *handlers;
         void *userdata;
         bool pulls, in_place, looks;
@@ -134,14 +134,14 @@ void fake_go_on(void) {
                         CHECK(sd_event_source_set_enabled(w->turn, SD_EVENT_ONESHOT) >= 0);
 }
 
-int worker_run(Manager *m, const WorkerSpec *spec, const char *request, size_t len,
+int worker_run(Core *core, const WorkerSpec *spec, const char *request, size_t len,
                 const WorkerHandlers *handlers, void *userdata, Worker **ret, Error **reterr) {
         Worker *w = malloc(sizeof(Worker));
         int r;
 
         if (!w)
                 return error_set_errno(reterr, -ENOMEM, "Cannot run %s", spec->program);
-        *w = (Worker){ .manager = m,
+        *w = (Worker){ .core = core,
                 .handlers = handlers,
                 .userdata = userdata,
                 .pulls = streq(spec->program, "vmctl-pull"),
@@ -149,12 +149,12 @@ int worker_run(Manager *m, const WorkerSpec *spec, const char *request, size_t l
                 .output = -EBADF,
                 .state = -EBADF };
         w->looks = streq_ptr(spec->verb, "import") && !w->in_place;
-        r = charge(m->accounts, spec->requester, RESOURCE_WORKERS, 1, &w->charge, reterr);
+        r = charge(core->accounts, spec->requester, RESOURCE_WORKERS, 1, &w->charge, reterr);
         if (r < 0) {
                 free(w);
                 return r;
         }
-        r = sd_event_add_defer(m->event, &w->turn, on_turn, w);
+        r = sd_event_add_defer(core->event, &w->turn, on_turn, w);
         if (r < 0) {
                 charge_release(&w->charge);
                 free(w);
@@ -182,7 +182,7 @@ int worker_charge(Worker *w, uid_t requester, Error **reterr) {
 
         if (!w->running || w->charge.uid == requester)
                 return 0;
-        r = charge(w->manager->accounts, requester, RESOURCE_WORKERS, 1, &paid, reterr);
+        r = charge(w->core->accounts, requester, RESOURCE_WORKERS, 1, &paid, reterr);
         if (r < 0)
                 return r;
         charge_release(&w->charge);

@@ -58,7 +58,7 @@ static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***re
 
 /* What root brings is for all of the host; what others bring is theirs. */
 static bool shared_by_default(const BusFace *face) {
-        return face->manager->config.system && access_caller_uid(face->access) == 0;
+        return face->manager->core.config.system && access_caller_uid(face->access) == 0;
 }
 
 int image_bus_read_pull(const BusFace *face, sd_bus_message *m, PullOptions *o, Error **reterr) {
@@ -411,7 +411,8 @@ static Hearers hearers_of(const Image *image) {
         return (Hearers){ &image->record.owner, 1, image->record.shared };
 }
 
-void image_bus_new(Manager *m, Image *image) {
+void image_bus_new(void *userdata, Image *image) {
+        const Manager *m = userdata;
         _cleanup_free_ char *path = image_bus_path(image_name(image));
         Hearers hearers = hearers_of(image);
 
@@ -421,7 +422,8 @@ void image_bus_new(Manager *m, Image *image) {
         (void)signal_of_manager(m->clients, &hearers, "ImageNew", "so", image_name(image), path);
 }
 
-void image_bus_removed(Manager *m, Image *image) {
+void image_bus_removed(void *userdata, Image *image) {
+        const Manager *m = userdata;
         _cleanup_free_ char *path = image_bus_path(image_name(image));
         Hearers hearers = hearers_of(image);
 
@@ -431,7 +433,8 @@ void image_bus_removed(Manager *m, Image *image) {
         (void)signal_of_manager(m->clients, &hearers, "ImageRemoved", "so", image_name(image), path);
 }
 
-void image_bus_changed(Manager *m, Image *image) {
+void image_bus_changed(void *userdata, Image *image) {
+        const Manager *m = userdata;
         static char *const changed[] = { (char *)"LastUsed", NULL };
         _cleanup_free_ char *path = image_bus_path(image_name(image));
         Hearers hearers = hearers_of(image);

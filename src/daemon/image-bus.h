@@ -2,15 +2,18 @@
 #pragma once
 /* org.vmctl1.Image on the bus, and the methods of org.vmctl1.Manager that are about images. */
 
+#include "image-operations.h"
 #include "manager-bus.h"
 
 /* Registers the objects below /org/vmctl1/image, for the connection's life. */
 int image_bus_add(BusFace *face);
 
 char *image_bus_path(const char *name); /* the caller frees it; NULL: out of memory */
-void image_bus_new(Manager *m, Image *image);
-void image_bus_removed(Manager *m, Image *image);
-void image_bus_changed(Manager *m, Image *image);
+
+/* For ImageHooks, with the Manager as userdata */
+void image_bus_new(void *userdata, Image *image);
+void image_bus_removed(void *userdata, Image *image);
+void image_bus_changed(void *userdata, Image *image);
 
 int image_bus_pull(sd_bus_message *m, void *userdata, sd_bus_error *error);
 int image_bus_import(sd_bus_message *m, void *userdata, sd_bus_error *error);

@@ -16,7 +16,6 @@
 
 #include "file-compare.h"
 #include "image-transfer.h"
-#include "manager.h"
 #include "task.h"
 #include "util/fd-util.h"
 #include "util/log.h"
@@ -308,7 +307,7 @@ static int begin(ImageCommit *c, bool is_stored, Error **reterr) {
         if (!compares)
                 return write_record(c, reterr);
         c->step = COMMIT_COMPARE;
-        r = task_call(c->store->manager->event, compare, c, COMPARE_TIMEOUT, on_compared, c, &c->task);
+        r = task_call(c->store->core->event, compare, c, COMPARE_TIMEOUT, on_compared, c, &c->task);
         return r < 0 ? error_set_errno(reterr, r, "Image '%s' cannot be put into the store",
                                        image_name(c->image))
                      : 0;
@@ -339,16 +338,16 @@ static int complete_record(ImageRecord *rec, int dir_fd, const char *file, Error
 /* The record is the image's on success. */
 static int make_image(ImageCommit *c, ImageRecord *rec, Charge *paid, Record **draft, Error **reterr) {
         int dir_fd = draft ? record_fd(*draft) : c->dir_fd, r;
-        Manager *m = c->store->manager;
+        Core *core = c->store->core;
 
         if (!c->store->records)
                 return error_set(reterr, ERROR_CANCELED, "The service ends");
         r = complete_record(rec, dir_fd, c->file, reterr);
         if (r >= 0 && !paid->accounts)
-                r = charge(m->accounts, rec->owner, RESOURCE_IMAGES, 1, paid, reterr);
+                r = charge(core->accounts, rec->owner, RESOURCE_IMAGES, 1, paid, reterr);
         if (r < 0)
                 return r;
-        r = image_new(m, rec, paid, rec->created, &c->image);
+        r = image_new(c->store, rec, paid, rec->created, &c->image);
         if (r < 0)
                 return error_set_errno(reterr, r, "There is no place for another image");
         if (!draft)

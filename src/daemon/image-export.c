@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "manager.h"
+#include "image-operations.h"
 #include "util/fd-util.h"
 #include "worker.h"
 
@@ -85,7 +85,7 @@ static int format_request(const Image *image, const char *format, const char *co
 /* Where a copy is put together that cannot be written from front to back. It has no name; where the file
  * system has no such files, *ret stays and the worker does without. */
 static int open_scratch(const ImageStore *s, int *ret) {
-        int fd = openat(s->partial_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+        int fd = openat(partials_fd(s->partials), ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 
         if (fd < 0)
                 return errno == EOPNOTSUPP || errno == EISDIR ? 0 : -errno;
@@ -100,7 +100,7 @@ static int run_export(Reading *x, const Image *image, int fd, const char *format
         size_t len;
         int r;
 
-        r = input < 0 ? input : open_scratch(image->manager->images, &scratch);
+        r = input < 0 ? input : open_scratch(image->store, &scratch);
         if (r >= 0)
                 r = format_request(image, format, compression, &request, &len);
         if (r >= 0) {
@@ -113,7 +113,7 @@ static int run_export(Reading *x, const Image *image, int fd, const char *format
                         .requester = x->op.requester,
                         .timeout_usec = EXPORT_TIMEOUT };
 
-                return worker_run(image->manager, &spec, request, len, &handlers, x, &x->worker, reterr);
+                return worker_run(image->store->core, &spec, request, len, &handlers, x, &x->worker, reterr);
         }
         return error_set_errno(reterr, r, "Cannot export image '%s'", image_name(image));
 }
@@ -130,16 +130,16 @@ static int check_options(const char *format, const char *compression, Error **re
 
 int image_export(Image *image, int fd, const char *format, const char *compression, uid_t requester,
                 Job **ret, Error **reterr) {
-        Manager *m = image->manager;
+        Core *core = image->store->core;
         Operation *op;
         int r;
 
         r = check_options(format, compression, reterr);
         if (r >= 0)
-                r = operation_admit(&m->operations, OPERATION_EXPORT, image->record.uuid, image_name(image),
-                                &op, reterr);
+                r = operation_admit(&core->operations, OPERATION_EXPORT, image->record.uuid,
+                                image_name(image), &op, reterr);
         if (r >= 0)
-                r = operation_new(&m->operations, &export_type,
+                r = operation_new(&core->operations, &export_type,
                                 &(OperationSpec){ .requester = requester,
                                                 .target = JOB_TARGET_IMAGE,
                                                 .target_name = image_name(image),
@@ -175,7 +175,7 @@ int image_inspect(ImageStore *s, int fd, uid_t requester, waiter_t done, void *u
         Reading *x;
         int r;
 
-        r = operation_new(&s->manager->operations, &inspect_type,
+        r = operation_new(&s->core->operations, &inspect_type,
                         &(OperationSpec){ .requester = requester,
                                         .target = JOB_TARGET_IMAGE,
                                         .target_owner = requester },
@@ -187,7 +187,7 @@ int image_inspect(ImageStore *s, int fd, uid_t requester, waiter_t done, void *u
         if (r < 0)
                 (void)error_set_errno(reterr, r, "Cannot inspect the file");
         else
-                r = worker_run(s->manager, &spec, "{}", 2, &handlers, x, &x->worker, reterr);
+                r = worker_run(s->core, &spec, "{}", 2, &handlers, x, &x->worker, reterr);
         if (r < 0) {
                 operation_drop(op, reterr ? *reterr : NULL);
                 return r;

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "image-transfer.h"
-#include "manager.h"
 #include "util/fd-util.h"
 #include "util/log.h"
 
@@ -142,7 +141,7 @@ int image_import_request(const ImageStore *s, const char *format, const char *di
         json_write_object(w);
         if (format)
                 json_put_string(w, "format", format);
-        json_put_unsigned(w, "max-size", s->manager->config.image_size_max);
+        json_put_unsigned(w, "max-size", s->core->config.image_size_max);
         json_put_boolean(w, "in-place", digest != NULL);
         if (digest)
                 json_put_string(w, "content-digest", digest);
@@ -170,7 +169,7 @@ static int run_worker(Import *i, ImportStep step, WorkerSpec *spec, const char *
 
         spec->requester = i->op.requester;
         spec->timeout_usec = IMPORT_TIMEOUT;
-        r = worker_run(i->store->manager, spec, request, len, &handlers, i, &worker, reterr);
+        r = worker_run(i->store->core, spec, request, len, &handlers, i, &worker, reterr);
         if (r < 0)
                 return r;
         worker_free(i->worker);
@@ -214,7 +213,7 @@ static int format_unpacking(const ImageStore *s, char **ret, size_t *ret_len) {
                 return r;
         json_write_object(w);
         json_put_string(w, "url", "file:///import");
-        json_put_unsigned(w, "max-size", s->manager->config.image_size_max);
+        json_put_unsigned(w, "max-size", s->core->config.image_size_max);
         json_write_end(w);
         return json_writer_finish(w, ret, ret_len);
 }
@@ -324,7 +323,7 @@ static int fill(Import *i, const ImageOptions *o, Error **reterr) {
         r = reservation_new(name, &i->reservation);
         if (r < 0)
                 return fail(r, reterr);
-        r = charge(i->store->manager->accounts, o->owner, RESOURCE_IMAGES, 1, &i->charge, reterr);
+        r = charge(i->store->core->accounts, o->owner, RESOURCE_IMAGES, 1, &i->charge, reterr);
         if (r < 0)
                 return r;
         r = sd_id128_randomize(&id);
@@ -345,7 +344,7 @@ int image_import(ImageStore *s, int fd, const ImageOptions *o, uid_t requester, 
         Import *i;
         int r;
 
-        r = operation_new(&s->manager->operations, &import_type,
+        r = operation_new(&s->core->operations, &import_type,
                         &(OperationSpec){ .requester = requester,
                                         .target = JOB_TARGET_IMAGE,
                                         .target_name = o->name,

@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #include "image-transfer.h"
-#include "manager.h"
+#include "spec/vm-spec.h"
 #include "util/log.h"
 
 #define SHA256_HEX_LENGTH 64
@@ -426,7 +426,7 @@ static int fill(Pull *p, Plan *plan) {
         if (r >= 0 && plan->stored)
                 r = free_and_strdup(&p->stored, plan->stored->record.uuid);
         if (r >= 0)
-                r = sd_event_add_defer(p->store->manager->event, &p->defer, on_defer, p);
+                r = sd_event_add_defer(p->store->core->event, &p->defer, on_defer, p);
         if (r >= 0)
                 r = sd_event_source_set_enabled(p->defer, SD_EVENT_OFF);
         for (char *c = r < 0 ? NULL : p->sha256; c && *c; c++)
@@ -439,7 +439,7 @@ static int begin(Pull *p, const Plan *plan, Error **reterr) {
         int r = 0;
 
         if (p->reservation)
-                r = charge(p->store->manager->accounts, plan->owner, RESOURCE_IMAGES, 1, &p->charge, reterr);
+                r = charge(p->store->core->accounts, plan->owner, RESOURCE_IMAGES, 1, &p->charge, reterr);
         if (r < 0)
                 return r;
         if (plan->transfers) {
@@ -460,7 +460,7 @@ int pull_new(ImageStore *s, const PullOptions *o, uid_t requester, Operation *pa
         r = make_plan(s, &plan, reterr);
         if (r < 0)
                 return r;
-        r = operation_new(&s->manager->operations, &pull_type,
+        r = operation_new(&s->core->operations, &pull_type,
                         &(OperationSpec){ .requester = requester,
                                         .target = JOB_TARGET_IMAGE,
                                         .target_name = plan.name,

@@ -1,40 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
-#include <systemd/sd-id128.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "image-transfer.h"
-#include "manager.h"
+#include "image-store.h"
 #include "message-ids.h"
-#include "task.h"
+#include "spec/vm-spec.h"
 #include "util/fd-util.h"
 #include "util/log.h"
 
-#define DELETE_TIMEOUT (10 * 60 * USEC_PER_SEC) /* as for records; the next start-up would finish it */
-#define PARTIAL_AGE_MAX (7 * 24 * 3600)         /* seconds; as in tmpfiles.d/vmctl.conf */
 #define NAME_TRIES_MAX 1000
-
-/* Of a download of which nothing is needed any more. */
-typedef struct Deletion {
-        ImageStore *store;
-        char *folder;
-        Task *task;
-        struct Deletion *next;
-} Deletion;
-
-static Deletion *deletion_free(Deletion *d) {
-        if (!d)
-                return NULL;
-        task_free(d->task);
-        free(d->folder);
-        free(d);
-        return NULL;
-}
-DEFINE_CLEANUP(Deletion *, deletion_free);
 
 static int load_image(void *userdata, Record **record, const Json *document, Error **reterr);
 
@@ -56,7 +33,8 @@ static const RecordType record_type = {
 };
 
 static int open_store(ImageStore *s, int state_fd) {
-        _cleanup_free_ char *path = strf("%s/images", s->manager->config.state_dir);
+        _cleanup_free_ char *path = strf("%s/images", s->core->config.state_dir);
+        int r;
 
         if (!path)
                 return -ENOMEM;
@@ -64,19 +42,20 @@ static int open_store(ImageStore *s, int state_fd) {
         s->fd = make_dir_at(state_fd, "images", 0700);
         if (s->fd < 0)
                 return s->fd;
-        s->partial_fd = make_dir_at(s->fd, ".partial", 0700);
-        if (s->partial_fd < 0)
-                return s->partial_fd;
-        return record_store_new(s->manager->event, s->fd, path, &record_type, s, &s->records);
+        r = partials_new(s->core->event, s->fd, path, &s->partials);
+        return r < 0 ? r : record_store_new(s->core->event, s->fd, path, &record_type, s, &s->records);
 }
 
-int image_store_new(Manager *manager, int state_fd, ImageStore **ret) {
+int image_store_new(Core *core, int state_fd, const ImageHooks *hooks, image_next_user_t next_user,
+                void *userdata, ImageStore **ret) {
         _cleanup_(image_store_freep) ImageStore *s = malloc(sizeof(ImageStore));
         int r;
 
         if (!s)
                 return -ENOMEM;
-        *s = (ImageStore){ .manager = manager, .fd = -EBADF, .partial_fd = -EBADF };
+        *s = (ImageStore){
+                .core = core, .fd = -EBADF, .hooks = hooks, .next_user = next_user, .userdata = userdata
+        };
         r = open_store(s, state_fd);
         if (r < 0)
                 return r;
@@ -101,15 +80,8 @@ ImageStore *image_store_free(ImageStore *s) {
         if (!s)
                 return NULL;
         image_store_close(s);
-        transfers_free(s);
-        while (s->deletions) {
-                Deletion *d = s->deletions;
-
-                s->deletions = d->next;
-                deletion_free(d);
-        }
+        partials_free(s->partials);
         safe_close(s->fd);
-        safe_close(s->partial_fd);
         free(s);
         return NULL;
 }
@@ -191,88 +163,55 @@ int image_reserve_displaced(ImageStore *s, const ImageRecord *rec, RecordName **
         return r;
 }
 
-/* --- Downloads that nobody goes on with */
+/* --- One image */
 
-static int delete (void *argument) {
-        const Deletion *d = argument;
+int image_open(const Image *image) {
+        _cleanup_free_ char *path = strf("%s/" IMAGE_DISK, image->record.uuid);
+        int fd;
 
-        return remove_tree_at(d->store->fd, d->folder) < 0;
-}
-
-static void on_deleted(void *userdata, int status, const char *output, size_t len) {
-        _cleanup_(deletion_freep) Deletion *d = userdata;
-
-        for (Deletion **p = &d->store->deletions; *p; p = &(*p)->next)
-                if (*p == d) {
-                        *p = d->next;
-                        break;
-                }
-        if (status != 0)
-                log_warning("'%s/images/%s' could not be deleted", d->store->manager->config.state_dir,
-                                d->folder);
-}
-
-/* From now on it is in nobody's way; what is called so dies with the service. */
-static int hide_partial(const ImageStore *s, const char *folder, char **ret) {
-        _cleanup_free_ char *hidden = NULL;
-        char uuid[SD_ID128_UUID_STRING_MAX];
-        sd_id128_t id;
-        int r;
-
-        r = sd_id128_randomize(&id);
-        if (r < 0)
-                return r;
-        hidden = strf(".old-%s", sd_id128_to_uuid_string(id, uuid));
-        if (!hidden)
+        if (!path)
                 return -ENOMEM;
-        if (renameat(s->partial_fd, folder, s->fd, hidden) < 0)
-                return -errno;
-        *ret = TAKE_PTR(hidden);
+        fd = openat(image->store->fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        return fd < 0 ? -errno : fd;
+}
+
+int image_users(const Image *image, char ***ret) {
+        _cleanup_strv_ char **names = NULL;
+        const ImageStore *s = image->store;
+        const char *name;
+
+        for (size_t i = 0; (name = s->next_user(s->userdata, image, &i));)
+                if (strv_extend(&names, name) < 0)
+                        return -ENOMEM;
+        *ret = TAKE_PTR(names);
         return 0;
 }
 
-void image_store_delete_partial(ImageStore *s, const char *folder) {
-        _cleanup_(deletion_freep) Deletion *d = malloc(sizeof(Deletion));
-        int r = -ENOMEM;
+bool image_is_in_use(const Image *image) {
+        size_t i = 0;
 
-        if (d) {
-                *d = (Deletion){ .store = s, .next = s->deletions };
-                r = hide_partial(s, folder, &d->folder);
-        }
-        if (r >= 0)
-                r = task_call(s->manager->event, delete, d, DELETE_TIMEOUT, on_deleted, d, &d->task);
-        if (r < 0)
-                log_warning_errno(r, "Cannot delete the download '%s', ignoring: %m", folder);
-        else
-                s->deletions = TAKE_PTR(d);
+        return image->store->next_user(image->store->userdata, image, &i);
 }
 
-/* Nobody went on with it for a week. */
-static bool is_stale(const ImageStore *s, const char *folder) {
-        struct stat st;
+/* Kept as the folder's time of modification: nobody has to wait for that, and to lose it does no harm. */
+void image_touch(Image *image) {
+        struct timespec now;
 
-        return fstatat(s->partial_fd, folder, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
-                        st.st_mtim.tv_sec + PARTIAL_AGE_MAX < time(NULL);
+        clock_gettime(CLOCK_REALTIME, &now);
+        image->last_used = (uint64_t)now.tv_sec * USEC_PER_SEC + (uint64_t)now.tv_nsec / NSEC_PER_USEC;
+        (void)utimensat(image->store->fd, image->record.uuid, (struct timespec[]){ now, now }, 0);
+        image->store->hooks->image_changed(image->store->userdata, image);
 }
 
-/* Before anybody pulls; the store deletes them with all else that is left over. */
-static void hide_stale(const ImageStore *s) {
-        int fd = openat(s->partial_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        _cleanup_strv_ char **stale = NULL;
-        DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+void image_enter(Image *image, RecordName *name) {
+        image->name = name;
+        record_name_set_object(name, image);
+        image->store->hooks->image_new(image->store->userdata, image);
+}
 
-        for (struct dirent *de; dir && (de = readdir(dir));)
-                if (de->d_name[0] != '.' && is_stale(s, de->d_name))
-                        (void)strv_extend(&stale, de->d_name);
-        if (dir)
-                closedir(dir);
-        STRV_FOREACH(folder, stale) {
-                _cleanup_free_ char *hidden = NULL;
-                int r = hide_partial(s, *folder, &hidden);
-
-                if (r < 0)
-                        log_warning_errno(r, "Cannot delete the download '%s', ignoring: %m", *folder);
-        }
+void image_leave(Image *image) {
+        record_name_set_object(image->name, NULL);
+        image->store->hooks->image_removed(image->store->userdata, image);
 }
 
 /* --- The start */
@@ -329,12 +268,12 @@ static int load_image(void *userdata, Record **record, const Json *document, Err
         r = image_record_read(document, &rec, reterr);
         if (r < 0)
                 return r;
-        r = charge_anyway(s->manager->accounts, rec.owner, RESOURCE_IMAGES, 1, &charge);
+        r = charge_anyway(s->core->accounts, rec.owner, RESOURCE_IMAGES, 1, &charge);
         if (r < 0) {
                 image_record_done(&rec);
                 return r;
         }
-        r = image_new(s->manager, &rec, &charge,
+        r = image_new(s, &rec, &charge,
                         (uint64_t)st.st_mtim.tv_sec * USEC_PER_SEC +
                                         (uint64_t)st.st_mtim.tv_nsec / NSEC_PER_USEC,
                         &image);
@@ -361,10 +300,10 @@ static void tell_of_broken(const ImageStore *s) {
 int image_store_load(ImageStore *s) {
         int r;
 
-        hide_stale(s);
+        partials_hide_stale(s->partials);
         r = record_store_load(s->records);
         if (r < 0)
-                return log_error_errno(r, "Cannot read '%s/images': %m", s->manager->config.state_dir);
+                return log_error_errno(r, "Cannot read '%s/images': %m", s->core->config.state_dir);
         tell_of_broken(s);
         return 0;
 }

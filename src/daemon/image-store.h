@@ -1,26 +1,43 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /* The images of this host, below state_dir/images: the index, kept in memory and filled at start-up from one
- * folder for each image, UUID/{image.json,disk}, and the operations that put something in. All but what
- * waits for the rest of a download, in ".partial/HASH", is record-store.h's. */
+ * folder for each image, UUID/{image.json,disk}. All but what waits for the rest of a download, in
+ * ".partial/HASH", is record-store.h's. */
 
+#include "core.h"
+#include "image-partial.h"
 #include "image.h"
-#include "spec/vm-record.h"
 
 #define IMAGE_DISK "disk"
 #define IMAGE_RECORD_FILE "image.json"
 
 typedef struct Transfer Transfer;
 
-typedef struct ImageStore {
-        Manager *manager;           /* borrowed */
-        int fd, partial_fd;         /* folders */
-        RecordStore *records;       /* owned; NULL: the service ends, and nothing is begun any more */
-        Transfer *transfers;        /* owned list of downloads under way */
-        struct Deletion *deletions; /* owned list */
-} ImageStore;
+/* Who tells clients. */
+typedef struct ImageHooks {
+        void (*image_new)(void *userdata, Image *image);
+        void (*image_removed)(void *userdata, Image *image); /* it is out of the index already */
+        void (*image_changed)(void *userdata, Image *image);
+} ImageHooks;
 
-int image_store_new(Manager *manager, int state_fd, ImageStore **ret);
+/* The names of the VMs that are made from an image: the first whose place is *i or later, which becomes the
+ * next place; NULL at the end. */
+typedef const char *(*image_next_user_t)(void *userdata, const Image *image, size_t *i);
+
+struct ImageStore {
+        Core *core;           /* borrowed */
+        int fd;               /* folder */
+        RecordStore *records; /* owned; NULL: the service ends, and nothing is begun any more */
+        Partials *partials;   /* owned */
+        Transfer *transfers;  /* downloads under way: image-transfer.c's */
+        const ImageHooks *hooks;
+        image_next_user_t next_user;
+        void *userdata;
+};
+
+int image_store_new(Core *core, int state_fd, const ImageHooks *hooks, image_next_user_t next_user,
+                void *userdata, ImageStore **ret);
+/* Reads all. An image that cannot be read is reported and left alone. */
 int image_store_load(ImageStore *s);
 
 /* At the end of the service, before its operations are freed: what is being written comes to an end now. */
@@ -38,36 +55,17 @@ Image *image_find_by_url(const ImageStore *s, const char *url, uid_t user); /* t
 Image *image_find_by_content(const ImageStore *s, const ImageRecord *rec);  /* that its owner may use */
 int image_get(const ImageStore *s, const char *name, uid_t user, Image **ret, Error **reterr); /* ditto */
 
-/* Import: a file, or what comes out of a pipe, by descriptor (borrowed). A job. */
-typedef struct ImageOptions {
-        const char *name;
-        const char *format; /* as stated; NULL: told from the header */
-        uid_t owner;
-        bool shared;
-} ImageOptions;
-int image_import(ImageStore *s, int fd, const ImageOptions *options, uid_t requester, Job **ret,
-                Error **reterr);
+/* Opens the file for reading. Negative errno. */
+int image_open(const Image *image);
 
-/* What is in a file (borrowed), as vmctl-image says it. `done` asks for the facts: they are there for as
- * long as it runs. */
-int image_inspect(ImageStore *s, int fd, uid_t requester, waiter_t done, void *userdata, Operation **ret,
-                Error **reterr);
-const Json *image_inspect_facts(const Operation *op);
+/* The VMs made from it, a vector of names that the caller frees; and whether there are any. */
+int image_users(const Image *image, char ***ret);
+bool image_is_in_use(const Image *image);
+void image_touch(Image *image); /* a VM is made from it now */
 
-typedef struct PullOptions {
-        const char *url;
-        const char *sha256;    /* NULL: not checked */
-        const char *checksums; /* a URL, or NULL */
-        bool refresh;
-        ImageOptions image; /* name NULL: by the URL */
-} PullOptions;
+/* Into the index under its name (taken over), and out of it, the name staying its own. */
+void image_enter(Image *image, RecordName *name);
+void image_leave(Image *image);
 
-/* A pull, which is under way when this returns 0: operation_wait() for it in the same turn of the loop. As a
- * part of `parent` (or NULL). When it is done pull_image() tells the image's UUID, for as long as the
- * waiters run: it may be gone, or called otherwise, by the time that somebody looks for it. */
-int pull_new(ImageStore *s, const PullOptions *options, uid_t requester, Operation *parent, Operation **ret,
-                Error **reterr);
-const char *pull_image(const Operation *op);
-
-/* The same as a job of its own. */
-int image_pull(ImageStore *s, const PullOptions *options, uid_t requester, Job **ret, Error **reterr);
+/* A name for an image whose own name a newer one has, or is about to. */
+int image_reserve_displaced(ImageStore *s, const ImageRecord *rec, RecordName **ret, Error **reterr);

@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #include "image-transfer.h"
-#include "manager.h"
 #include "util/fd-util.h"
 #include "util/log.h"
 
@@ -43,7 +42,7 @@ struct Transfer {
         char *checksums;       /* or NULL */
         char *known;           /* UUID of the image that may be up to date still, or NULL */
         char *format;          /* as stated, or NULL */
-        char *folder;          /* below partial_fd */
+        char *folder;          /* of the partials */
         int folder_fd;         /* owned, locked as long as somebody works in it; -EBADF: not open yet */
         const char *file;      /* in it: the finished image */
         Worker *worker;        /* one that has ended lends what it said */
@@ -100,7 +99,7 @@ static Transfer *transfer_free(Transfer *t) {
 }
 DEFINE_CLEANUP(Transfer *, transfer_free);
 
-void transfers_free(ImageStore *s) {
+void image_transfers_free(ImageStore *s) {
         while (s->transfers)
                 transfer_free(s->transfers);
 }
@@ -146,7 +145,7 @@ static void put_away(Transfer *t) {
         if (t->folder_fd >= 0 && t->keeps && has_something(t))
                 (void)futimens(t->folder_fd, NULL);
         else if (t->folder_fd >= 0)
-                image_store_delete_partial(t->store, t->folder);
+                partials_delete(t->store->partials, t->folder);
         transfer_free(t);
 }
 
@@ -231,7 +230,7 @@ static int run_worker(Transfer *t, WorkerSpec *spec, const char *request, size_t
 
         t->worker = worker_free(t->worker);
         spec->requester = t->pulls->op.requester;
-        r = worker_run(t->store->manager, spec, request, len, handlers, t, &t->worker, reterr);
+        r = worker_run(t->store->core, spec, request, len, handlers, t, &t->worker, reterr);
         t->running = r >= 0;
         return r;
 }
@@ -254,7 +253,7 @@ static int format_download(const Transfer *t, char **ret, size_t *ret_len) {
         json_put_string(w, "url", t->url);
         if (t->checksums)
                 json_put_string(w, "checksums", t->checksums);
-        json_put_unsigned(w, "max-size", t->store->manager->config.image_size_max);
+        json_put_unsigned(w, "max-size", t->store->core->config.image_size_max);
         if (known) {
                 json_write_key(w, "refresh");
                 json_write_object(w);
@@ -273,7 +272,7 @@ static int format_download(const Transfer *t, char **ret, size_t *ret_len) {
 static int open_folder(Transfer *t) {
         if (t->folder_fd >= 0)
                 return 0;
-        t->folder_fd = make_dir_at(t->store->partial_fd, t->folder, 0700);
+        t->folder_fd = make_dir_at(partials_fd(t->store->partials), t->folder, 0700);
         if (t->folder_fd < 0)
                 return t->folder_fd;
         /* systemd-tmpfiles leaves alone what is locked. */
@@ -510,7 +509,7 @@ static int transfer_new(ImageStore *s, const PullOptions *o, const Image *known,
         if (r >= 0 && known)
                 r = free_and_strdup(&t->known, known->record.uuid);
         if (r >= 0)
-                r = sd_event_add_defer(s->manager->event, &t->kick, on_kick, t);
+                r = sd_event_add_defer(s->core->event, &t->kick, on_kick, t);
         if (r >= 0)
                 r = sd_event_source_set_enabled(t->kick, SD_EVENT_OFF);
         if (r < 0)

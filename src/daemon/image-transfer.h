@@ -5,7 +5,7 @@
 
 #include <systemd/sd-event.h>
 
-#include "image-store.h"
+#include "image-operations.h"
 #include "worker.h"
 
 typedef struct ImageCommit ImageCommit;
@@ -78,21 +78,14 @@ Pull *transfer_pulls(Transfer *t);
 
 /* Begins a transfer for it, or joins one. On failure the pull is the caller's still. */
 int transfer_join(Pull *p, const PullOptions *options, const Image *known, Error **reterr);
-void transfer_leave(Pull *p);       /* also when it is in none */
-void transfer_go_on(Transfer *t);   /* in the next turn of the loop */
-void transfers_free(ImageStore *s); /* at the end of the service */
+void transfer_leave(Pull *p);     /* also when it is in none */
+void transfer_go_on(Transfer *t); /* in the next turn of the loop */
 
 bool pull_wants_the_same(const Pull *p, const char *name, uid_t owner);
 int pull_check_digest(const Pull *p, const char *found, Error **reterr);
 void pull_commit(Pull *p, const ImageRecord *facts, int dir_fd, const char *file, bool is_stored);
 void pull_deliver(Pull *p, const Image *image);                     /* an image that is there */
 void pull_end(Pull *p, const char *image_uuid, const Error *error); /* both NULL: memory was short */
-
-/* A name for an image whose own name a newer one has, or is about to. */
-int image_reserve_displaced(ImageStore *s, const ImageRecord *rec, RecordName **ret, Error **reterr);
-
-/* Deletes what was downloaded, in a child. It is out of the way when this returns. */
-void image_store_delete_partial(ImageStore *s, const char *folder);
 
 /* vmctl-image's request for an import, and what its result says of the image. `digest`: of what lies in the
  * store already; NULL: it is to be copied there. `name`: what messages call it; NULL: by its path. */

@@ -82,7 +82,7 @@ static int method_create_from_url(sd_bus_message *m, void *userdata, sd_bus_erro
                 r = bus_read_spec(m, 0, &rec.spec, files, &e);
         if (r >= 0)
                 r = image_bus_read_pull(face, m, &o, &e);
-        if (r >= 0 && o.image.shared && rec.owner != 0 && face->manager->config.system)
+        if (r >= 0 && o.image.shared && rec.owner != 0 && face->manager->core.config.system)
                 r = error_set(&e, ERROR_ACCESS_DENIED, "Only PullImage can make an image for everybody");
         if (r >= 0)
                 r = vm_create_from_url(face->manager, rec.owner, &rec, files, &o, &job, &e);
@@ -237,7 +237,7 @@ static int append_capabilities(sd_bus_message *m, const Manager *mgr) {
         if (r >= 0)
                 r = sd_bus_message_open_container(m, 'a', "{sv}");
         if (r >= 0)
-                r = sd_bus_message_append(m, "{sv}{sv}{sv}", "qemu-path", "s", mgr->config.qemu,
+                r = sd_bus_message_append(m, "{sv}{sv}{sv}", "qemu-path", "s", mgr->core.config.qemu,
                                 "qemu-version", "s", host_qemu_version(mgr->host), "default-accelerator",
                                 "s", kvm ? "kvm" : "tcg");
         if (r >= 0)
@@ -305,7 +305,7 @@ static int method_get_job(sd_bus_message *m, void *userdata, sd_bus_error *error
         r = sd_bus_message_read(m, "u", &id);
         if (r < 0)
                 return r;
-        job = job_find(&face->manager->operations.jobs, id);
+        job = job_find(&face->manager->core.operations.jobs, id);
         if (!job || !job_bus_may_see(face, job)) {
                 (void)error_set(&e, ERROR_NO_SUCH_JOB, "There is no job %u", id);
                 return bus_reply_error(m, e);
@@ -322,8 +322,8 @@ static int method_list_jobs(sd_bus_message *m, void *userdata, sd_bus_error *err
         r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "(uososd)");
-        for (size_t i = 0; r >= 0 && i < mgr->operations.jobs.n; i++) {
-                const Job *job = mgr->operations.jobs.list[i];
+        for (size_t i = 0; r >= 0 && i < mgr->core.operations.jobs.n; i++) {
+                const Job *job = mgr->core.operations.jobs.list[i];
                 _cleanup_free_ char *path = job_bus_path(job->id), *target = job_bus_target_path(job);
 
                 if (!path || !target)
@@ -434,9 +434,7 @@ const ManagerHooks manager_bus_hooks = {
         .vm_removed = vm_bus_removed,
         .vm_changed = vm_bus_changed,
         .vm_event = vm_bus_event,
-        .image_new = image_bus_new,
-        .image_removed = image_bus_removed,
-        .image_changed = image_bus_changed,
+        .image = { image_bus_new, image_bus_removed, image_bus_changed },
         .job = { job_bus_new, job_bus_changed, job_bus_finished },
 };
 

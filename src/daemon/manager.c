@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "image-operations.h"
 #include "manager.h"
 #include "util/fd-util.h"
 #include "util/log.h"
@@ -14,7 +15,6 @@
 static void on_request_stop(const char *unit, void *userdata);
 static void on_scope_removed(const char *unit, void *userdata);
 static void on_scope_in_use(const char *unit, pid_t pid, const char *command, void *userdata);
-static void read_uids(Manager *m);
 
 static const SystemdHandlers systemd_handlers = {
         .request_stop = on_request_stop,
@@ -22,59 +22,40 @@ static const SystemdHandlers systemd_handlers = {
         .scope_in_use = on_scope_in_use,
 };
 
-/* The folder and, for a user who is new, those above it. */
-static int make_folders(const char *path, mode_t mode) {
-        const char *slash = strrchr(path, '/');
-
-        if (mkdir(path, mode) >= 0 || errno == EEXIST)
-                return 0;
-        if (errno == ENOENT && slash > path) {
-                _cleanup_free_ char *parent = strndup(path, (size_t)(slash - path));
-                int r = parent ? make_folders(parent, 0700) : -ENOMEM;
-
-                if (r < 0)
-                        return r;
-                if (mkdir(path, mode) >= 0 || errno == EEXIST)
-                        return 0;
-        }
-        return -errno;
-}
-
-static int open_folder(const char *path, mode_t mode) {
-        int fd, r;
-
-        r = make_folders(path, mode);
-        if (r < 0)
-                return log_error_errno(r, "Cannot make '%s': %m", path);
-        fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        return fd < 0 ? log_error_errno(-errno, "Cannot open '%s': %m", path) : fd;
-}
-
 static int open_records(Manager *m) {
-        _cleanup_free_ char *path = strf("%s/vms", m->config.state_dir);
+        _cleanup_free_ char *path = strf("%s/vms", m->core.config.state_dir);
 
-        return path ? record_store_new(m->event, m->vms_fd, path, &manager_vm_records, m, &m->records)
+        return path ? record_store_new(m->core.event, m->vms_fd, path, &manager_vm_records, m, &m->records)
                     : -ENOMEM;
 }
 
+static const char *next_user(void *userdata, const Image *image, size_t *i) {
+        const Manager *m = userdata;
+
+        while (*i < m->n_vms) {
+                const Vm *vm = m->vms[(*i)++];
+
+                if (streq_ptr(vm->record.image_uuid, image->record.uuid))
+                        return vm_name(vm);
+        }
+        return NULL;
+}
+
 static int open_folders(Manager *m) {
-        mode_t mode = m->config.system ? 0711 : 0700;
-        _cleanup_close_ int state = open_folder(m->config.state_dir, mode);
+        mode_t mode = core_folder_mode(&m->core);
+        _cleanup_close_ int state = core_open_folder(m->core.config.state_dir, mode);
         int r;
 
         if (state < 0)
                 return state;
         m->vms_fd = make_dir_at(state, "vms", mode);
         if (m->vms_fd < 0)
-                return log_error_errno(m->vms_fd, "Cannot open '%s/vms': %m", m->config.state_dir);
+                return log_error_errno(m->vms_fd, "Cannot open '%s/vms': %m", m->core.config.state_dir);
         r = open_records(m);
         if (r < 0)
-                return log_error_errno(r, "Cannot open '%s/vms': %m", m->config.state_dir);
-        r = image_store_new(m, state, &m->images);
-        if (r < 0)
-                return log_error_errno(r, "Cannot open '%s/images': %m", m->config.state_dir);
-        m->runtime_fd = open_folder(m->config.runtime_dir, mode);
-        return m->runtime_fd < 0 ? m->runtime_fd : 0;
+                return log_error_errno(r, "Cannot open '%s/vms': %m", m->core.config.state_dir);
+        r = image_store_new(&m->core, state, &m->hooks->image, next_user, m, &m->images);
+        return r < 0 ? log_error_errno(r, "Cannot open '%s/images': %m", m->core.config.state_dir) : 0;
 }
 
 /* VMs whose state or properties have changed are told of before jobs that have ended. */
@@ -94,32 +75,24 @@ int manager_new(sd_event *event, sd_bus *bus, sd_bus *systemd_bus, Config *confi
         if (!m)
                 return -ENOMEM;
         *m = (Manager){
-                .event = sd_event_ref(event),
+                .operation_hooks = { .job = hooks->job, .flush = on_flush },
                 .bus = sd_bus_ref(bus),
-                .config = *config,
                 .hooks = hooks,
                 .vms_fd = -EBADF,
-                .runtime_fd = -EBADF,
         };
-        *config = (Config){};
-        m->uids = calloc(m->config.uid_count + 1, sizeof(uint32_t));
-        m->ports = calloc((size_t)(m->config.port_last - m->config.port_first) + 1, sizeof(Vm *));
-        if (!m->uids || !m->ports)
+        r = core_init(&m->core, event, config, &m->operation_hooks, m);
+        if (r < 0)
+                return r;
+        m->ports = calloc((size_t)(m->core.config.port_last - m->core.config.port_first) + 1, sizeof(Vm *));
+        if (!m->ports)
                 return -ENOMEM;
-        m->operation_hooks = (OperationHooks){ .job = hooks->job, .flush = on_flush };
-        r = accounts_new(m->config.system ? m->config.limits : NULL, &m->accounts);
-        if (r >= 0)
-                r = operations_init(&m->operations, event, m->accounts, &m->operation_hooks, m);
-        if (r >= 0)
-                r = clients_new(bus, m->accounts, !m->config.system, &m->clients);
+        r = clients_new(bus, m->core.accounts, !m->core.config.system, &m->clients);
         if (r >= 0)
                 r = open_folders(m);
         if (r >= 0)
-                r = machine_names_new(event, m->config.conf_dir, &m->machine_names);
+                r = machine_names_new(event, m->core.config.conf_dir, &m->machine_names);
         if (r >= 0)
-                read_uids(m);
-        if (r >= 0)
-                r = host_new(event, m->config.qemu, &m->host);
+                r = host_new(event, m->core.config.qemu, &m->host);
         if (r >= 0)
                 r = systemd_new(systemd_bus, &systemd_handlers, m, &m->systemd);
         if (r < 0)
@@ -134,23 +107,20 @@ Manager *manager_free(Manager *m) {
         /* What waits for the disk is called off, by those who are still there. */
         m->records = record_store_free(m->records);
         image_store_close(m->images);
-        operations_done(&m->operations);
+        operations_done(&m->core.operations);
         for (size_t i = 0; i < m->n_vms; i++)
                 vm_free(m->vms[i]);
         free(m->vms);
+        image_transfers_free(m->images);
         image_store_free(m->images);
         clients_free(m->clients);
         machine_names_free(m->machine_names);
         systemd_free(m->systemd);
         host_free(m->host);
-        accounts_free(m->accounts);
         safe_close(m->vms_fd);
-        safe_close(m->runtime_fd);
-        free(m->uids);
         free(m->ports);
-        config_done(&m->config);
+        core_done(&m->core);
         sd_bus_unref(m->bus);
-        sd_event_unref(m->event);
         free(m);
         return NULL;
 }
@@ -208,93 +178,17 @@ int manager_get_vm_by_pid(const Manager *m, pid_t pid, Vm **ret, Error **reterr)
         return error_set(reterr, ERROR_NO_SUCH_VM, "Process %i belongs to no VM", (int)pid);
 }
 
-/* --- User IDs */
-
-#define UID_HELD UINT32_MAX
-#define UIDS_NOTED_AHEAD 256 /* so that not each of them has to be noted */
-#define UIDS_FILE ".uids"
-
-static uint32_t *uid_slot(Manager *m, uid_t uid) {
-        uint32_t i = uid - m->config.uid_first;
-
-        /* Else it was handed out from an earlier range; nobody gets it anew. */
-        return uid >= m->config.uid_first && i < m->config.uid_count ? &m->uids[i] : NULL;
-}
-
-void manager_hold_uid(Manager *m, uid_t uid, bool held) {
-        uint32_t *slot = uid_slot(m, uid);
-
-        if (slot)
-                *slot = held ? UID_HELD : ++m->uids_back;
-}
-
-/* What an earlier instance gave in this boot. */
-static void read_uids(Manager *m) {
-        _cleanup_free_ char *text = NULL;
-        uint32_t given;
-        size_t len;
-
-        if (read_file_at(m->runtime_fd, UIDS_FILE, 64, &text, &len) >= 0 && parse_u32(text, &given) >= 0)
-                m->uids_given = m->uids_noted = MIN(given, m->config.uid_count);
-}
-
-static int note_uids(Manager *m) {
-        char text[16];
-        uint32_t noted;
-        int r, n;
-
-        if (m->uids_given < m->uids_noted || m->uids_noted == m->config.uid_count)
-                return 0;
-        noted = MIN(m->uids_given + UIDS_NOTED_AHEAD, m->config.uid_count);
-        n = snprintf(text, sizeof(text), "%" PRIu32, noted);
-        r = write_file_at(m->runtime_fd, UIDS_FILE, text, (size_t)n, 0600, 0);
-        if (r >= 0)
-                m->uids_noted = noted;
-        return r;
-}
-
-static uint32_t longest_unused(const Manager *m) {
-        uint32_t best = m->config.uid_count;
-
-        for (uint32_t i = 0; i < m->config.uid_count; i++)
-                if (m->uids[i] != UID_HELD && (best == m->config.uid_count || m->uids[i] < m->uids[best]))
-                        best = i;
-        return best;
-}
-
-int manager_pick_uid(Manager *m, uid_t *ret, Error **reterr) {
-        uint32_t i;
-        int r;
-
-        if (m->config.uid_count == 0) {
-                *ret = geteuid();
-                return 0;
-        }
-        while (m->uids_given < m->config.uid_count && m->uids[m->uids_given] == UID_HELD)
-                m->uids_given++;
-        r = note_uids(m);
-        if (r < 0)
-                return error_set_errno(reterr, r, "Cannot note which user IDs were used");
-        i = m->uids_given < m->config.uid_count ? m->uids_given++ : longest_unused(m);
-        if (i == m->config.uid_count)
-                return error_set(reterr, ERROR_IDS_EXHAUSTED, "All %" PRIu32 " user IDs for VMs are in use",
-                                m->config.uid_count);
-        m->uids[i] = UID_HELD;
-        *ret = m->config.uid_first + i;
-        return 0;
-}
-
 /* --- Ports */
 
 static Vm **port_slot(Manager *m, uint16_t port) {
-        return port >= m->config.port_first && port <= m->config.port_last
-                        ? &m->ports[port - m->config.port_first]
+        return port >= m->core.config.port_first && port <= m->core.config.port_last
+                        ? &m->ports[port - m->core.config.port_first]
                         : NULL;
 }
 
 int manager_check_name(const Manager *m, const char *name, uid_t owner, Error **reterr) {
-        const char *file = m->config.system && owner != 0 ? machine_names_find(m->machine_names, name)
-                                                          : NULL;
+        const char *file = m->core.config.system && owner != 0 ? machine_names_find(m->machine_names, name)
+                                                               : NULL;
 
         return file ? error_set(reterr, ERROR_VM_EXISTS, "'%s' is the name of a VM of the machine, by '%s'",
                                       name, file)
@@ -318,13 +212,14 @@ static bool port_is_free(uint16_t port) {
 
 /* The same name gets the same port wherever it can: FNV-1a of the name, then the next one that is free. */
 static int find_port(const Manager *m, const char *name, uint16_t *ret, Error **reterr) {
-        uint32_t n = (uint32_t)(m->config.port_last - m->config.port_first) + 1, hash = 2166136261U;
+        uint32_t n = (uint32_t)(m->core.config.port_last - m->core.config.port_first) + 1,
+                 hash = 2166136261U;
 
         for (const char *c = name; *c; c++)
                 hash = (hash ^ (uint8_t)*c) * 16777619U;
         for (uint32_t i = 0; i < n; i++) {
                 uint32_t slot = (hash % n + i) % n;
-                uint16_t port = (uint16_t)(m->config.port_first + slot);
+                uint16_t port = (uint16_t)(m->core.config.port_first + slot);
 
                 if (!m->ports[slot] && port_is_free(port)) {
                         *ret = port;
@@ -333,7 +228,7 @@ static int find_port(const Manager *m, const char *name, uint16_t *ret, Error **
         }
         return error_set(reterr, ERROR_PORTS_EXHAUSTED,
                         "No SSH port from %" PRIu16 " to %" PRIu16 " is left for VM '%s'",
-                        m->config.port_first, m->config.port_last, name);
+                        m->core.config.port_first, m->core.config.port_last, name);
 }
 
 int manager_pick_port(Vm *vm, uint16_t *ret, Error **reterr) {
@@ -343,7 +238,7 @@ int manager_pick_port(Vm *vm, uint16_t *ret, Error **reterr) {
 
         r = find_port(m, vm_name(vm), &port, reterr);
         if (r >= 0 && !vm->port.accounts)
-                r = charge(m->accounts, vm->record.owner, RESOURCE_PORTS, 1, &vm->port, reterr);
+                r = charge(m->core.accounts, vm->record.owner, RESOURCE_PORTS, 1, &vm->port, reterr);
         if (r < 0)
                 return r;
         *port_slot(m, port) = vm;
@@ -394,7 +289,7 @@ int manager_add_vm(Manager *m, Vm *vm) {
         memmove(m->vms + i + 1, m->vms + i, (m->n_vms++ - i) * sizeof(Vm *));
         m->vms[i] = vm;
         record_name_set_object(vm->place.name, vm);
-        manager_hold_uid(m, vm->record.uid, true);
+        uid_pool_hold(m->core.uids, vm->record.uid, true);
         if (slot)
                 *slot = vm;
         return 0;
@@ -405,12 +300,12 @@ void manager_forget_vm(Manager *m, Vm *vm) {
         size_t i = position(m, vm_name(vm));
 
         (void)error_set(&e, ERROR_NO_SUCH_VM, "VM '%s' is gone", vm_name(vm));
-        operations_cancel(&m->operations, vm->record.uuid, ~0U, e);
-        assert(!operation_find(
-                        &m->operations, vm->record.uuid, ~(1U << OPERATION_MAKE | 1U << OPERATION_REMOVE)));
+        operations_cancel(&m->core.operations, vm->record.uuid, ~0U, e);
+        assert(!operation_find(&m->core.operations, vm->record.uuid,
+                        ~(1U << OPERATION_MAKE | 1U << OPERATION_REMOVE)));
         memmove(m->vms + i, m->vms + i + 1, (--m->n_vms - i) * sizeof(Vm *));
-        manager_hold_uid(m, vm->record.uid, false);
-        for (size_t p = 0; p <= (size_t)(m->config.port_last - m->config.port_first); p++)
+        uid_pool_hold(m->core.uids, vm->record.uid, false);
+        for (size_t p = 0; p <= (size_t)(m->core.config.port_last - m->core.config.port_first); p++)
                 if (m->ports[p] == vm)
                         m->ports[p] = NULL;
         vm_free(vm);

@@ -1,19 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-/* The service: the indexes of VMs, jobs, images, user IDs and ports, and the start-up that fills them from
+/* The service: the indexes of VMs and ports, and the start-up that fills them from
  * disk. */
 
 #include <systemd/sd-bus.h>
-#include <systemd/sd-event.h>
 
-#include "accounts.h"
 #include "clients.h"
-#include "config.h"
+#include "core.h"
 #include "host.h"
 #include "image-store.h"
-#include "job.h"
 #include "machine-names.h"
-#include "operation.h"
 #include "record-store.h"
 #include "systemd.h"
 #include "vm.h"
@@ -24,37 +20,26 @@ typedef struct ManagerHooks {
         void (*vm_removed)(Manager *m, const char *name, uid_t owner);
         void (*vm_changed)(Manager *m, Vm *vm, VmChange what);
         void (*vm_event)(Manager *m, Vm *vm, const VmEvent *event);
-        void (*image_new)(Manager *m, Image *image);
-        void (*image_removed)(Manager *m, Image *image); /* it is out of the index already */
-        void (*image_changed)(Manager *m, Image *image);
-        JobHooks job; /* userdata is the Manager */
+        ImageHooks image; /* userdata is the Manager, also of this one: */
+        JobHooks job;
 } ManagerHooks;
 
 struct Manager {
-        sd_event *event;
+        Core core;
+        OperationHooks operation_hooks;
         sd_bus *bus;
-        Config config;
         Host *host;
         Systemd *systemd;
         const ManagerHooks *hooks;
-        Accounts *accounts;          /* owned */
         Clients *clients;            /* owned */
         MachineNames *machine_names; /* owned */
         ImageStore *images;          /* owned */
 
-        RecordStore *records;   /* owned; what is on disk of VMs */
-        int vms_fd, runtime_fd; /* folders */
-        Vm **vms;               /* owned, sorted by name */
+        RecordStore *records; /* owned; what is on disk of VMs */
+        int vms_fd;           /* folder */
+        Vm **vms;             /* owned, sorted by name */
         size_t n_vms;
-
-        uint32_t *uids; /* when each of config.uid_count was given back: 0 never, else the how-manieth */
-        uint32_t uids_given; /* those below this place were somebody's in this boot */
-        uint32_t uids_noted; /* ... as the next instance of the service will take it */
-        uint32_t uids_back;  /* how many were given back */
-        Vm **ports;          /* borrowed; one place for each port of the range */
-
-        OperationHooks operation_hooks;
-        Operations operations;
+        Vm **ports; /* borrowed; one place for each port of the range */
 };
 
 /* systemd_bus: a connection for PID 1 alone. */
@@ -81,11 +66,6 @@ void manager_remove_vm(Manager *m, Vm *vm);
 
 /* May somebody use this name, as far as the machine's own VMs go? ERROR_VM_EXISTS. */
 int manager_check_name(const Manager *m, const char *name, uid_t owner, Error **reterr);
-
-/* Hands out a user ID, and holds it. Whose process was killed may not have been the only one that it had, so
- * none is given again in this boot before all were; then the one that has been nobody's for longest is. */
-int manager_pick_uid(Manager *m, uid_t *ret, Error **reterr);
-void manager_hold_uid(Manager *m, uid_t uid, bool held);
 
 /* A port that nobody has, kept for the VM and charged to its owner, beside the one that it has. It becomes
  * the VM's by manager_settle_port(), or goes by manager_drop_port(). */

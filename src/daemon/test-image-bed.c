@@ -13,18 +13,13 @@
         (60 * USEC_PER_SEC) /* for a loaded machine: nothing here takes that long unless it hangs \
                              */
 
-static void ignore_image(Manager *m, Image *image) {
+static void ignore_image(void *userdata, Image *image) {
 }
 
 static void ignore_job(void *userdata, Job *job) {
 }
 
-static const ManagerHooks hooks = {
-        .image_new = ignore_image,
-        .image_removed = ignore_image,
-        .image_changed = ignore_image,
-};
-
+static const ImageHooks hooks = { ignore_image, ignore_image, ignore_image };
 static const OperationHooks operation_hooks = { .job = { ignore_job, ignore_job, ignore_job } };
 
 static int count_descriptors(void) {
@@ -44,39 +39,36 @@ void bed_limit(const ResourceLimit *l) {
         limits = l;
 }
 
-static void bed_open(Bed *bed) {
-        Manager *m = calloc(1, sizeof(Manager));
+static const char *next_user(void *userdata, const Image *image, size_t *i) {
+        const Bed *bed = userdata;
 
-        CHECK(m);
-        *m = (Manager){
-                .event = bed->event,
-                .hooks = &hooks,
-                .config = { .system = true, .state_dir = bed->folder, .image_size_max = GIB },
-                .vms_fd = -EBADF,
-                .runtime_fd = -EBADF,
-                .vms = bed->vms,
-                .n_vms = bed->vms[0] ? 1 : 0,
+        return (*i)++ == 0 && streq_ptr(bed->used, image->record.uuid) ? "vm" : NULL;
+}
+
+static void bed_open(Bed *bed) {
+        Config config = {
+                .system = true,
+                .state_dir = strdup(bed->folder),
+                .runtime_dir = strf("%s/run", bed->folder),
+                .image_size_max = GIB,
         };
-        bed->m = m;
-        CHECK(accounts_new(limits, &m->accounts) >= 0);
-        CHECK(operations_init(&m->operations, bed->event, m->accounts, &operation_hooks, NULL) >= 0);
-        CHECK(image_store_new(m, bed->fd, &m->images) >= 0);
-        CHECK(image_store_load(m->images) >= 0);
+
+        memcpy(config.limits, limits, sizeof(config.limits));
+        CHECK(core_init(&bed->core, bed->event, &config, &operation_hooks, NULL) >= 0);
+        CHECK(image_store_new(&bed->core, bed->fd, &hooks, next_user, bed, &bed->images) >= 0);
+        CHECK(image_store_load(bed->images) >= 0);
 }
 
 /* As manager_free() does it. */
 static void bed_close(Bed *bed) {
-        Manager *m = bed->m;
-
-        image_store_close(m->images);
-        operations_done(&m->operations);
-        image_store_free(m->images);
+        image_store_close(bed->images);
+        operations_done(&bed->core.operations);
+        image_transfers_free(bed->images);
+        bed->images = image_store_free(bed->images);
         CHECK_EQ(fake_workers.live, 0);
         for (Resource i = 0; i < _RESOURCE_MAX; i++)
-                CHECK_EQ(accounts_total(m->accounts, i), 0);
-        accounts_free(m->accounts);
-        free(m);
-        bed->m = NULL;
+                CHECK_EQ(accounts_total(bed->core.accounts, i), 0);
+        core_done(&bed->core);
         while (sd_event_run(bed->event, 0) > 0)
                 ;
 }
@@ -126,16 +118,12 @@ void bed_done(Bed *bed) {
         sd_event_unref(bed->event);
         CHECK(remove_tree_at(AT_FDCWD, bed->folder) >= 0);
         close(bed->fd);
-        free(bed->vm.record.image_uuid);
+        free(bed->used);
         CHECK_EQ(count_descriptors(), bed->n_descriptors);
 }
 
 void bed_use(Bed *bed, const char *image) {
-        bed->vm.record.name = (char *)"vm";
-        CHECK(free_and_strdup(&bed->vm.record.image_uuid, image_find(bed->m->images, image)->record.uuid) >=
-                        0);
-        bed->vms[0] = &bed->vm;
-        bed->m->n_vms = 1;
+        CHECK(free_and_strdup(&bed->used, image_find(bed->images, image)->record.uuid) >= 0);
 }
 
 static void on_told(void *userdata, int r, const Error *error) {
@@ -179,7 +167,7 @@ void pull(Bed *bed, const PullOptions *o, Told *t) {
         int r;
 
         *t = (Told){};
-        r = image_pull(bed->m->images, o, o->image.owner, &job, &e);
+        r = image_pull(bed->images, o, o->image.owner, &job, &e);
         if (r < 0)
                 told_refused(t, r, e);
         else
@@ -196,7 +184,7 @@ void import_as(Bed *bed, uid_t user, const char *name, Told *t) {
         int r;
 
         *t = (Told){};
-        r = image_import(bed->m->images, bed->fd, &(ImageOptions){ .name = name, .owner = user }, user, &job,
+        r = image_import(bed->images, bed->fd, &(ImageOptions){ .name = name, .owner = user }, user, &job,
                         &e);
         if (r < 0)
                 told_refused(t, r, e);
@@ -218,11 +206,11 @@ Image *make_image(Bed *bed, uid_t user, const char *name, bool shared, const cha
         CHECK_EQ(t.n, 1);
         CHECK_EQ(t.result, 0);
         fake_workers.content = before;
-        return image_find(bed->m->images, name);
+        return image_find(bed->images, name);
 }
 
 void check_content(const Bed *bed, const char *name, const char *content) {
-        const Image *image = image_find(bed->m->images, name);
+        const Image *image = image_find(bed->images, name);
         char buf[64] = {};
         int fd;
 
@@ -237,13 +225,13 @@ void check_content(const Bed *bed, const char *name, const char *content) {
 size_t count_images(const Bed *bed) {
         size_t n = 0;
 
-        for (size_t i = 0; image_store_next(bed->m->images, &i);)
+        for (size_t i = 0; image_store_next(bed->images, &i);)
                 n++;
         return n;
 }
 
 static void check_folders(const Bed *bed) {
-        const ImageStore *s = bed->m->images;
+        const ImageStore *s = bed->images;
         int fd = openat(s->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         DIR *dir = fdopendir(fd);
 
@@ -255,26 +243,26 @@ static void check_folders(const Bed *bed) {
 }
 
 void check_idle(const Bed *bed) {
-        const Manager *m = bed->m;
+        const ImageStore *s = bed->images;
+        Accounts *accounts = bed->core.accounts;
         uint64_t images[2] = {};
         const Image *image;
 
-        CHECK(!m->operations.running);
-        CHECK(!m->images->transfers);
+        CHECK(!bed->core.operations.running);
+        CHECK(!s->transfers);
         CHECK_EQ(fake_workers.live, 0);
-        CHECK_EQ(accounts_total(m->accounts, RESOURCE_OPERATIONS), 0);
-        CHECK_EQ(accounts_total(m->accounts, RESOURCE_WORKERS), 0);
-        for (size_t i = 0; (image = image_store_next(m->images, &i));) {
-                CHECK(image_find(m->images, image_name(image)) == image);
+        CHECK_EQ(accounts_total(accounts, RESOURCE_OPERATIONS), 0);
+        CHECK_EQ(accounts_total(accounts, RESOURCE_WORKERS), 0);
+        for (size_t i = 0; (image = image_store_next(s, &i));) {
+                CHECK(image_find(s, image_name(image)) == image);
                 CHECK_STREQ(record_name(image->name), image_name(image));
                 if (image->record.owner == ALICE || image->record.owner == BOB)
                         images[image->record.owner - ALICE]++;
         }
-        CHECK_EQ(accounts_used(m->accounts, ALICE, RESOURCE_IMAGES), images[0]);
-        CHECK_EQ(accounts_used(m->accounts, BOB, RESOURCE_IMAGES), images[1]);
+        CHECK_EQ(accounts_used(accounts, ALICE, RESOURCE_IMAGES), images[0]);
+        CHECK_EQ(accounts_used(accounts, BOB, RESOURCE_IMAGES), images[1]);
         for (const char *const *name = (const char *const[]){ "a", "b", "c", "disk", "disk-2", NULL }; *name;
                         name++)
-                CHECK_EQ(record_name_is_taken(m->images->records, *name, NULL),
-                                image_find(m->images, *name) != NULL);
+                CHECK_EQ(record_name_is_taken(s->records, *name, NULL), image_find(s, *name) != NULL);
         check_folders(bed);
 }

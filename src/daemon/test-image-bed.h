@@ -3,7 +3,7 @@
 /* A store of images in a folder of its own, with the service's core around it, and no bus or PID 1. */
 
 #include "fake-worker.h"
-#include "manager.h"
+#include "image-operations.h"
 
 #define ALICE 1000
 #define BOB 1001
@@ -11,12 +11,12 @@
 
 typedef struct Bed {
         sd_event *event;
-        Manager *m;
+        Core core;
+        ImageStore *images;
         char folder[32]; /* in memory: there are many of these */
         int fd;
         int n_descriptors; /* before it was there */
-        Vm vm;             /* a user of an image: bed_use() */
-        Vm *vms[1];
+        char *used;        /* UUID of the image that a VM is made from: bed_use() */
 } Bed;
 
 void bed_new(Bed *bed);

@@ -47,7 +47,7 @@ static void begin_stored_pull(Bed *bed, Told *told) {
 }
 
 static ino_t inode_of(const Bed *bed, const char *name) {
-        int fd = image_open(image_find(bed->m->images, name));
+        int fd = image_open(image_find(bed->images, name));
         struct stat st;
 
         CHECK(fd >= 0 && fstat(fd, &st) >= 0);
@@ -75,7 +75,7 @@ static void prepare_used(Bed *bed) {
 }
 
 static void check_displaced(Bed *bed) {
-        const Image *old = image_find_by_uuid(bed->m->images, bed->vm.record.image_uuid);
+        const Image *old = image_find_by_uuid(bed->images, bed->used);
 
         CHECK_EQ(count_images(bed), 2);
         check_content(bed, "a", "disk");
@@ -96,7 +96,7 @@ static void begin_others_pulls(Bed *bed, Told *told) {
 
 static void check_others(Bed *bed) {
         CHECK_EQ(count_images(bed), 3);
-        CHECK_EQ(image_find(bed->m->images, "b")->record.owner, BOB);
+        CHECK_EQ(image_find(bed->images, "b")->record.owner, BOB);
 }
 
 static void begin_import(Bed *bed, Told *told) {
@@ -122,7 +122,7 @@ static void begin_export(Bed *bed, Told *told) {
         int r;
 
         *told = (Told){};
-        r = image_export(image_find(bed->m->images, "b"), bed->fd, NULL, NULL, ALICE, &job, &e);
+        r = image_export(image_find(bed->images, "b"), bed->fd, NULL, NULL, ALICE, &job, &e);
         if (r < 0) {
                 told_refused(told, r, e);
                 return;
@@ -137,7 +137,7 @@ static void begin_inspection(Bed *bed, Told *told) {
         int r;
 
         *told = (Told){};
-        r = image_inspect(bed->m->images, bed->fd, ALICE, told_expect(told), told, &told->op, &e);
+        r = image_inspect(bed->images, bed->fd, ALICE, told_expect(told), told, &told->op, &e);
         if (r < 0)
                 told_refused(told, r, e);
 }
@@ -147,13 +147,13 @@ static void begin_rename(Bed *bed, Told *told) {
         int r;
 
         *told = (Told){};
-        r = image_rename(image_find(bed->m->images, "a"), "c", ALICE, told_expect(told), told, &e);
+        r = image_rename(image_find(bed->images, "a"), "c", ALICE, told_expect(told), told, &e);
         if (r < 0)
                 told_refused(told, r, e);
 }
 
 static void check_renamed(Bed *bed) {
-        CHECK(!image_find(bed->m->images, "a"));
+        CHECK(!image_find(bed->images, "a"));
         check_content(bed, "c", "older");
 }
 
@@ -162,13 +162,13 @@ static void begin_sharing(Bed *bed, Told *told) {
         int r;
 
         *told = (Told){};
-        r = image_set_shared(image_find(bed->m->images, "a"), true, ALICE, told_expect(told), told, &e);
+        r = image_set_shared(image_find(bed->images, "a"), true, ALICE, told_expect(told), told, &e);
         if (r < 0)
                 told_refused(told, r, e);
 }
 
 static void check_shared(Bed *bed) {
-        CHECK(image_find(bed->m->images, "a")->record.shared);
+        CHECK(image_find(bed->images, "a")->record.shared);
 }
 
 static void begin_removal(Bed *bed, Told *told) {
@@ -176,11 +176,11 @@ static void begin_removal(Bed *bed, Told *told) {
         int r;
 
         *told = (Told){};
-        r = image_remove(image_find(bed->m->images, "a"), ALICE, told_expect(told), told, &e);
+        r = image_remove(image_find(bed->images, "a"), ALICE, told_expect(told), told, &e);
         if (r < 0)
                 told_refused(told, r, e);
         else
-                CHECK(!image_find(bed->m->images, "a"));
+                CHECK(!image_find(bed->images, "a"));
 }
 
 static void check_none(Bed *bed) {
@@ -215,7 +215,7 @@ static char **list(const Bed *bed) {
         char **all = NULL;
         Image *image;
 
-        for (size_t i = 0; (image = image_store_next(bed->m->images, &i));)
+        for (size_t i = 0; (image = image_store_next(bed->images, &i));)
                 CHECK(strv_extendf(&all, "%s %s %u %i", image_name(image), image->record.uuid,
                                       (unsigned)image->record.owner, image->record.shared) >= 0);
         return all;
@@ -246,7 +246,7 @@ static int run_with_fault(const Scenario *s, int n) {
         run_out(&bed);
         faults->countdown = NO_FAULT;
         check_told(told);
-        operations_collect(&bed.m->operations);
+        operations_collect(&bed.core.operations);
         run_out(&bed);
         check_idle(&bed);
         for (const Told *t = told; t < told + TOLD_MAX; t++)
@@ -272,7 +272,7 @@ static void test_each_fault(void) {
 }
 
 static void cancel_all(Bed *bed) {
-        for (Operation *op = bed->m->operations.running; op; op = op->next)
+        for (Operation *op = bed->core.operations.running; op; op = op->next)
                 if (!op->parent && operation_cancel_for(op, ERROR_CANCELED, "It is called off")) {
                         cancel_all(bed);
                         return;
@@ -379,7 +379,7 @@ static void test_name_taken_since(void) {
         CHECK_EQ(refresh.n, 1);
         CHECK_EQ(refresh.code, ERROR_IMAGE_EXISTS);
         CHECK_EQ(count_images(&bed), 1);
-        CHECK_EQ(image_find(bed.m->images, "a")->record.owner, 0);
+        CHECK_EQ(image_find(bed.images, "a")->record.owner, 0);
         check_idle(&bed);
         bed_done(&bed);
 }
@@ -401,7 +401,7 @@ static void test_same_owner_other_image(void) {
         fake_go_on();
         run_out(&bed);
         CHECK_EQ(refresh.code, ERROR_IMAGE_EXISTS);
-        CHECK_STREQ(image_find(bed.m->images, "a")->record.url, NULL);
+        CHECK_STREQ(image_find(bed.images, "a")->record.url, NULL);
         bed_done(&bed);
 }
 
@@ -416,17 +416,17 @@ static void test_chosen_name_taken_since(void) {
         pull(&bed, &(PullOptions){ .url = URL, .refresh = true, .image.owner = ALICE }, &refresh);
         run_out(&bed);
         removal = (Told){};
-        CHECK(image_remove(image_find(bed.m->images, "disk"), ALICE, told_expect(&removal), &removal,
-                              NULL) >= 0);
+        CHECK(image_remove(image_find(bed.images, "disk"), ALICE, told_expect(&removal), &removal, NULL) >=
+                        0);
         fake_workers.hang = false;
         import_as(&bed, BOB, "disk", &import);
         run_out(&bed);
         fake_go_on();
         run_out(&bed);
         CHECK_EQ(refresh.result, 0);
-        CHECK_EQ(image_find(bed.m->images, "disk")->record.owner, BOB);
-        CHECK_EQ(image_find(bed.m->images, "disk-2")->record.owner, ALICE);
-        CHECK_STREQ(image_find(bed.m->images, "disk-2")->record.uuid, refresh.uuid);
+        CHECK_EQ(image_find(bed.images, "disk")->record.owner, BOB);
+        CHECK_EQ(image_find(bed.images, "disk-2")->record.owner, ALICE);
+        CHECK_STREQ(image_find(bed.images, "disk-2")->record.uuid, refresh.uuid);
         check_idle(&bed);
         bed_done(&bed);
 }
@@ -448,7 +448,7 @@ static void test_second_fails(void) {
         fake_go_on();
         run_out(&bed);
         CHECK_EQ(first.result, 0);
-        CHECK_EQ(image_find(bed.m->images, "a")->record.owner, ALICE);
+        CHECK_EQ(image_find(bed.images, "a")->record.owner, ALICE);
         check_idle(&bed);
         bed_done(&bed);
 }
@@ -475,7 +475,7 @@ static void test_same_url_other_image(void) {
         fake_go_on();
         run_out(&bed);
         CHECK_EQ(refresh.code, ERROR_IMAGE_EXISTS);
-        CHECK_STREQ(image_find(bed.m->images, "a")->record.uuid, again.uuid);
+        CHECK_STREQ(image_find(bed.images, "a")->record.uuid, again.uuid);
         bed_done(&bed);
 }
 
@@ -492,12 +492,12 @@ static bool run_renamed(int turns) {
         begin_refresh(&bed, &refresh);
         for (int i = 0; i < turns && !over; i++)
                 over = !run_turn(&bed);
-        snprintf(uuid, sizeof(uuid), "%s", image_find(bed.m->images, "a")->record.uuid);
+        snprintf(uuid, sizeof(uuid), "%s", image_find(bed.images, "a")->record.uuid);
         begin_rename(&bed, &rename);
         run_out(&bed);
         CHECK_EQ(refresh.result, 0);
         CHECK_EQ(rename.result, 0);
-        CHECK_STREQ(image_find(bed.m->images, "c")->record.uuid, uuid);
+        CHECK_STREQ(image_find(bed.images, "c")->record.uuid, uuid);
         check_content(&bed, streq(uuid, refresh.uuid) ? "c" : "a", "disk");
         check_idle(&bed);
         check_restart(&bed);
@@ -520,7 +520,7 @@ static void test_one_name_on_disk(void) {
 
         bed_new(&bed);
         for (size_t i = 0; i < ELEMENTSOF(uuids); i++) {
-                _cleanup_close_ int fd = make_dir_at(bed.m->images->fd, uuids[i], 0700);
+                _cleanup_close_ int fd = make_dir_at(bed.images->fd, uuids[i], 0700);
                 _cleanup_free_ char *text = strf(
                                 "{\"version\":1,\"owner\":%u,\"shared\":false,\"name\":\"%s\","
                                 "\"uuid\":\"%s\",\"format\":\"raw\",\"source-format\":\"raw\","
@@ -535,8 +535,8 @@ static void test_one_name_on_disk(void) {
         all = list(&bed);
         CHECK_EQ(strv_length(all), 3);
         for (size_t i = 0; i < ELEMENTSOF(uuids); i++)
-                CHECK(image_find_by_uuid(bed.m->images, uuids[i]));
-        CHECK_STREQ(image_find(bed.m->images, "a")->record.uuid, uuids[1]);
+                CHECK(image_find_by_uuid(bed.images, uuids[i]));
+        CHECK_STREQ(image_find(bed.images, "a")->record.uuid, uuids[1]);
         check_idle(&bed); /* each is found by its name */
         bed_done(&bed);
 }
@@ -547,11 +547,11 @@ static void test_root(void) {
 
         bed_new(&bed);
         prepare_a(&bed);
-        CHECK(image_get(bed.m->images, "a", 0, &found, NULL) < 0);
-        CHECK(!image_find_by_url(bed.m->images, URL, 0));
+        CHECK(image_get(bed.images, "a", 0, &found, NULL) < 0);
+        CHECK(!image_find_by_url(bed.images, URL, 0));
         make_image(&bed, BOB, "b", true, "disk");
-        CHECK(image_get(bed.m->images, "b", 0, &found, NULL) >= 0);
-        CHECK(image_find_by_url(bed.m->images, URL, 0) == found);
+        CHECK(image_get(bed.images, "b", 0, &found, NULL) >= 0);
+        CHECK(image_find_by_url(bed.images, URL, 0) == found);
         bed_done(&bed);
 }
 
@@ -593,13 +593,13 @@ static void test_transfer_outlives_its_first_pull(void) {
         pull_as(&bed, BOB, "b", &bob);
         run_out(&bed);
         CHECK_EQ(fake_workers.begun, 1);
-        CHECK_EQ(accounts_used(bed.m->accounts, ALICE, RESOURCE_WORKERS), 1);
-        CHECK_EQ(accounts_used(bed.m->accounts, BOB, RESOURCE_WORKERS), 0);
+        CHECK_EQ(accounts_used(bed.core.accounts, ALICE, RESOURCE_WORKERS), 1);
+        CHECK_EQ(accounts_used(bed.core.accounts, BOB, RESOURCE_WORKERS), 0);
         CHECK(operation_cancel_for(alice.op, ERROR_CANCELED, "It is called off"));
         run_out(&bed);
         CHECK_EQ(alice.code, ERROR_CANCELED);
-        CHECK_EQ(accounts_used(bed.m->accounts, ALICE, RESOURCE_WORKERS), 0);
-        CHECK_EQ(accounts_used(bed.m->accounts, BOB, RESOURCE_WORKERS), 1);
+        CHECK_EQ(accounts_used(bed.core.accounts, ALICE, RESOURCE_WORKERS), 0);
+        CHECK_EQ(accounts_used(bed.core.accounts, BOB, RESOURCE_WORKERS), 1);
         fake_go_on();
         run_out(&bed);
         CHECK_EQ(bob.result, 0);
@@ -621,7 +621,7 @@ static void test_killed_worker_is_awaited(void) {
         CHECK(operation_cancel_for(first.op, ERROR_CANCELED, "It is called off"));
         run_out(&bed);
         CHECK_EQ(first.n, 1);
-        CHECK_EQ(accounts_used(bed.m->accounts, ALICE, RESOURCE_WORKERS), 1);
+        CHECK_EQ(accounts_used(bed.core.accounts, ALICE, RESOURCE_WORKERS), 1);
         fake_workers.hang = false;
         pull_as(&bed, BOB, "b", &second);
         run_out(&bed);
@@ -710,7 +710,7 @@ static void test_heir_cannot_pay(void) {
         run_out(&bed);
         CHECK_EQ(bob.code, ERROR_QUOTA_EXCEEDED);
         CHECK_EQ(root.n, 0);
-        CHECK_EQ(accounts_used(bed.m->accounts, 0, RESOURCE_WORKERS), 1);
+        CHECK_EQ(accounts_used(bed.core.accounts, 0, RESOURCE_WORKERS), 1);
         fake_go_on();
         run_out(&bed);
         CHECK_EQ(root.result, 0);

@@ -37,7 +37,7 @@ static void on_vm_changed(Manager *manager, Vm *vm, VmChange what) {
 }
 static void on_vm_event(Manager *manager, Vm *vm, const VmEvent *e) {
 }
-static void on_image(Manager *manager, Image *image) {
+static void on_image(void *userdata, Image *image) {
 }
 static void on_job_new(void *userdata, Job *job) {
         jobs_new++;
@@ -55,9 +55,7 @@ static const ManagerHooks hooks = {
         .vm_removed = on_vm_removed,
         .vm_changed = on_vm_changed,
         .vm_event = on_vm_event,
-        .image_new = on_image,
-        .image_removed = on_image,
-        .image_changed = on_image,
+        .image = { on_image, on_image, on_image },
         .job = { on_job_new, on_job_changed, on_job_finished },
 };
 
@@ -87,7 +85,7 @@ static void on_raw(void *userdata, int r, const char *text, const Error *error) 
 /* --- The bed */
 
 static bool is_busy(void) {
-        return m && m->operations.running;
+        return m && m->core.operations.running;
 }
 
 static void start_service(void) {
@@ -134,12 +132,12 @@ static unsigned count_files(int fd) {
 static void check_nothing_held(void) {
         for (int i = 0; i < _RESOURCE_MAX; i++)
                 if (i != RESOURCE_VMS && i != RESOURCE_PORTS)
-                        CHECK_EQ(accounts_total(m->accounts, i), 0);
-        CHECK(!m->operations.running);
+                        CHECK_EQ(accounts_total(m->core.accounts, i), 0);
+        CHECK(!m->core.operations.running);
         CHECK_EQ(fake_live_workers, 0);
-        CHECK_EQ(m->operations.jobs.n, 0);
+        CHECK_EQ(m->core.operations.jobs.n, 0);
         CHECK_EQ(jobs_new, jobs_finished);
-        CHECK_EQ(accounts_used(m->accounts, OWNER, RESOURCE_VMS), m->n_vms);
+        CHECK_EQ(accounts_used(m->core.accounts, OWNER, RESOURCE_VMS), m->n_vms);
 }
 
 /* Without faults: all that is left goes. */
@@ -156,8 +154,8 @@ static void tear_down(void) {
                 CHECK_EQ(m->n_vms, n - 1);
         }
         check_nothing_held();
-        CHECK_EQ(accounts_total(m->accounts, RESOURCE_VMS), 0);
-        CHECK_EQ(accounts_total(m->accounts, RESOURCE_PORTS), 0);
+        CHECK_EQ(accounts_total(m->core.accounts, RESOURCE_VMS), 0);
+        CHECK_EQ(accounts_total(m->core.accounts, RESOURCE_PORTS), 0);
         CHECK_EQ(fake_live_processes, 0);
         CHECK_EQ(fake_live_scopes, 0);
         m = manager_free(m);
@@ -165,7 +163,7 @@ static void tear_down(void) {
         set_up();
         CHECK_EQ(m->n_vms, 0);
         CHECK_EQ(count_files(m->vms_fd), 0);
-        CHECK_EQ(count_files(m->runtime_fd), 0);
+        CHECK_EQ(count_files(m->core.runtime_fd), 0);
         m = manager_free(m);
 }
 
@@ -219,7 +217,7 @@ static int run_create(Error **reterr) {
 static void check_create(bool done) {
         CHECK_EQ(m->n_vms, done);
         CHECK_EQ(count_files(m->vms_fd), done);
-        CHECK_EQ(accounts_used(m->accounts, OWNER, RESOURCE_PORTS), done);
+        CHECK_EQ(accounts_used(m->core.accounts, OWNER, RESOURCE_PORTS), done);
         if (done)
                 CHECK_EQ(state(), VM_PREPARED);
 }
@@ -484,7 +482,7 @@ static Waiter destroyer;
 
 /* What a client can: a job, or the creation that it waits for. */
 static void cancel_all(void) {
-        for (Operation *op = m->operations.running; op; op = op->next)
+        for (Operation *op = m->core.operations.running; op; op = op->next)
                 if (!op->parent &&
                                 (op->job || op->type->kind == OPERATION_CREATE ||
                                                 op->type->kind == OPERATION_START)) {
@@ -713,9 +711,9 @@ static void test_reservation(void) {
         CHECK_EQ(vm_reserve(m, "web", OTHER, &place, NULL), 0);
         CHECK(create(false, &e) < 0);
         CHECK_EQ(error_code(e), ERROR_VM_EXISTS);
-        CHECK_EQ(accounts_used(m->accounts, OTHER, RESOURCE_VMS), 1);
+        CHECK_EQ(accounts_used(m->core.accounts, OTHER, RESOURCE_VMS), 1);
         vm_place_done(&place);
-        CHECK_EQ(accounts_used(m->accounts, OTHER, RESOURCE_VMS), 0);
+        CHECK_EQ(accounts_used(m->core.accounts, OTHER, RESOURCE_VMS), 0);
         CHECK_EQ(create(false, NULL), 0);
         fake_settle();
         CHECK_EQ(waiter.r, 0);
@@ -772,18 +770,18 @@ static void test_quota(void) {
                 CHECK_EQ(vm_guest_wait(web(), OWNER, &o, &job, NULL), 0);
         CHECK(vm_guest_wait(web(), OWNER, &o, &job, &e) < 0);
         CHECK_EQ(error_code(e), ERROR_QUOTA_EXCEEDED);
-        CHECK_EQ(accounts_used(m->accounts, OWNER, RESOURCE_WORKERS), limit);
+        CHECK_EQ(accounts_used(m->core.accounts, OWNER, RESOURCE_WORKERS), limit);
         CHECK_EQ(vm_guest_wait(web(), 0, &o, &job, NULL), 0);
-        CHECK_EQ(accounts_used(m->accounts, 0, RESOURCE_WORKERS), 1);
+        CHECK_EQ(accounts_used(m->core.accounts, 0, RESOURCE_WORKERS), 1);
         fake_settle();
-        CHECK_EQ(accounts_total(m->accounts, RESOURCE_WORKERS), 0);
+        CHECK_EQ(accounts_total(m->core.accounts, RESOURCE_WORKERS), 0);
         tear_down();
 }
 
 static void check_uid(uid_t expected) {
         uid_t uid;
 
-        CHECK_EQ(manager_pick_uid(m, &uid, NULL), 0);
+        CHECK_EQ(uid_pool_pick(m->core.uids, &uid, NULL), 0);
         CHECK_EQ(uid, expected);
 }
 
@@ -792,24 +790,24 @@ static void test_uids(void) {
         uid_t first, last;
 
         set_up();
-        first = m->config.uid_first;
-        last = first + m->config.uid_count - 1;
+        first = m->core.config.uid_first;
+        last = first + m->core.config.uid_count - 1;
         check_uid(first);
-        manager_hold_uid(m, first, false);
+        uid_pool_hold(m->core.uids, first, false);
         check_uid(first + 1);
         m = manager_free(m);
         set_up();
         check_uid(first + 256); /* so many are noted at once */
         for (uid_t uid = first + 257; uid <= last; uid++)
                 check_uid(uid);
-        manager_hold_uid(m, first + 300, false);
-        manager_hold_uid(m, first + 299, false);
+        uid_pool_hold(m->core.uids, first + 300, false);
+        uid_pool_hold(m->core.uids, first + 299, false);
         for (uid_t uid = first; uid < first + 256; uid++)
                 check_uid(uid);
         check_uid(first + 300);
         check_uid(first + 299);
-        CHECK(manager_pick_uid(m, &first, NULL) < 0);
-        CHECK(unlinkat(m->runtime_fd, ".uids", 0) >= 0);
+        CHECK(uid_pool_pick(m->core.uids, &first, NULL) < 0);
+        CHECK(unlinkat(m->core.runtime_fd, ".uids", 0) >= 0);
         m = manager_free(m);
 }
 

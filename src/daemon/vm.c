@@ -42,7 +42,7 @@ int vm_reserve(Manager *manager, const char *name, uid_t owner, VmPlace *ret, Er
         if (r >= 0)
                 r = manager_check_name(manager, name, owner, reterr);
         if (r >= 0)
-                r = charge(manager->accounts, owner, RESOURCE_VMS, 1, &place.charge, reterr);
+                r = charge(manager->core.accounts, owner, RESOURCE_VMS, 1, &place.charge, reterr);
         if (r < 0) {
                 vm_place_done(&place);
                 return r;
@@ -129,7 +129,7 @@ void vm_changed(Vm *vm, VmChange what) {
         }
         vm->changes |= what;
         if (vm->changes)
-                operations_schedule_flush(&vm->manager->operations);
+                operations_schedule_flush(&vm->manager->core.operations);
 }
 
 /* Nobody is told what a restarted service would not know. */
@@ -205,10 +205,10 @@ OperationSpec vm_operation(const Vm *vm, uid_t requester, Operation *parent) {
 }
 
 char *vm_path(const Vm *vm, const char *file) {
-        return strf("%s/vms/%s%s%s", vm->manager->config.state_dir, vm_name(vm), file ? "/" : "",
+        return strf("%s/vms/%s%s%s", vm->manager->core.config.state_dir, vm_name(vm), file ? "/" : "",
                         file ?: "");
 }
 
 char *vm_runtime_path(const Vm *vm, const char *file) {
-        return strf("%s/%s/%s", vm->manager->config.runtime_dir, vm_name(vm), file);
+        return strf("%s/%s/%s", vm->manager->core.config.runtime_dir, vm_name(vm), file);
 }

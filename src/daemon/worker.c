@@ -7,7 +7,7 @@
 #include "worker.h"
 
 struct Worker {
-        Manager *manager; /* borrowed */
+        Core *core; /* borrowed */
         Task *task;
         const char *program; /* static, as is the next */
         const char *late;
@@ -23,7 +23,7 @@ struct Worker {
 
 static void release_uid(Worker *w) {
         if (w->uid != 0)
-                manager_hold_uid(w->manager, w->uid, false);
+                uid_pool_hold(w->core->uids, w->uid, false);
         w->uid = 0;
 }
 
@@ -133,7 +133,7 @@ int worker_charge(Worker *w, uid_t requester, Error **reterr) {
 
         if (!w->task || w->charge.uid == requester)
                 return 0;
-        r = charge(w->manager->accounts, requester, RESOURCE_WORKERS, 1, &paid, reterr);
+        r = charge(w->core->accounts, requester, RESOURCE_WORKERS, 1, &paid, reterr);
         if (r < 0)
                 return r;
         charge_release(&w->charge);
@@ -146,12 +146,12 @@ static int choose_uid(Worker *w, const WorkerSpec *spec, uid_t *ret, char ***arg
         int r = 0;
 
         *ret = 0;
-        if (w->manager->config.uid_count == 0)
+        if (uid_pool_is_empty(w->core->uids))
                 return 0;
         if (spec->uid != 0)
                 *ret = spec->uid;
         else {
-                r = manager_pick_uid(w->manager, ret, NULL);
+                r = uid_pool_pick(w->core->uids, ret, NULL);
                 w->uid = r < 0 ? 0 : *ret;
         }
         for (int i = 0; r >= 0 && i < 2; i++) {
@@ -212,13 +212,13 @@ static int spawn(Worker *w, const WorkerSpec *spec, const char *request, size_t 
                 return r;
         child.argv = argv;
         child.envp = envp;
-        r = task_run(w->manager->event, &child, request, len, spec->timeout_usec, on_done, w, &w->task);
+        r = task_run(w->core->event, &child, request, len, spec->timeout_usec, on_done, w, &w->task);
         if (r >= 0)
                 task_set_line_handler(w->task, on_line);
         return r;
 }
 
-int worker_run(Manager *m, const WorkerSpec *spec, const char *request, size_t len,
+int worker_run(Core *core, const WorkerSpec *spec, const char *request, size_t len,
                 const WorkerHandlers *handlers, void *userdata, Worker **ret, Error **reterr) {
         _cleanup_(worker_freep) Worker *w = malloc(sizeof(Worker));
         int r;
@@ -227,7 +227,7 @@ int worker_run(Manager *m, const WorkerSpec *spec, const char *request, size_t l
         if (!w)
                 return error_set_errno(reterr, -ENOMEM, "Cannot run %s", spec->program);
         *w = (Worker){
-                .manager = m,
+                .core = core,
                 .program = spec->program,
                 .late = spec->late,
                 .handlers = handlers,
@@ -236,7 +236,7 @@ int worker_run(Manager *m, const WorkerSpec *spec, const char *request, size_t l
         if (spec->paid && spec->paid->accounts)
                 w->charge = charge_take(spec->paid);
         else {
-                r = charge(m->accounts, spec->requester, RESOURCE_WORKERS, 1, &w->charge, reterr);
+                r = charge(core->accounts, spec->requester, RESOURCE_WORKERS, 1, &w->charge, reterr);
                 if (r < 0)
                         return r;
         }

@@ -4,7 +4,7 @@
  * request (one JSON object), tells how far it is in lines of JSON, and at last a result or an error. On a
  * system's service it runs under another user ID than ours. It dies with us. */
 
-#include "manager.h"
+#include "core.h"
 #include "json/json.h"
 
 typedef struct Worker Worker;
@@ -42,7 +42,7 @@ typedef struct WorkerHandlers {
 } WorkerHandlers;
 
 /* `handlers` is borrowed and must outlive the worker. ERROR_QUOTA_EXCEEDED: the requester has too many. */
-int worker_run(Manager *m, const WorkerSpec *spec, const char *request, size_t len,
+int worker_run(Core *core, const WorkerSpec *spec, const char *request, size_t len,
                 const WorkerHandlers *handlers, void *userdata, Worker **ret, Error **reterr);
 
 /* Somebody else pays for it from now on. ERROR_QUOTA_EXCEEDED, and nothing changes. */
