@@ -8,19 +8,6 @@
 #include "signals.h"
 #include "util/fd-util.h"
 
-char *image_bus_path(const char *name) {
-        char *path;
-
-        return sd_bus_path_encode(BUS_PATH_IMAGE, name, &path) < 0 ? NULL : path;
-}
-
-/* For the methods of an image: their slot is that of all images, and the image what find() found. */
-static uid_t caller(sd_bus_message *m) {
-        const BusFace *face = sd_bus_slot_get_userdata(sd_bus_get_current_slot(sd_bus_message_get_bus(m)));
-
-        return access_caller_uid(face->access);
-}
-
 static bool may_see(const BusFace *face, const Image *image) {
         return image->record.shared || access_may_see(face->access, image->record.owner);
 }
@@ -50,7 +37,7 @@ static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***re
         Image *image;
 
         for (size_t i = 0; (image = image_store_next(face->manager->images, &i));)
-                if (may_see(face, image) && strv_push(&paths, image_bus_path(image_name(image))) < 0)
+                if (may_see(face, image) && strv_push(&paths, bus_image_path(image_name(image))) < 0)
                         return -ENOMEM;
         *ret = TAKE_PTR(paths);
         return 1;
@@ -183,7 +170,7 @@ int image_bus_get(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                 return r;
         if (find_visible(userdata, name, &image, &e) < 0)
                 return bus_reply_error(m, e);
-        path = image_bus_path(name);
+        path = bus_image_path(name);
         return path ? sd_bus_reply_method_return(m, "o", path) : -ENOMEM;
 }
 
@@ -224,7 +211,7 @@ static int append_rest(sd_bus_message *m, const BusFace *face, const Image *imag
 }
 
 static int append_image(sd_bus_message *m, const BusFace *face, const Image *image) {
-        _cleanup_free_ char *path = image_bus_path(image_name(image)),
+        _cleanup_free_ char *path = bus_image_path(image_name(image)),
                             *url = url_without_credentials(image->record.url ?: "");
         const ImageRecord *rec = &image->record;
         int r;
@@ -314,7 +301,7 @@ static int method_rename(sd_bus_message *m, void *userdata, sd_bus_error *error)
         r = sd_bus_message_read(m, "s", &name);
         if (r < 0)
                 return r;
-        r = image_rename(userdata, name, caller(m), bus_reply_done, sd_bus_message_ref(m), &e);
+        r = image_rename(userdata, name, bus_face_caller(m), bus_reply_done, sd_bus_message_ref(m), &e);
         if (r >= 0)
                 return 1;
         sd_bus_message_unref(m);
@@ -328,7 +315,8 @@ static int method_set_shared(sd_bus_message *m, void *userdata, sd_bus_error *er
         r = sd_bus_message_read(m, "b", &shared);
         if (r < 0)
                 return r;
-        r = image_set_shared(userdata, shared, caller(m), bus_reply_done, sd_bus_message_ref(m), &e);
+        r = image_set_shared(
+                        userdata, shared, bus_face_caller(m), bus_reply_done, sd_bus_message_ref(m), &e);
         if (r >= 0)
                 return 1;
         sd_bus_message_unref(m);
@@ -338,7 +326,7 @@ static int method_set_shared(sd_bus_message *m, void *userdata, sd_bus_error *er
 static int method_remove(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         _cleanup_error_ Error *e = NULL;
 
-        if (image_remove(userdata, caller(m), bus_reply_done, sd_bus_message_ref(m), &e) >= 0)
+        if (image_remove(userdata, bus_face_caller(m), bus_reply_done, sd_bus_message_ref(m), &e) >= 0)
                 return 1;
         sd_bus_message_unref(m);
         return bus_reply_error(m, e);
@@ -356,7 +344,7 @@ static int method_export(sd_bus_message *m, void *userdata, sd_bus_error *error)
                 return r;
         r = bus_read_options(m, table, ELEMENTSOF(table), &e);
         if (r >= 0)
-                r = image_export(userdata, fd, format, compression, caller(m), &job, &e);
+                r = image_export(userdata, fd, format, compression, bus_face_caller(m), &job, &e);
         if (r < 0)
                 return e ? bus_reply_error(m, e) : r;
         return job_bus_reply(m, job->id);
@@ -413,7 +401,7 @@ static Hearers hearers_of(const Image *image) {
 
 void image_bus_new(void *userdata, Image *image) {
         const Manager *m = userdata;
-        _cleanup_free_ char *path = image_bus_path(image_name(image));
+        _cleanup_free_ char *path = bus_image_path(image_name(image));
         Hearers hearers = hearers_of(image);
 
         if (!path)
@@ -424,7 +412,7 @@ void image_bus_new(void *userdata, Image *image) {
 
 void image_bus_removed(void *userdata, Image *image) {
         const Manager *m = userdata;
-        _cleanup_free_ char *path = image_bus_path(image_name(image));
+        _cleanup_free_ char *path = bus_image_path(image_name(image));
         Hearers hearers = hearers_of(image);
 
         if (!path)
@@ -436,7 +424,7 @@ void image_bus_removed(void *userdata, Image *image) {
 void image_bus_changed(void *userdata, Image *image) {
         const Manager *m = userdata;
         static char *const changed[] = { (char *)"LastUsed", NULL };
-        _cleanup_free_ char *path = image_bus_path(image_name(image));
+        _cleanup_free_ char *path = bus_image_path(image_name(image));
         Hearers hearers = hearers_of(image);
 
         if (path)

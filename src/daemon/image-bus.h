@@ -2,13 +2,11 @@
 #pragma once
 /* org.vmctl1.Image on the bus, and the methods of org.vmctl1.Manager that are about images. */
 
+#include "bus-face.h"
 #include "image-operations.h"
-#include "manager-bus.h"
 
 /* Registers the objects below /org/vmctl1/image, for the connection's life. */
 int image_bus_add(BusFace *face);
-
-char *image_bus_path(const char *name); /* the caller frees it; NULL: out of memory */
 
 /* For ImageHooks, with the Manager as userdata */
 void image_bus_new(void *userdata, Image *image);

@@ -1,22 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include <inttypes.h>
-#include <stdio.h>
-
+#include "job-bus.h"
 #include "bus-paths.h"
 #include "bus-util.h"
-#include "image-bus.h"
-#include "job-bus.h"
 #include "signals.h"
-#include "vm-bus.h"
 
 #define JOB_HEARERS(job) (&(const Hearers){ .uids = (job)->hearers, .n = (job)->n_hearers })
 
-char *job_bus_path(uint32_t id) {
-        return strf(BUS_PATH_JOB "/%" PRIu32, id);
-}
-
 int job_bus_reply(sd_bus_message *call, uint32_t id) {
-        _cleanup_free_ char *path = job_bus_path(id);
+        _cleanup_free_ char *path = bus_job_path(id);
 
         return path ? sd_bus_reply_method_return(call, "o", path) : -ENOMEM;
 }
@@ -24,9 +15,9 @@ int job_bus_reply(sd_bus_message *call, uint32_t id) {
 char *job_bus_target_path(const Job *job) {
         switch (job->target) {
         case JOB_TARGET_VM:
-                return vm_bus_path(job->target_name);
+                return bus_vm_path(job->target_name);
         case JOB_TARGET_IMAGE:
-                return image_bus_path(job->target_name);
+                return bus_image_path(job->target_name);
         }
         return NULL;
 }
@@ -56,7 +47,7 @@ static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***re
         for (size_t i = 0; i < face->manager->core.operations.jobs.n; i++) {
                 const Job *job = face->manager->core.operations.jobs.list[i];
 
-                if (job_bus_may_see(face, job) && strv_push(&paths, job_bus_path(job->id)) < 0)
+                if (job_bus_may_see(face, job) && strv_push(&paths, bus_job_path(job->id)) < 0)
                         return -ENOMEM;
         }
         *ret = TAKE_PTR(paths);
@@ -137,7 +128,7 @@ int job_bus_add(BusFace *face) {
 
 void job_bus_new(void *userdata, Job *job) {
         const Manager *m = userdata;
-        _cleanup_free_ char *path = job_bus_path(job->id), *target = job_bus_target_path(job);
+        _cleanup_free_ char *path = bus_job_path(job->id), *target = job_bus_target_path(job);
 
         if (!path || !target)
                 return;
@@ -149,7 +140,7 @@ void job_bus_changed(void *userdata, Job *job) {
         const Manager *m = userdata;
         static char *const changed[] = { (char *)"Phase", (char *)"Progress", (char *)"Done",
                 (char *)"Total", (char *)"Speed", NULL };
-        _cleanup_free_ char *path = job_bus_path(job->id);
+        _cleanup_free_ char *path = bus_job_path(job->id);
 
         if (path)
                 (void)signal_properties_changed(
@@ -160,7 +151,7 @@ void job_bus_finished(void *userdata, Job *job) {
         const Manager *m = userdata;
         static char *const changed[] = { (char *)"State", (char *)"Progress", (char *)"Result",
                 (char *)"ErrorName", (char *)"ErrorMessage", NULL };
-        _cleanup_free_ char *path = job_bus_path(job->id), *target = job_bus_target_path(job);
+        _cleanup_free_ char *path = bus_job_path(job->id), *target = job_bus_target_path(job);
 
         Hearers hearers = { .uids = job->hearers, .n = job->n_hearers, .awaited = true };
 

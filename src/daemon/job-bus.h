@@ -2,11 +2,10 @@
 #pragma once
 /* org.vmctl1.Job on the bus. */
 
-#include "manager-bus.h"
+#include "bus-face.h"
 
 int job_bus_add(BusFace *face);
 bool job_bus_may_see(const BusFace *face, const Job *job);
-char *job_bus_path(uint32_t id);                      /* the caller frees it; NULL: out of memory */
 char *job_bus_target_path(const Job *job);            /* ditto */
 int job_bus_reply(sd_bus_message *call, uint32_t id); /* what a method handler is to return */
 

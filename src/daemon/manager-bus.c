@@ -15,7 +15,7 @@ typedef struct CreateCall {
 static void on_created(void *userdata, int r, const Error *error) {
         _cleanup_free_ CreateCall *c = userdata;
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = c->call;
-        _cleanup_free_ char *name = c->name, *path = r < 0 ? NULL : vm_bus_path(name);
+        _cleanup_free_ char *name = c->name, *path = r < 0 ? NULL : bus_vm_path(name);
 
         if (path)
                 (void)sd_bus_reply_method_return(call, "o", path);
@@ -94,7 +94,7 @@ static int method_create_from_url(sd_bus_message *m, void *userdata, sd_bus_erro
 }
 
 static int reply_vm(sd_bus_message *m, const Vm *vm) {
-        _cleanup_free_ char *path = vm_bus_path(vm_name(vm));
+        _cleanup_free_ char *path = bus_vm_path(vm_name(vm));
 
         return path ? sd_bus_reply_method_return(m, "o", path) : -ENOMEM;
 }
@@ -140,7 +140,7 @@ static int method_get_vm_by_pid(sd_bus_message *m, void *userdata, sd_bus_error 
 
 static int append_vm(sd_bus_message *m, const Vm *vm) {
         const VmRecord *rec = &vm->record;
-        _cleanup_free_ char *path = vm_bus_path(vm_name(vm));
+        _cleanup_free_ char *path = bus_vm_path(vm_name(vm));
 
         if (!path)
                 return -ENOMEM;
@@ -324,7 +324,7 @@ static int method_list_jobs(sd_bus_message *m, void *userdata, sd_bus_error *err
                 r = sd_bus_message_open_container(reply, 'a', "(uososd)");
         for (size_t i = 0; r >= 0 && i < mgr->core.operations.jobs.n; i++) {
                 const Job *job = mgr->core.operations.jobs.list[i];
-                _cleanup_free_ char *path = job_bus_path(job->id), *target = job_bus_target_path(job);
+                _cleanup_free_ char *path = bus_job_path(job->id), *target = job_bus_target_path(job);
 
                 if (!path || !target)
                         r = -ENOMEM;

@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-/* org.vmctl1.Manager on the bus, and what all bus faces have in common. */
+/* org.vmctl1.Manager on the bus. */
 
-#include "access.h"
-
-typedef struct BusFace {
-        Manager *manager; /* borrowed */
-        Access *access;   /* borrowed */
-} BusFace;
+#include "bus-face.h"
 
 extern const ManagerHooks manager_bus_hooks;
 

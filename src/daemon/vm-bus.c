@@ -14,18 +14,6 @@
 #include "vm-bus.h"
 #include "vm-guest-bus.h"
 
-char *vm_bus_path(const char *name) {
-        char *path;
-
-        return sd_bus_path_encode(BUS_PATH_VM, name, &path) < 0 ? NULL : path;
-}
-
-uid_t vm_bus_caller(sd_bus_message *m) {
-        const BusFace *face = sd_bus_slot_get_userdata(sd_bus_get_current_slot(sd_bus_message_get_bus(m)));
-
-        return access_caller_uid(face->access);
-}
-
 static int find(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
                 sd_bus_error *error) {
         _cleanup_free_ char *name = NULL;
@@ -54,7 +42,7 @@ static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***re
         for (size_t i = 0; i < m->n_vms; i++) {
                 if (!access_may_see(face->access, m->vms[i]->record.owner))
                         continue;
-                paths[n] = vm_bus_path(vm_name(m->vms[i]));
+                paths[n] = bus_vm_path(vm_name(m->vms[i]));
                 if (!paths[n++]) {
                         strv_free(paths);
                         return -ENOMEM;
@@ -213,7 +201,7 @@ typedef int (*operation_t)(Vm *vm, uid_t requester, waiter_t done, void *userdat
 static int run(sd_bus_message *m, Vm *vm, operation_t operation) {
         _cleanup_error_ Error *e = NULL;
 
-        if (operation(vm, vm_bus_caller(m), bus_reply_done, sd_bus_message_ref(m), &e) >= 0)
+        if (operation(vm, bus_face_caller(m), bus_reply_done, sd_bus_message_ref(m), &e) >= 0)
                 return 1;
         sd_bus_message_unref(m);
         return bus_reply_error(m, e);
@@ -238,7 +226,7 @@ static int method_stop(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         r = sd_bus_message_read(m, "t", &timeout);
         if (r < 0)
                 return r;
-        r = vm_stop(userdata, vm_bus_caller(m), timeout, &job, &e);
+        r = vm_stop(userdata, bus_face_caller(m), timeout, &job, &e);
         if (r < 0)
                 return bus_reply_error(m, e);
         return job_bus_reply(m, job->id);
@@ -283,7 +271,7 @@ static int method_open_console_log(sd_bus_message *m, void *userdata, sd_bus_err
         if (r < 0)
                 return e ? bus_reply_error(m, e) : r;
         request.flags = (follow ? LOG_REQUEST_FOLLOW : 0) | (this_run ? LOG_REQUEST_THIS_RUN : 0);
-        fd = console_open_log(userdata, vm_bus_caller(m), &request, &e);
+        fd = console_open_log(userdata, bus_face_caller(m), &request, &e);
         return fd < 0 ? bus_reply_error(m, e) : sd_bus_reply_method_return(m, "h", fd);
 }
 
@@ -302,7 +290,7 @@ static int update(sd_bus_message *m, Vm *vm, SpecFlags allowed) {
                 vm_spec_done(&to);
                 return e ? bus_reply_error(m, e) : r;
         }
-        r = vm_update(vm, vm_bus_caller(m), &from, &to, bus_reply_done, sd_bus_message_ref(m), &e);
+        r = vm_update(vm, bus_face_caller(m), &from, &to, bus_reply_done, sd_bus_message_ref(m), &e);
         if (r >= 0)
                 return 1;
         sd_bus_message_unref(m);
@@ -334,7 +322,7 @@ static int method_qmp(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         r = sd_bus_message_read(m, "s", &command);
         if (r < 0)
                 return r;
-        r = vm_qmp(userdata, vm_bus_caller(m), command, on_raw_reply, sd_bus_message_ref(m), &e);
+        r = vm_qmp(userdata, bus_face_caller(m), command, on_raw_reply, sd_bus_message_ref(m), &e);
         if (r >= 0)
                 return 1;
         sd_bus_message_unref(m);
@@ -451,7 +439,7 @@ static const struct {
 };
 
 void vm_bus_new(Manager *m, Vm *vm) {
-        _cleanup_free_ char *path = vm_bus_path(vm_name(vm));
+        _cleanup_free_ char *path = bus_vm_path(vm_name(vm));
 
         if (!path)
                 return;
@@ -460,7 +448,7 @@ void vm_bus_new(Manager *m, Vm *vm) {
 }
 
 void vm_bus_removed(Manager *m, const char *name, uid_t owner) {
-        _cleanup_free_ char *path = vm_bus_path(name);
+        _cleanup_free_ char *path = bus_vm_path(name);
 
         if (!path)
                 return;
@@ -469,7 +457,7 @@ void vm_bus_removed(Manager *m, const char *name, uid_t owner) {
 }
 
 void vm_bus_changed(Manager *m, Vm *vm, VmChange what) {
-        _cleanup_free_ char *path = vm_bus_path(vm_name(vm));
+        _cleanup_free_ char *path = bus_vm_path(vm_name(vm));
         char *names[ELEMENTSOF(change_table) + 1];
         size_t n = 0;
 
@@ -499,7 +487,7 @@ static int append_event(sd_bus_message *s, const VmEvent *event) {
 
 void vm_bus_event(Manager *m, Vm *vm, const VmEvent *event) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *s = NULL;
-        _cleanup_free_ char *path = vm_bus_path(vm_name(vm));
+        _cleanup_free_ char *path = bus_vm_path(vm_name(vm));
         int r;
 
         r = path ? sd_bus_message_new_signal(m->bus, &s, path, "org.vmctl1.VM", "Event") : -ENOMEM;

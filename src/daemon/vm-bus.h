@@ -2,14 +2,12 @@
 #pragma once
 /* org.vmctl1.VM on the bus. */
 
-#include "manager-bus.h"
+#include "bus-face.h"
 
 /* Registers the objects below /org/vmctl1/vm, for the connection's life. */
 int vm_bus_add(BusFace *face);
 
-char *vm_bus_path(const char *name); /* the caller frees it; NULL: out of memory */
 void vm_bus_new(Manager *m, Vm *vm);
 void vm_bus_removed(Manager *m, const char *name, uid_t owner);
 void vm_bus_changed(Manager *m, Vm *vm, VmChange what);
 void vm_bus_event(Manager *m, Vm *vm, const VmEvent *event);
-uid_t vm_bus_caller(sd_bus_message *m); /* of the call that is being dispatched, to a VM */

@@ -4,7 +4,6 @@
 #include "bus-util.h"
 #include "job-bus.h"
 #include "util/fd-util.h"
-#include "vm-bus.h"
 #include "vm-guest-bus.h"
 #include "vm-guest.h"
 
@@ -44,7 +43,7 @@ int vm_guest_bus_wait(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         if (r >= 0)
                 r = check_stage(stage, &o, &e);
         if (r >= 0)
-                r = vm_guest_wait(userdata, vm_bus_caller(m), &o, &job, &e);
+                r = vm_guest_wait(userdata, bus_face_caller(m), &o, &job, &e);
         return r >= 0 ? job_bus_reply(m, job->id) : e ? bus_reply_error(m, e) : r;
 }
 
@@ -233,7 +232,7 @@ int vm_guest_bus_provision(sd_bus_message *m, void *userdata, sd_bus_error *erro
         if (r >= 0 && o.stage == GUEST_RUNNING)
                 r = error_set(&e, ERROR_INVALID_SPEC, "Steps need SSH: stage is 'ssh' or 'cloud-init'");
         if (r >= 0)
-                r = vm_guest_provision(userdata, vm_bus_caller(m), &o, &job, &e);
+                r = vm_guest_provision(userdata, bus_face_caller(m), &o, &job, &e);
         provision_steps_free(o.steps, o.n_steps);
         return r >= 0 ? job_bus_reply(m, job->id) : e ? bus_reply_error(m, e) : r;
 }
