@@ -4,7 +4,7 @@
  * way, and its end is awaited. Up to there nothing is left; once the VM is made it stays. */
 #include "image-operations.h"
 #include "image-store.h"
-#include "manager.h"
+#include "vm-index.h"
 #include "vm.h"
 
 typedef struct Creation {

@@ -10,6 +10,7 @@
 #include <systemd/sd-event.h>
 
 #include "manager.h"
+#include "vm.h"
 
 typedef enum FakeFault {
         FAKE_NONE,

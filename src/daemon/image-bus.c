@@ -7,6 +7,7 @@
 #include "job-bus.h"
 #include "signals.h"
 #include "util/fd-util.h"
+#include "vm-index.h"
 
 static bool may_see(const BusFace *face, const Image *image) {
         return image->record.shared || access_may_see(face->access, image->record.owner);

@@ -12,6 +12,7 @@
 
 #include "bus-paths.h"
 #include "manager-bus.h"
+#include "service.h"
 #include "util/log.h"
 
 typedef struct Arguments {
@@ -144,13 +145,13 @@ static int run_loop(sd_event *event) {
 }
 
 static int serve(sd_event *event, const Buses *buses, Config *config) {
-        _cleanup_(manager_freep) Manager *m = NULL;
+        _cleanup_(service_freep) Manager *m = NULL;
         _cleanup_(access_freep) Access *access = NULL;
         sd_bus *bus = buses->clients;
         BusFace face;
         int r;
 
-        r = manager_new(event, bus, buses->systemd, config, &manager_bus_hooks, &m);
+        r = service_new(event, bus, buses->systemd, config, &manager_bus_hooks, &m);
         if (r < 0)
                 return log_error_errno(r, "Cannot set up the service: %m");
         r = access_new(bus, m, &access);
@@ -160,7 +161,7 @@ static int serve(sd_event *event, const Buses *buses, Config *config) {
         r = manager_bus_add(&face);
         if (r < 0)
                 return log_error_errno(r, "Cannot register the bus objects: %m");
-        r = manager_load(m);
+        r = service_load(m);
         if (r < 0)
                 return log_error_errno(r, "Cannot load the VMs: %m");
         r = host_ensure(m->host, on_host, m);

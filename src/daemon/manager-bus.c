@@ -6,6 +6,7 @@
 #include "image-bus.h"
 #include "job-bus.h"
 #include "vm-bus.h"
+#include "vm-index.h"
 
 typedef struct CreateCall {
         sd_bus_message *call;

@@ -5,6 +5,7 @@
 #include "bus-measure.h"
 #include "bus-paths.h"
 #include "policy.h"
+#include "vm-index.h"
 
 #define BUS_STRING_OVERHEAD 8 /* its length, its end and what aligns the next one */
 #define POLKIT_TIMEOUT (30 * USEC_PER_SEC)

@@ -59,7 +59,7 @@ static void bed_open(Bed *bed) {
         CHECK(image_store_load(bed->images) >= 0);
 }
 
-/* As manager_free() does it. */
+/* As service_free() does it. */
 static void bed_close(Bed *bed) {
         image_store_close(bed->images);
         operations_done(&bed->core.operations);

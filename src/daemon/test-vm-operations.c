@@ -11,10 +11,12 @@
 #include <unistd.h>
 
 #include "fake.h"
+#include "service.h"
 #include "test-record-faults.h"
 #include "util/fd-util.h"
 #include "util/test.h"
 #include "vm-guest.h"
+#include "vm-index.h"
 
 #define OWNER 1000
 #define OTHER 1001
@@ -108,8 +110,8 @@ static void start_service(void) {
         waiter = (Waiter){};
         jobs_new = jobs_finished = fake_signals = 0;
         fake_grow_to = 0;
-        CHECK_EQ(manager_new(event, NULL, NULL, &c, &hooks, &m), 0);
-        CHECK_EQ(manager_load(m), 0);
+        CHECK_EQ(service_new(event, NULL, NULL, &c, &hooks, &m), 0);
+        CHECK_EQ(service_load(m), 0);
 }
 
 static void set_up(void) {
@@ -158,13 +160,13 @@ static void tear_down(void) {
         CHECK_EQ(accounts_total(m->core.accounts, RESOURCE_PORTS), 0);
         CHECK_EQ(fake_live_processes, 0);
         CHECK_EQ(fake_live_scopes, 0);
-        m = manager_free(m);
+        m = service_free(m);
         /* What could not be deleted is when the service starts again. */
         set_up();
         CHECK_EQ(m->n_vms, 0);
         CHECK_EQ(count_files(m->vms_fd), 0);
         CHECK_EQ(count_files(m->core.runtime_fd), 0);
-        m = manager_free(m);
+        m = service_free(m);
 }
 
 static int create(bool start, Error **reterr) {
@@ -495,7 +497,7 @@ static void interrupt(void) {
         Job *job;
 
         if (interruption == END)
-                m = manager_free(m);
+                m = service_free(m);
         else if (interruption == CANCEL)
                 cancel_all();
         else if (!web())
@@ -688,7 +690,7 @@ static void test_restart_while_terminating(void) {
         CHECK(fake_pass_deadline());
         CHECK(fake_signals & 1U << SIGTERM);
         CHECK(!(fake_signals & 1U << SIGKILL));
-        m = manager_free(m);
+        m = service_free(m);
         fake_live_processes = fake_live_scopes = 0;
         start_service();
         CHECK_EQ(state(), VM_STOPPING);
@@ -795,7 +797,7 @@ static void test_uids(void) {
         check_uid(first);
         uid_pool_hold(m->core.uids, first, false);
         check_uid(first + 1);
-        m = manager_free(m);
+        m = service_free(m);
         set_up();
         check_uid(first + 256); /* so many are noted at once */
         for (uid_t uid = first + 257; uid <= last; uid++)
@@ -808,7 +810,7 @@ static void test_uids(void) {
         check_uid(first + 299);
         CHECK(uid_pool_pick(m->core.uids, &first, NULL) < 0);
         CHECK(unlinkat(m->core.runtime_fd, ".uids", 0) >= 0);
-        m = manager_free(m);
+        m = service_free(m);
 }
 
 int main(void) {

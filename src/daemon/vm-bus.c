@@ -6,13 +6,13 @@
 #include "cgroup.h"
 #include "console-open.h"
 #include "job-bus.h"
-#include "manager.h"
 #include "signals.h"
 #include "util/fd-util.h"
 #include "util/log-request.h"
 #include "util/log.h"
 #include "vm-bus.h"
 #include "vm-guest-bus.h"
+#include "vm-index.h"
 
 static int find(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
                 sd_bus_error *error) {

@@ -13,10 +13,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "manager.h"
 #include "spec/vm-lists.h"
 #include "util/fd-util.h"
 #include "util/log.h"
+#include "vm-index.h"
 #include "vm.h"
 #include "worker.h"
 

@@ -2,9 +2,9 @@
 /* Remove: the process is ended, the record loses its name, the VM leaves the index when its scope is gone
  * (another VM may take the name then), and the record's store deletes the files. What is interrupted goes on
  * at the next start-up: before the record is removed from run.json, after it because the store sweeps. */
-#include "manager.h"
 #include "util/fd-util.h"
 #include "util/log.h"
+#include "vm-index.h"
 #include "vm.h"
 
 typedef enum RemovalStep {

@@ -7,10 +7,10 @@
 
 #include "fd-store.h"
 #include "launch.h"
-#include "manager.h"
 #include "message-ids.h"
 #include "util/fd-util.h"
 #include "util/log.h"
+#include "vm-index.h"
 #include "vm.h"
 
 /* Below the 25 s after which a D-Bus client gives up by default, so that it gets our answer. QEMU needs 30

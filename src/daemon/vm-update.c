@@ -5,8 +5,8 @@
  *
  * Changes of one VM are made one after the other. Each is what differs between two definitions, so that one
  * does not undo what another has changed meanwhile. */
-#include "manager.h"
 #include "util/log.h"
+#include "vm-index.h"
 #include "vm.h"
 
 typedef enum UpdateStep {

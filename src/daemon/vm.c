@@ -34,23 +34,6 @@ static const char *const vm_failure_table[] = {
 };
 DEFINE_STRING_TABLE(vm_failure, VmFailure, _VM_FAILURE_MAX);
 
-int vm_reserve(Manager *manager, const char *name, uid_t owner, VmPlace *ret, Error **reterr) {
-        VmPlace place = {};
-        int r;
-
-        r = record_name_reserve(manager->records, name, owner, NULL, &place.name, reterr);
-        if (r >= 0)
-                r = manager_check_name(manager, name, owner, reterr);
-        if (r >= 0)
-                r = charge(manager->core.accounts, owner, RESOURCE_VMS, 1, &place.charge, reterr);
-        if (r < 0) {
-                vm_place_done(&place);
-                return r;
-        }
-        *ret = place;
-        return 0;
-}
-
 void vm_place_done(VmPlace *place) {
         record_name_free(place->name);
         charge_release(&place->charge);

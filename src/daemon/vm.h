@@ -7,8 +7,7 @@
  * vm-remove.c each hold one kind of operation or two, creation.c the whole that a client asks for at once.
  */
 
-#include "host.h"
-#include "operation.h"
+#include "manager.h"
 #include "process.h"
 #include "record-store.h"
 #include "spec/vm-record.h"
@@ -16,7 +15,6 @@
 #include "util/log.h"
 #include "waiters.h"
 
-typedef struct Manager Manager;
 typedef struct Vm Vm;
 typedef struct VmMake VmMake;
 typedef struct VmStart VmStart;
@@ -50,29 +48,6 @@ typedef enum VmFailure {
         _VM_FAILURE_INVALID = -EINVAL,
 } VmFailure;
 DECLARE_STRING_TABLE(vm_failure, VmFailure);
-
-/* What changed, for whoever tells clients. */
-typedef enum VmChange {
-        VM_CHANGE_STATE = 1 << 0,   /* state, failure, times */
-        VM_CHANGE_PROCESS = 1 << 1, /* PID, attachment, sockets, accelerator */
-        VM_CHANGE_QMP = 1 << 2,     /* run state */
-        VM_CHANGE_SPEC = 1 << 3,
-        VM_CHANGE_COUNTERS = 1 << 4, /* resets, I/O errors, reason of the shutdown */
-        VM_CHANGE_WARNINGS = 1 << 5,
-        VM_CHANGE_PROVISION = 1 << 6,
-} VmChange;
-
-/* Something that QEMU reported, with up to four details. */
-typedef struct VmEventField {
-        const char *key;
-        const char *string; /* or NULL, then `boolean` counts */
-        bool boolean;
-} VmEventField;
-#define VM_EVENT_FIELDS_MAX 4
-typedef struct VmEvent {
-        const char *name;
-        VmEventField fields[VM_EVENT_FIELDS_MAX]; /* up to the first without a key */
-} VmEvent;
 
 /* A name that is taken for a VM, and its place among its owner's. {} is none. */
 typedef struct VmPlace {
@@ -117,10 +92,7 @@ struct Vm {
         char **warnings;
 };
 
-/* Takes the name for a VM to come, and charges its owner for it: ERROR_INVALID_NAME, ERROR_VM_EXISTS,
- * ERROR_QUOTA_EXCEEDED. */
-int vm_reserve(Manager *manager, const char *name, uid_t owner, VmPlace *ret, Error **reterr);
-void vm_place_done(VmPlace *place);
+void vm_place_done(VmPlace *place); /* gives both back */
 
 /* A VM of this record, in this place; both are taken over (also on failure). */
 int vm_new(Manager *manager, VmRecord *record, VmPlace *place, Vm **ret);

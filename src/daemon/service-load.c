@@ -4,10 +4,11 @@
 #include <fcntl.h>
 
 #include "fd-store.h"
-#include "manager.h"
 #include "message-ids.h"
+#include "service.h"
 #include "util/fd-util.h"
 #include "util/log.h"
+#include "vm-index.h"
 
 /* What it holds is its owner's, however much that is by now. */
 static int charge_owner(Vm *vm) {
@@ -58,7 +59,7 @@ static int format_vm(void *object, char **ret, size_t *ret_len) {
         return vm_record_format(&vm->record, ret, ret_len);
 }
 
-const RecordType manager_vm_records = {
+const RecordType service_vm_records = {
         .document = "vm.json",
         .kind = "VM",
         .folder_is_name = true,
@@ -133,7 +134,7 @@ static void attach_vms(Manager *m) {
         fd_store_close_rest();
 }
 
-int manager_load(Manager *m) {
+int service_load(Manager *m) {
         int r;
 
         r = image_store_load(m->images);
