@@ -3,7 +3,8 @@
 #include <strings.h>
 
 #include "image-record.h"
-#include "vm-spec.h"
+#include "name.h"
+#include "util/string-util.h"
 
 /* The strings, by key: one list for writing, reading and freeing. */
 static const struct {

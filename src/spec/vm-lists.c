@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <inttypes.h>
 
+#include "name.h"
+#include "util/string-util.h"
 #include "vm-lists.h"
-#include "vm-spec.h"
 
 #define ITEM_MAX 64
 

@@ -5,7 +5,8 @@
 #include "util/error.h"
 
 #define VM_FORWARDS_MAX 256
-#define VM_DISKS_MAX 16     /* that many addresses are kept for them on the PCI bus */
+#define VM_DISKS_MAX 16 /* that many addresses are kept for them on the PCI bus */
+#define VM_DISK_MAX (64 * 1024 * GIB)
 #define VM_DISK_NAME_MAX 20 /* bytes of a virtio-blk device's serial number, by which a guest knows it */
 #define VM_PORT_MIN 1024    /* QEMU may not listen below */
 

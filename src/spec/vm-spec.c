@@ -47,21 +47,6 @@ static bool all_of(const char *s, const char *also) {
         return true;
 }
 
-bool vm_name_is_valid(const char *name) {
-        size_t n = strlen(name);
-
-        return n >= 1 && n <= VM_NAME_MAX && name[0] != '.' && name[0] != '-' && all_of(name, "-_.");
-}
-
-int vm_name_check(const char *name, Error **reterr) {
-        _cleanup_free_ char *shown = NULL;
-
-        if (vm_name_is_valid(name))
-                return 0;
-        shown = string_escape(name, strlen(name), VM_NAME_MAX + 16);
-        return error_set(reterr, ERROR_INVALID_NAME, "'%s' is not a valid VM name", shown ?: "");
-}
-
 /* RFC 1123 labels: what cloud-init and the guest's own tools accept. */
 static int check_hostname(const char *s, Error **reterr) {
         size_t n = strlen(s);

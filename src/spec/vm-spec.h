@@ -3,15 +3,14 @@
 /* What a VM is asked to be. One table of keys (vm_spec_keys) names every property of a definition with its
  * type and bounds; D-Bus options, stored files and, later, VMFile.kdl go through it alike. */
 
-#include "util/error.h"
+#include "name.h"
 #include "util/string-util.h"
+#include "vm-lists.h"
 #include "json/json.h"
 
-#define VM_NAME_MAX 64
 #define VM_VCPUS_MAX 255           /* what an x2APIC-less q35 guest can have */
 #define VM_MEMORY_MIN (8 * MIB)    /* below this no firmware finishes */
 #define VM_MEMORY_MAX (8192 * GIB) /* a typing error is more likely than a larger machine */
-#define VM_DISK_MAX (64 * 1024 * GIB)
 #define VM_CONSOLE_LOG_MIN (64 * KIB)
 #define VM_CONSOLE_LOG_MAX (4 * GIB)
 #define VM_CONSOLE_LOG_DEFAULT (16 * MIB)

@@ -2,21 +2,12 @@
 #include <endian.h>
 #include <inttypes.h>
 
+#include "image-header.h"
 #include "qcow2-header.h"
 
 #define QCOW2_MAGIC "QFI\xfb"
 #define QCOW2_OFFSET_MASK UINT64_C(0x00fffffffffffe00) /* bits 9 to 55 of an entry */
 #define QCOW2_L2_COMPRESSED (UINT64_C(1) << 62)
-
-static const char *const image_format_table[] = {
-        [IMAGE_FORMAT_RAW] = "raw",
-        [IMAGE_FORMAT_QCOW2] = "qcow2",
-        [IMAGE_FORMAT_VMDK] = "vmdk",
-        [IMAGE_FORMAT_VDI] = "vdi",
-        [IMAGE_FORMAT_VHDX] = "vhdx",
-        [IMAGE_FORMAT_VPC] = "vpc",
-};
-DEFINE_STRING_TABLE(image_format, ImageFormat, _IMAGE_FORMAT_MAX);
 
 /* Beginnings of files that are certainly no raw disk, though most could be read as one. */
 static const struct {

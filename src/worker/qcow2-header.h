@@ -2,7 +2,7 @@
 #pragma once
 /* The header of a qcow2 image, its extensions and its table of snapshots: untrusted bytes. */
 
-#include "image-header.h"
+#include "image-format.h"
 #include "image-reader.h"
 
 /* incompatible_features */
