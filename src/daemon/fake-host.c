@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* QEMU's facts, child processes and the bus's clients, instead of host.c, task.c, worker.c and clients.c. */
 #include "clients.h"
-#include "fake.h"
+#include "fake-vm.h"
 #include "task.h"
 #include "util/test.h"
 #include "worker.h"

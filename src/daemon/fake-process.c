@@ -4,7 +4,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 
-#include "fake.h"
+#include "fake-vm.h"
 #include "util/test.h"
 
 #define CALLS_MAX 8

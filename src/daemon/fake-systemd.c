@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* PID 1, instead of systemd.c. */
-#include "fake.h"
+#include "fake-vm.h"
 #include "util/test.h"
 
 struct Systemd {

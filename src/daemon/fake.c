@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The points, and the clock. */
 #include "fake.h"
+#include "util/string-util.h"
 #include "util/test.h"
 
 struct FakeAnswer {

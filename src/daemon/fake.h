@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-/* For tests of operations: stands where PID 1, QEMU with its shim, QMP, the host, child processes and the
- * clock are otherwise (fake-*.c define their functions, and are linked instead of them). Nothing answers by
- * itself.
+/* For tests of operations: stands where what they wait for is otherwise, and the clock. Files that define
+ * functions of others, and are linked instead of them, are built on this. Nothing answers by itself.
  *
  * Each call that can fail, and each answer that is awaited, is a point, in the order in which they come. At
  * one of them, chosen by fake_break_at(), something else happens than what all is well with. */
 
 #include <systemd/sd-event.h>
 
-#include "manager.h"
-#include "vm.h"
+#include "util/macro.h"
 
 typedef enum FakeFault {
         FAKE_NONE,
@@ -50,12 +48,3 @@ bool fake_run_until(const char *what);
 
 /* Lets the next deadline pass. False: nobody has one. */
 bool fake_pass_deadline(void);
-
-/* The parts. */
-void fake_process_end(void *process, bool ok); /* as an answer */
-void fake_scope_killed(void);                  /* PID 1 has killed all that is in scopes */
-extern unsigned fake_signals;                  /* a bit for each that QEMU was sent */
-extern unsigned fake_live_scopes, fake_live_workers, fake_live_processes;
-extern uint64_t fake_memory_max; /* as PID 1 has it for the scope */
-extern const char *fake_worker_result;
-extern uint64_t fake_grow_to;

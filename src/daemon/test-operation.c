@@ -2,6 +2,7 @@
 /* The base of all operations: one completion, parents and children, deadlines, charges, and the table of
  * what may be beside what. */
 #include "fake.h"
+#include "operation.h"
 #include "util/test.h"
 
 #define USER 1000

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "fake.h"
+#include "fake-vm.h"
 #include "service.h"
 #include "test-record-faults.h"
 #include "util/fd-util.h"
