@@ -9,7 +9,7 @@
 
 #define ANSWER_MAX (31 * MIB) /* the bus cuts off who sends a message of more than 32 MiB */
 #define ARRIVED_MAX 4096      /* calls of clients that the bus has yet to name: it does so at once */
-#define BLOCKED_MAX 8 /* calls of one user, without room for their answers, that are tried in a turn */
+#define MEASURED_MAX 8 /* answers whose size is found out for one user in a turn: some take milliseconds */
 #define CALL_SIZE_MAX (2 * MIB) /* definitions have 10 KiB, the steps of provisionings some hundred */
 
 /* Whose turn it is comes round in a ring. */
@@ -298,22 +298,38 @@ static uint64_t size_answer(BusCall *c) {
         return 0; /* refuse() sees to it */
 }
 
-/* The first call of this user that can be dispatched, if there is room for its answer. */
+/* The first call of this user that can be dispatched, if there is room for its answer. What had none is
+ * measured again only when there is what it needed then: so those who read nothing are not in the way of
+ * their user's others, however many calls of theirs wait. */
 static BusCall *take_ready(Access *a, const User *user) {
-        unsigned blocked = 0;
+        unsigned measured = 0;
+        bool blocked = false;
+        BusCall *c;
 
-        for (BusCall *c = user->calls; c && blocked < BLOCKED_MAX; c = c->next) {
-                if (c->state != CALL_READY || !check_binding(c))
+        for (c = user->calls; c; c = c->next) {
+                if (c->state != CALL_READY)
                         continue;
-                if (client_reserve(c->client, size_answer(c)) < 0) {
-                        client_inquire(c->client);
-                        blocked++;
+                if (c->needs > 0 && !client_has_room(c->client, c->needs)) {
+                        blocked = true;
                         continue;
                 }
-                take_out(c);
-                return c;
+                if (measured++ == MEASURED_MAX) {
+                        go_on(a);
+                        c = NULL;
+                        break;
+                }
+                if (!check_binding(c))
+                        continue;
+                c->needs = size_answer(c);
+                if (client_reserve(c->client, c->needs) >= 0)
+                        break;
+                blocked = true;
         }
-        return NULL;
+        if (blocked)
+                clients_inquire(a->manager->clients, user->uid);
+        if (c)
+                take_out(c);
+        return c;
 }
 
 static void forget_idle_users(Access *a) {

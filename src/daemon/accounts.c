@@ -177,6 +177,20 @@ int charge_grow(Charge *c, uint64_t amount, Error **reterr) {
         return r;
 }
 
+int charge_grow_anyway(Charge *c, uint64_t amount) {
+        int r = add(c->accounts, c->uid, c->resource, amount, true, NULL);
+
+        if (r >= 0)
+                c->amount += amount;
+        return r;
+}
+
+bool charge_fits(const Accounts *a, uid_t uid, Resource resource, uint64_t amount) {
+        const Account *account = find(a, uid), nothing = { .uid = uid };
+
+        return check(a, account ?: &nothing, resource, amount, NULL) >= 0;
+}
+
 void charge_shrink(Charge *c, uint64_t amount) {
         Account *account = c->accounts ? find(c->accounts, c->uid) : NULL;
 

@@ -59,6 +59,7 @@ int charge_anyway(Accounts *a, uid_t uid, Resource resource, uint64_t amount, Ch
 
 /* Adds to a charge, or takes from it. Growing can fail as above, and changes nothing then. */
 int charge_grow(Charge *c, uint64_t amount, Error **reterr);
+int charge_grow_anyway(Charge *c, uint64_t amount);
 void charge_shrink(Charge *c, uint64_t amount);
 
 /* Gives it back, once. */
@@ -72,6 +73,8 @@ static inline Charge charge_take(Charge *c) {
         *c = (Charge){};
         return taken;
 }
+
+bool charge_fits(const Accounts *a, uid_t uid, Resource resource, uint64_t amount);
 
 /* How much this user holds, and all together. */
 uint64_t accounts_used(const Accounts *a, uid_t uid, Resource resource);

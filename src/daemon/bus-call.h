@@ -61,6 +61,7 @@ struct BusCall {
         CallTarget target;
         CallState state;
         bool inspect;        /* may see what is others' */
+        uint64_t needs;      /* bytes for its answer, of which there were fewer; 0: that was not tried */
         const char *refusal; /* static: what it is answered when its turn comes; NULL: it is dispatched */
         const char *refusal_name; /* static: that error's */
         Charge calls, bytes, descriptors, question;

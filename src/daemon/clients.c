@@ -11,6 +11,9 @@
 #define INQUIRY_AGAIN_MIN (20 * USEC_PER_MSEC) /* to look again whether a client reads that waits for us */
 #define INQUIRY_AGAIN_MAX (2 * USEC_PER_SEC)
 #define CLIENT_SHARE 4 /* of the account of its user, what a single client may fill: one in so many */
+/* What may always be sent to who has read all, however little the others of its user read: of the 256
+ * connections that a bus takes of a user, as much as the account, and of all that it takes, half of all. */
+#define CLIENT_FREE (16 * KIB)
 
 struct Client {
         Clients *clients; /* borrowed */
@@ -310,10 +313,25 @@ static int on_again(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
+/* A timer, because nothing tells that a client reads but what it sends itself, and one that blocks in a call
+ * sends nothing. It is there while a call waits alone. A user whose clients are as many as a bus takes, and
+ * read nothing, costs 128 questions a second, which the bus answers by itself. */
 static void try_again(Client *c) {
         c->again_usec = c->again_usec > 0 ? MIN(2 * c->again_usec, INQUIRY_AGAIN_MAX) : INQUIRY_AGAIN_MIN;
         (void)sd_event_add_time_relative(sd_bus_get_event(c->clients->bus), &c->again, CLOCK_MONOTONIC,
-                        c->again_usec, 0, on_again, c);
+                        c->again_usec, c->again_usec / 2, on_again, c);
+}
+
+/* A bus that does not know the call, or forbids it, has limits of its own for its users. Any other error is
+ * no answer: that there was none in time says nothing of who reads. */
+static bool is_unanswerable(sd_bus_message *m) {
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+
+        return e &&
+                        (sd_bus_error_has_name(e, SD_BUS_ERROR_UNKNOWN_METHOD) ||
+                                        sd_bus_error_has_name(e, SD_BUS_ERROR_UNKNOWN_INTERFACE) ||
+                                        sd_bus_error_has_name(e, SD_BUS_ERROR_NOT_SUPPORTED) ||
+                                        sd_bus_error_has_name(e, SD_BUS_ERROR_ACCESS_DENIED));
 }
 
 /* The bytes that the bus keeps for the client; all that we have counted, where it does not say. */
@@ -342,10 +360,9 @@ static int on_inquired(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         uid_t uid = c->uid;
 
         c->inquiry = sd_bus_slot_unref(c->inquiry);
-        /* A bus that does not know the call has limits of its own for its users. */
-        if (sd_bus_message_is_method_error(m, NULL))
+        if (is_unanswerable(m))
                 queued = 0;
-        else
+        else if (!sd_bus_message_is_method_error(m, NULL))
                 queued = read_queued(m, queued);
         if (queued >= c->inquired) {
                 try_again(c);
@@ -363,29 +380,47 @@ static void inquire(Client *c) {
 
         if (c->inquiry || c->again || c->unread.amount == 0)
                 return;
-        if (sd_bus_call_method_async(all->bus, &c->inquiry, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+        if (sd_bus_call_method_async(all->bus, &c->inquiry, BUS_DRIVER, "/org/freedesktop/DBus",
                             "org.freedesktop.DBus.Debug.Stats", "GetConnectionStats", on_inquired, c, "s",
                             c->name) >= 0)
                 c->inquired = c->unread.amount;
+        else
+                try_again(c);
 }
 
-void client_inquire(Client *c) {
-        Clients *all = c->clients;
+void clients_inquire(Clients *c, uid_t uid) {
+        for (size_t i = 0; i < c->n; i++)
+                if (c->list[i]->known && c->list[i]->uid == uid)
+                        inquire(c->list[i]);
+}
 
-        for (size_t i = 0; i < all->n; i++)
-                if (all->list[i]->known && all->list[i]->uid == c->uid)
-                        inquire(all->list[i]);
+static bool goes_anyway(const Client *c, uint64_t bytes) {
+        return c->unread.amount == 0 && bytes <= CLIENT_FREE;
+}
+
+/* A single answer that is larger than all that may be on its way goes out when nothing else is. */
+static uint64_t most_for(const Client *c) {
+        return accounts_limit(c->clients->accounts, c->uid, RESOURCE_UNREAD) / CLIENT_SHARE;
+}
+
+bool client_has_room(const Client *c, uint64_t bytes) {
+        uint64_t most = most_for(c), needed = MIN(bytes, most);
+
+        return goes_anyway(c, bytes) ||
+                        (c->unread.amount + needed <= most &&
+                                        charge_fits(c->clients->accounts, c->uid, RESOURCE_UNREAD, needed));
 }
 
 int client_reserve(Client *c, uint64_t bytes) {
-        uint64_t most = accounts_limit(c->clients->accounts, c->uid, RESOURCE_UNREAD) / CLIENT_SHARE;
+        int r;
 
-        /* A single answer that is larger than all that may be on its way goes out when nothing else is. */
-        bytes = MIN(bytes, most);
-        if (c->unread.amount + bytes > most || charge_grow(&c->unread, bytes, NULL) < 0) {
+        if (!client_has_room(c, bytes)) {
                 ping_others(c->clients, c->uid);
                 return -EDQUOT;
         }
+        r = charge_grow_anyway(&c->unread, MIN(bytes, most_for(c)));
+        if (r < 0)
+                return r;
         if (c->unread.amount - c->vouched > PING_AFTER)
                 ping(c);
         return 0;

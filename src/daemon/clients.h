@@ -7,8 +7,9 @@
  * reads would in the end keep us from being heard by anybody. So all that is sent to a client is charged to
  * its user (RESOURCE_UNREAD), and given back when it answers a Ping that was sent behind it, which every
  * D-Bus library does by itself as soon as it is let, or when the bus, asked for it, keeps less. While the
- * account is full that user's calls wait, and signals are not sent: when the client reads again it gets the
- * ends of jobs, up to a bound, and then SignalsLost, which says that there was more. */
+ * account is full that user's calls wait, but for short answers to clients that have read all, and signals
+ * are not sent: when the client reads again it gets the ends of jobs, up to a bound, and then SignalsLost,
+ * which says that there was more. */
 
 #include <systemd/sd-bus.h>
 
@@ -45,10 +46,13 @@ void client_subscribe(Client *c, int inspect);
 /* So much is about to be sent to it. -EDQUOT: not now; `drained` tells when to try again. */
 int client_reserve(Client *c, uint64_t bytes);
 
-/* A call of its user waits for room. A client that makes one blocking call after the other answers no Ping,
- * so the bus is asked what it keeps for this user's clients; and again, ever less often, while that is as
- * much. */
-void client_inquire(Client *c);
+/* Would it be reserved? Asks nobody anything. */
+bool client_has_room(const Client *c, uint64_t bytes);
+
+/* A call of this user waits for room. A client that makes one blocking call after the other answers no Ping,
+ * so the bus is asked what it keeps for their clients; and, when this is called again, ever less often while
+ * that is as much: `drained` tells when. */
+void clients_inquire(Clients *c, uid_t uid);
 
 /* Who hears of something: these users, root, and who may inspect all. */
 typedef struct Hearers {

@@ -158,6 +158,15 @@ def waiters(number, vm, key):
     hold()
 
 
+def joiners(number, vm):
+    """Each asks for what is under way already, and waits for its end."""
+    connections = [connect() for _ in range(-(-int(number) // 100))]
+    for i in range(int(number)):
+        send(connections[i // 100], vm_path(vm), VM, "Start")
+    collect(connections, int(number), 3)
+    hold()
+
+
 def readers(number, vm):
     """Each has the service start a process, which writes until its reader has all."""
     connection, pipes = connect(), []
@@ -236,6 +245,18 @@ def deaf(number):
         connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         send(connection, ROOT_PATH, MANAGER, "ListVMs")
         connections.append(connection)
+    hold()
+
+
+def hoarders(number, calls, size):
+    """Clients that each have few calls, and read none of the large answers: what the kernel's buffers do not take stays
+    with the bus, and the rest of the calls waits."""
+    call, connections = ("org.freedesktop.DBus.Properties", "Get", "ss", MANAGER, "x" * int(size)), []
+    for _ in range(int(number)):
+        connections.append(connect())
+        for _ in range(int(calls)):
+            send(connections[-1], ROOT_PATH, *call)
+        answers["sent"] += int(calls)
     hold()
 
 
@@ -331,6 +352,6 @@ def toggle(vm, times):
 
 
 KINDS = {function.__name__.replace("_", "-"): function for function in
-         (waiting, big_calls, clients, comers_and_goers, waiters, readers, jobs, flood, deaf, impostor, liars,
-          long_keys, toggle)}
+         (waiting, big_calls, clients, comers_and_goers, waiters, joiners, readers, jobs, flood, deaf, hoarders, impostor,
+          liars, long_keys, toggle)}
 KINDS[sys.argv[1]](*sys.argv[2:])

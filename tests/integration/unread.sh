@@ -59,4 +59,18 @@ for i in range(200):
 '
 }
 check "Who makes blocking calls alone gets all answers" within_ms 20000 blocking_calls
+# Ten clients that read nothing more, and whose calls wait: more than are tried, or fit in the account
+mkfifo "$scratch/hold"
+as bob python3 "$tests/integration/attack.py" hoarders 10 5 100000 < "$scratch/hold" > "$scratch/hoarders" &
+hoarders=$!
+exec {hold}> "$scratch/hold"
+begun() {
+        grep --quiet "^begun" < <(exec timeout 60 tail --follow --lines=+1 "$scratch/hoarders")
+}
+check "Clients stop reading in the middle of their answers" begun
+check "Meanwhile the same user is served" within_ms 2000 as bob vmctl list
+check "... again and again" within_ms 20000 blocking_calls
+check "... and others are" within_ms 2000 vmctl list
+exec {hold}>&-
+check "They end" wait $hoarders
 check_output 0 "The service was never restarted" systemctl show --property=NRestarts --value vmctld
