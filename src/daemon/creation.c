@@ -168,7 +168,7 @@ int vm_create(Manager *manager, uid_t requester, VmRecord *record, const int fil
         r = creation_new(manager, requester, record, files, &c, reterr);
         if (r < 0)
                 return r;
-        r = operation_join(&c->op, requester, done, userdata, reterr);
+        r = operation_wait(&c->op, done, userdata, reterr);
         if (r < 0) {
                 drop(c, reterr ? *reterr : NULL);
                 return r;
@@ -183,10 +183,9 @@ static int pull(Creation *c, const PullOptions *options, Error **reterr) {
         r = pull_new(c->manager->images, options, c->op.requester, &c->op, &c->pull, reterr);
         if (r < 0)
                 return r;
-        r = operation_wait(c->pull, on_pulled, c);
+        r = operation_wait(c->pull, on_pulled, c, reterr);
         if (r >= 0)
                 return 0;
-        r = error_set_errno(reterr, r, "There is no place for another who waits");
         (void)operation_cancel_for(
                         c->pull, ERROR_CANCELED, "Nobody waits for it"); /* at once: it just began */
         return r;

@@ -91,9 +91,8 @@ static int change_new(Image *image, uid_t requester, Operation *parent, waiter_t
         r = operation_new(&image->store->core->operations, &change_type, &spec, &op, reterr);
         if (r < 0)
                 return r;
-        r = operation_wait(op, done, userdata);
+        r = operation_wait(op, done, userdata, reterr);
         if (r < 0) {
-                r = error_set_errno(reterr, r, "Cannot change image '%s'", image_name(image));
                 operation_drop(op, reterr ? *reterr : NULL);
                 return r;
         }
@@ -235,10 +234,8 @@ int image_remove(Image *image, uid_t requester, waiter_t done, void *userdata, E
                 r = operation_new(&image->store->core->operations, &removal_type, &spec, &op, reterr);
         if (r < 0)
                 return r;
-        r = operation_wait(op, done, userdata);
-        if (r < 0)
-                (void)error_set_errno(reterr, r, "Cannot remove image '%s'", image_name(image));
-        else
+        r = operation_wait(op, done, userdata, reterr);
+        if (r >= 0)
                 r = take_away(image, on_files_gone, op, NULL, reterr);
         if (r < 0)
                 operation_drop(op, reterr ? *reterr : NULL);

@@ -183,10 +183,8 @@ int image_inspect(ImageStore *s, int fd, uid_t requester, waiter_t done, void *u
         if (r < 0)
                 return r;
         x = (Reading *)op;
-        r = operation_wait(op, done, userdata);
-        if (r < 0)
-                (void)error_set_errno(reterr, r, "Cannot inspect the file");
-        else
+        r = operation_wait(op, done, userdata, reterr);
+        if (r >= 0)
                 r = worker_run(s->core, &spec, "{}", 2, &handlers, x, &x->worker, reterr);
         if (r < 0) {
                 operation_drop(op, reterr ? *reterr : NULL);

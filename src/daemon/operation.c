@@ -155,11 +155,18 @@ int operation_admit(Operations *o, OperationKind kind, const char *target_uuid, 
         return 0;
 }
 
+static void release_charges(Operation *op) {
+        charge_release(&op->charge);
+        while (op->n_joined > 0)
+                charge_release(&op->joined[--op->n_joined]);
+}
+
 /* The last thing that happens to it. */
 static void operation_free(Operation *op) {
         assert(!op->job);
         sd_event_source_disable_unref(op->deadline);
-        charge_release(&op->charge);
+        release_charges(op);
+        free(op->joined);
         free(op->waiters);
         error_free(op->reason);
         free(op->target_name);
@@ -246,18 +253,36 @@ void operation_set_progress(const Operation *op, const JobProgress *p) {
         job_set_progress(op->job, p);
 }
 
-int operation_wait(Operation *op, waiter_t done, void *userdata) {
+int operation_wait(Operation *op, waiter_t done, void *userdata, Error **reterr) {
+        int r;
+
         assert(!op->completed);
-        return waiters_add(&op->waiters, done, userdata);
+        r = waiters_add(&op->waiters, done, userdata);
+        return r < 0 ? error_set_errno(reterr, r, "There is no place for another who waits") : 0;
+}
+
+static int no_place_to_join(Error **reterr, int r) {
+        return error_set_errno(reterr, r, "There is no place for another who asks for the same");
 }
 
 int operation_join(Operation *op, uid_t requester, waiter_t done, void *userdata, Error **reterr) {
+        Charge *grown = reallocarray(op->joined, op->n_joined + 1, sizeof(Charge));
+        _cleanup_charge_ Charge one = {};
         int r;
 
+        if (!grown)
+                return no_place_to_join(reterr, -ENOMEM);
+        op->joined = grown;
+        r = charge(op->operations->accounts, requester, RESOURCE_OPERATIONS, 1, &one, reterr);
+        if (r < 0)
+                return r;
         r = op->job ? job_join(op->job, requester) : 0;
+        if (r < 0)
+                return no_place_to_join(reterr, r);
+        r = operation_wait(op, done, userdata, reterr);
         if (r >= 0)
-                r = operation_wait(op, done, userdata);
-        return r < 0 ? error_set_errno(reterr, r, "There is no place for another who waits") : 0;
+                op->joined[op->n_joined++] = charge_take(&one);
+        return r;
 }
 
 /* Whoever hears of an end may begin or end other operations, so the list is read anew after each. */
@@ -317,7 +342,7 @@ static void end(Operation *op, int r, JobResult result, const Error *error) {
         assert(op->n_children == 0);
         op->completed = true;
         op->deadline = sd_event_source_disable_unref(op->deadline);
-        charge_release(&op->charge);
+        release_charges(op);
         take_out(op);
         if (op->parent)
                 op->parent->n_children--;

@@ -87,6 +87,8 @@ struct Operation {
         Job *job;         /* as clients see it; NULL: they do not */
         Waiters *waiters; /* owned */
         Charge charge;
+        Charge *joined; /* owned: those of who asked for the same later */
+        size_t n_joined;
         sd_event_source *deadline; /* owned */
         const char *late;          /* static: why it is canceled when that has passed */
         Error *reason;             /* owned: why it was canceled */
@@ -127,9 +129,10 @@ int operation_announce(Operation *op, Error **reterr);
 void operation_set_progress(const Operation *op, const JobProgress *p);
 
 /* Has `done` called at its completion, exactly once, in the order of the calls; NULL is nobody. */
-int operation_wait(Operation *op, waiter_t done, void *userdata);
+int operation_wait(Operation *op, waiter_t done, void *userdata, Error **reterr);
 
-/* The same for somebody who asks for what is under way: they hear of its job's end, too. */
+/* The same for somebody who asks for what is under way: they hear of its job's end, too, and are charged as
+ * for one of their own (ERROR_QUOTA_EXCEEDED). */
 int operation_join(Operation *op, uid_t requester, waiter_t done, void *userdata, Error **reterr);
 
 /* Asks it to end early. `why` is copied: what its waiters hear if it does. False: it has ended, is

@@ -112,7 +112,7 @@ static void test_completion(void) {
         set_up();
         p = begin(OPERATION_START, NULL, 0, LATER);
         CHECK_EQ(operation_announce(&p->op, NULL), 0);
-        CHECK_EQ(operation_wait(&p->op, on_told, &first), 0);
+        CHECK_EQ(operation_wait(&p->op, on_told, &first, NULL), 0);
         CHECK_EQ(operation_join(&p->op, 7, on_told, &second, NULL), 0);
         CHECK(job_is_of(p->op.job, 7) && job_is_of(p->op.job, USER) && !job_is_of(p->op.job, 8));
         CHECK_EQ(accounts_used(accounts, USER, RESOURCE_OPERATIONS), 1);
@@ -127,6 +127,32 @@ static void test_completion(void) {
         tear_down();
 }
 
+/* Whoever asks for the same as somebody, or as they themselves did, holds as much as if it were their own.
+ */
+static void test_joining_is_charged(void) {
+        _cleanup_error_ Error *e = NULL;
+        Told told = {};
+        Probe *p;
+
+        set_up();
+        p = begin(OPERATION_START, NULL, 0, LATER);
+        for (unsigned i = 0; i < 8; i++)
+                CHECK_EQ(operation_join(&p->op, 7, on_told, &told, NULL), 0);
+        CHECK_EQ(operation_join(&p->op, 7, on_told, &told, &e), -EDQUOT);
+        CHECK_EQ(error_code(e), ERROR_QUOTA_EXCEEDED);
+        CHECK_EQ(operation_join(&p->op, USER, on_told, &told, NULL), 0);
+        CHECK_EQ(accounts_used(accounts, USER, RESOURCE_OPERATIONS), 2);
+        CHECK_EQ(accounts_used(accounts, 7, RESOURCE_OPERATIONS), 8);
+        operation_complete(&p->op, NULL);
+        CHECK_EQ(told.n, 9);
+        CHECK_EQ(accounts_total(accounts, RESOURCE_OPERATIONS), 0);
+        p = begin(OPERATION_START, NULL, 0, LATER);
+        CHECK_EQ(operation_join(&p->op, 7, on_told, &told, NULL), 0);
+        operation_drop(&p->op, NULL);
+        CHECK_EQ(told.n, 9);
+        tear_down();
+}
+
 /* Also when memory was short for the error itself. */
 static void test_failure_without_error(void) {
         Told told = {};
@@ -135,7 +161,7 @@ static void test_failure_without_error(void) {
         set_up();
         p = begin(OPERATION_START, NULL, 0, LATER);
         CHECK_EQ(operation_announce(&p->op, NULL), 0);
-        CHECK_EQ(operation_wait(&p->op, on_told, &told), 0);
+        CHECK_EQ(operation_wait(&p->op, on_told, &told, NULL), 0);
         operation_fail(&p->op, NULL);
         CHECK_EQ(told.n, 1);
         CHECK_EQ(told.r, -ENOMEM);
@@ -150,7 +176,7 @@ static void test_drop(void) {
 
         set_up();
         p = begin(OPERATION_START, NULL, 0, LATER);
-        CHECK_EQ(operation_wait(&p->op, on_told, &told), 0);
+        CHECK_EQ(operation_wait(&p->op, on_told, &told, NULL), 0);
         operation_drop(&p->op, NULL);
         turn();
         CHECK_EQ(told.n, 0);
@@ -165,7 +191,7 @@ static void test_cancel(void) {
 
         set_up();
         p = begin(OPERATION_START, NULL, 0, LATER);
-        CHECK_EQ(operation_wait(&p->op, on_told, &told), 0);
+        CHECK_EQ(operation_wait(&p->op, on_told, &told, NULL), 0);
         CHECK(operation_cancel_for(&p->op, ERROR_CANCELED, "No more of %s", "it"));
         CHECK(!operation_cancel_for(&p->op, ERROR_CANCELED, "Once more"));
         turn();
@@ -193,7 +219,7 @@ static void test_parts(void) {
         whole = begin(OPERATION_CREATE, NULL, 0, LATER);
         part = begin(OPERATION_MAKE, &whole->op, 0, LATER);
         other = begin(OPERATION_START, &whole->op, 0, AT_ONCE);
-        CHECK_EQ(operation_wait(&other->op, on_told, &told), 0);
+        CHECK_EQ(operation_wait(&other->op, on_told, &told, NULL), 0);
         CHECK_EQ(accounts_used(accounts, USER, RESOURCE_OPERATIONS), 1);
         CHECK_EQ(whole->op.n_children, 2);
         CHECK(operation_cancel_for(&whole->op, ERROR_CANCELED, "All of it"));
@@ -213,7 +239,7 @@ static void test_deadline(void) {
         set_up();
         p = begin(OPERATION_PULL, NULL, USEC_PER_SEC, AT_ONCE);
         CHECK_EQ(operation_announce(&p->op, NULL), 0);
-        CHECK_EQ(operation_wait(&p->op, on_told, &told), 0);
+        CHECK_EQ(operation_wait(&p->op, on_told, &told, NULL), 0);
         turn();
         CHECK_EQ(told.n, 0);
         CHECK(fake_pass_deadline());
@@ -232,7 +258,7 @@ static void test_deadline_of_a_canceled_one(void) {
         set_up();
         p = begin(OPERATION_PULL, NULL, USEC_PER_SEC, LATER);
         CHECK_EQ(operation_announce(&p->op, NULL), 0);
-        CHECK_EQ(operation_wait(&p->op, on_told, &told), 0);
+        CHECK_EQ(operation_wait(&p->op, on_told, &told, NULL), 0);
         CHECK(operation_cancel_for(&p->op, ERROR_CANCELED, "It was canceled"));
         CHECK(fake_pass_deadline());
         CHECK_EQ(p->asked, 1);
@@ -353,7 +379,7 @@ static void test_reentrance(void) {
 
         set_up();
         p = begin(OPERATION_START, NULL, 0, AT_ONCE);
-        CHECK_EQ(operation_wait(&p->op, begin_again, &next), 0);
+        CHECK_EQ(operation_wait(&p->op, begin_again, &next, NULL), 0);
         CHECK(operation_cancel_for(&p->op, ERROR_CANCELED, "No more"));
         CHECK(next && !next->op.completed && next->asked == 0);
         CHECK(operation_find(&o, UUID, 1U << OPERATION_START) == &next->op);
@@ -369,6 +395,7 @@ int main(void) {
         fake_is_busy = is_busy;
         CHECK_EQ(sd_event_new(&event), 0);
         test_completion();
+        test_joining_is_charged();
         test_failure_without_error();
         test_drop();
         test_cancel();

@@ -529,7 +529,7 @@ static int begin(Manager *m, Operation *parent, VmRecord *record, VmPlace *place
                 return r;
         r = make_new(parent, vm, files, &c, reterr);
         if (r >= 0) {
-                r = operation_join(&c->op, parent->requester, done, userdata, reterr);
+                r = operation_wait(&c->op, done, userdata, reterr);
                 if (r < 0)
                         operation_drop(&c->op, reterr ? *reterr : NULL);
         }

@@ -114,12 +114,9 @@ static int begin(Vm *vm, uid_t requester, waiter_t done, void *userdata, VmRemov
         removal = (VmRemoval *)op;
         removal->vm = vm;
         removal->step = vm->make ? REMOVAL_MAKE : REMOVAL_PROCESS;
-        r = operation_join(op, requester, done, userdata, reterr);
-        if (r >= 0 && vm->make) {
-                r = operation_wait((Operation *)vm->make, on_unmade, removal);
-                if (r < 0)
-                        r = error_set_errno(reterr, r, "Cannot destroy VM '%s'", vm_name(vm));
-        }
+        r = operation_wait(op, done, userdata, reterr);
+        if (r >= 0 && vm->make)
+                r = operation_wait((Operation *)vm->make, on_unmade, removal, reterr);
         if (r < 0) {
                 operation_drop(op, reterr ? *reterr : NULL);
                 return r;

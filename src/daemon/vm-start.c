@@ -583,7 +583,8 @@ int vm_start_for(Vm *vm, uid_t requester, Operation *parent, waiter_t done, void
         r = operation_admit(&vm->manager->core.operations, OPERATION_START, vm->record.uuid, vm_name(vm),
                         &same, reterr);
         if (r > 0)
-                return operation_join(same, requester, done, userdata, reterr);
+                return parent ? operation_wait(same, done, userdata, reterr)
+                              : operation_join(same, requester, done, userdata, reterr);
         if (r >= 0 && vm->process && vm->ending)
                 r = error_set(reterr, ERROR_INVALID_STATE, "VM '%s' cannot be started while it is %s",
                                 vm_name(vm), vm_state_to_string(vm_state(vm)));
@@ -600,7 +601,7 @@ int vm_start_for(Vm *vm, uid_t requester, Operation *parent, waiter_t done, void
         r = begin(vm, requester, parent, &s, reterr);
         if (r < 0)
                 return r;
-        r = operation_join(&s->op, requester, done, userdata, reterr);
+        r = operation_wait(&s->op, done, userdata, reterr);
         if (r < 0) {
                 operation_drop(&s->op, reterr ? *reterr : NULL);
                 return r;

@@ -275,7 +275,7 @@ int vm_kill(Vm *vm, uid_t requester, waiter_t done, void *userdata, Error **rete
         r = operation_new(&vm->manager->core.operations, &kill_type, &spec, &op, reterr);
         if (r < 0)
                 return r;
-        r = operation_join(op, requester, done, userdata, reterr);
+        r = operation_wait(op, done, userdata, reterr);
         if (r < 0) {
                 operation_drop(op, reterr ? *reterr : NULL);
                 return r;

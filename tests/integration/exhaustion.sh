@@ -262,6 +262,17 @@ vmctl kill mallorys # with which the waiting ends
 settled
 check_unharmed
 
+hold_helper vmctl-shim
+check "600 times somebody asks for the same start" attack mallory joiners 600 mallorys
+release_helper vmctl-shim
+check_served "Meanwhile"
+end_attacks
+check "Whoever asks too often hears so" hears_a_cap
+check "... and nothing else" hears_only QuotaExceeded LimitsExceeded
+vmctl kill mallorys
+settled
+check_unharmed
+
 head --bytes 1M /dev/zero > /var/lib/vmctl/vms/mallorys/console.log
 check "60 times somebody reads a long log, and nothing of it" attack mallory readers 60 mallorys
 check "... for which there are not as many processes" at_most 16 workers_running 'shim --cat'
