@@ -2,6 +2,7 @@
 /* What QEMU tells of a VM, and what follows from it: the table of QMP events, the run state, the end. */
 #include <fcntl.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include "fd-store.h"
 #include "manager.h"
@@ -299,6 +300,7 @@ static void on_ended(Process *p, const ProcessEnd *end, void *userdata) {
         if (process_qemu_pid(p) == 0 && vm->scope_watch)
                 systemd_end_scope(vm->scope_watch);
         vm_commands_end(vm);
+        vm->left_session = process_shim_pid(p);
         vm->process = process_free(vm->process);
         if (vm->start) /* what it failed of is known there */
                 vm_start_process_ended(vm->start, end);
@@ -351,16 +353,21 @@ void vm_end_process(Vm *vm) {
                                 LINGER_TIMEOUT, 0, on_linger, vm);
 }
 
-/* It hands the rest of the log to slow readers, while the run is over. */
-static bool is_left_shim(const Vm *vm, const char *command) {
-        return !vm->unattached && startswith(command, VMCTL_HELPER_DIR "/vmctl-shim ");
+/* The shim hands the rest of the log to slow readers, while the run is over. It leads a session, with all
+ * that it executed in it, and no other can have its number before the last of these is gone. A service that
+ * was restarted knows a shim by its command. */
+static bool is_left_over(const Vm *vm, pid_t pid, const char *command) {
+        if (vm->unattached)
+                return false;
+        return (vm->left_session > 0 && getsid(pid) == vm->left_session) ||
+                        startswith(command, VMCTL_HELPER_DIR "/vmctl-shim");
 }
 
 /* If it is somebody else's it is no longer, or never was, ours. */
 void vm_scope_in_use(Vm *vm, pid_t pid, const char *command) {
         if (!vm->start && !vm->removal)
                 return;
-        if (is_left_shim(vm, command)) {
+        if (is_left_over(vm, pid, command)) {
                 systemd_end_scope(vm->scope_watch);
                 return;
         }
@@ -373,6 +380,7 @@ void vm_scope_in_use(Vm *vm, pid_t pid, const char *command) {
 
 void vm_scope_removed(Vm *vm) {
         vm->scope_watch = systemd_unwatch_scope(vm->scope_watch);
+        vm->left_session = 0;
         vm->unattached = false;
         if (vm->start)
                 vm_start_scope_free(vm->start);

@@ -73,6 +73,7 @@ struct Vm {
         bool unattached;      /* it may run, in its scope, but could not be taken over */
         bool panicked, internal_error;
         ScopeWatch *scope_watch; /* owned; there while the scope may exist */
+        pid_t left_session;      /* of the last run, of which there may be processes in the scope; 0: none */
         sd_event_source *linger; /* owned; for a process that was killed and does not go */
 
         VmMake *make; /* borrowed, as these are: under way, or NULL; they have ended before the VM goes */

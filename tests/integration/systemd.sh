@@ -221,6 +221,29 @@ check_output "*runtime folder*No space left on device*" "... which says why" cat
 check "... and nothing runs" eval '! pgrep --full "^/usr/bin/qemu.* guest=full "'
 rm /run/vmctl/ballast
 
+# A shim that stays when it has told of the end, as one that still hands out the log does, whatever it is called
+hold_helper vmctl-shim
+cat > /usr/lib/vmctl/vmctl-shim << 'END'
+#!/bin/bash
+read -r _ < /run/vmctl-shim.gate
+/usr/lib/vmctl/vmctl-shim.real "$@" &
+for ((fd = 3; fd < 64; fd++)); do
+        eval "exec $fd>&-"
+done
+wait
+exec sleep 1000
+END
+vmctl start full > "$scratch/start" 2>&1 &
+starting=$!
+wait_until 60 systemctl is-active vmctl-full.scope
+release_helper vmctl-shim
+check "A VM starts whose shim is to stay" wait $starting
+check "... when the VM was killed" eval "vmctl kill full && systemctl is-active vmctl-full.scope"
+check "... which does not keep the VM from being started" vmctl start full
+check "... of which it is no part" runs_once full
+check "... nor from being destroyed" eval "vmctl destroy full && is_unknown vmctl-full.scope"
+define full
+
 vmctl start full
 define bystander --start
 define odd --start
