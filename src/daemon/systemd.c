@@ -5,6 +5,7 @@
 #include <stdarg.h>
 
 #include "bus-paths.h"
+#include "cgroup.h"
 #include "systemd-private.h"
 #include "util/log.h"
 
@@ -24,6 +25,7 @@ struct ScopeJob {
         TAILQ_ENTRY(ScopeJob) link;
         bool starting; /* in the list of these */
         char *unit;
+        pid_t pid;                      /* that the scope is made around */
         char *job;                      /* object path, once PID 1 has named it */
         char *early_result, *early_job; /* the job's end overtook the reply that names it */
         Turn turn;
@@ -34,6 +36,7 @@ struct ScopeJob {
 };
 
 static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *error);
+static void finish_settled(Systemd *s);
 
 static const struct {
         const char *rule;
@@ -137,15 +140,19 @@ static void on_subscribed(sd_bus_message *m, const sd_bus_error *error, void *us
                 (void)sd_event_exit(sd_bus_get_event(s->bus), EXIT_FAILURE);
 }
 
-/* It gets another name when it executes itself anew. */
+/* It gets another name when it executes itself anew. What it said before has come, or is lost. */
 static int on_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         Systemd *s = userdata;
         const char *owner;
+        int r;
 
         if (!streq_ptr(sd_bus_message_get_sender(m), BUS_DRIVER) ||
                         sd_bus_message_read(m, "sss", NULL, NULL, &owner) < 0)
                 return 0;
-        return free_and_strdup(&s->owner, owner);
+        r = free_and_strdup(&s->owner, owner);
+        if (r >= 0 && !isempty(owner))
+                finish_settled(s);
+        return r;
 }
 
 static int on_owner(sd_bus_message *m, void *userdata, sd_bus_error *error) {
@@ -375,6 +382,29 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *error
         return 0;
 }
 
+/* PID 1 has put our process there, which is the last that it does for a scope to start. */
+static bool is_settled(const ScopeJob *j) {
+        _cleanup_free_ char *unit = NULL;
+
+        return cgroup_unit_of_pid(j->pid, &unit) >= 0 && streq(unit, j->unit);
+}
+
+/* Whoever hears of one may begin or end others. */
+static void finish_settled(Systemd *s) {
+        bool again = true;
+        ScopeJob *j;
+
+        while (again) {
+                again = false;
+                TAILQ_FOREACH(j, &s->starts, link)
+                        if (j->job && is_settled(j)) {
+                                finish(j, 0, NULL);
+                                again = true;
+                                break;
+                        }
+        }
+}
+
 static void fail_from_message(ScopeJob *j, const sd_bus_error *be, const char *what) {
         _cleanup_error_ Error *e = NULL;
         int r = -sd_bus_error_get_errno(be);
@@ -390,6 +420,11 @@ static void on_started(sd_bus_message *m, const sd_bus_error *error, void *userd
         const char *job;
 
         j->call = NULL;
+        /* PID 1 had done it, but what it said of that was lost with its connection: it was asked again. */
+        if (error && sd_bus_error_has_name(error, "org.freedesktop.systemd1.UnitExists") && is_settled(j)) {
+                finish(j, 0, NULL);
+                return;
+        }
         if (error) {
                 fail_from_message(j, error, "start");
                 return;
@@ -517,6 +552,7 @@ int systemd_start_scope(
         r = job_new(s, spec->unit, done, userdata, &j);
         if (r < 0)
                 return r;
+        j->pid = spec->pid;
         j->turn = (Turn){ .go = send_start, .failed = on_unsent, .userdata = j };
         r = systemd_new_call(s, "StartTransientUnit", &j->message);
         if (r >= 0)
