@@ -339,10 +339,15 @@ static int complete_record(ImageRecord *rec, int dir_fd, const char *file, Error
 static int make_image(ImageCommit *c, ImageRecord *rec, Charge *paid, Record **draft, Error **reterr) {
         int dir_fd = draft ? record_fd(*draft) : c->dir_fd, r;
         Core *core = c->store->core;
+        const Image *old;
 
         if (!c->store->records)
                 return error_set(reterr, ERROR_CANCELED, "The service ends");
         r = complete_record(rec, dir_fd, c->file, reterr);
+        /* A start that finds both decides by this which of them has the name, whatever the clock said. */
+        old = c->replaces ? image_find_by_uuid(c->store, c->replaces) : NULL;
+        if (old)
+                rec->created = MAX(rec->created, old->record.created + 1);
         if (r >= 0 && !paid->accounts)
                 r = charge(core->accounts, rec->owner, RESOURCE_IMAGES, 1, paid, reterr);
         if (r < 0)

@@ -384,6 +384,24 @@ static void test_name_taken_since(void) {
         bed_done(&bed);
 }
 
+/* A service that dies in the middle finds two of one name, and the newer one has it. */
+static void test_clock_set_back(void) {
+        Told refresh;
+        Image *old;
+        Bed bed;
+
+        bed_new(&bed);
+        prepare_used(&bed);
+        old = image_find(bed.m->images, "a");
+        old->record.created *= 2;
+        begin_refresh(&bed, &refresh);
+        run_out(&bed);
+        CHECK_EQ(refresh.result, 0);
+        check_displaced(&bed);
+        CHECK(image_find(bed.m->images, "a")->record.created > old->record.created);
+        bed_done(&bed);
+}
+
 /* Nor one that the same user has made of something else. */
 static void test_same_owner_other_image(void) {
         Told refresh, removal, import;
@@ -773,6 +791,7 @@ int main(void) {
         CHECK(sigprocmask(SIG_BLOCK, &mask, NULL) >= 0);
 
         test_name_taken_since();
+        test_clock_set_back();
         test_same_owner_other_image();
         test_same_url_other_image();
         test_chosen_name_taken_since();
