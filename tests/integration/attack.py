@@ -162,7 +162,7 @@ def joiners(number, vm):
     """Each asks for what is under way already, and waits for its end."""
     connections = [connect() for _ in range(-(-int(number) // 100))]
     for i in range(int(number)):
-        send(connections[i // 100], vm_path(vm), VM, "Start")
+        send(connections[i // 100], vm_path(vm), VM, "Start", "a{sv}", {})
     collect(connections, int(number), 3)
     hold()
 
