@@ -223,3 +223,18 @@ uint64_t accounts_limit(const Accounts *a, uid_t uid, Resource resource) {
 uint64_t accounts_total(const Accounts *a, Resource resource) {
         return a->total[resource];
 }
+
+bool accounts_next(const Accounts *a, size_t *i, Usage *ret) {
+        for (; *i < a->n * _RESOURCE_MAX; (*i)++) {
+                const Account *account = &a->list[*i / _RESOURCE_MAX];
+                Resource resource = (Resource)(*i % _RESOURCE_MAX);
+
+                if (account->used[resource] == 0)
+                        continue;
+                *ret = (Usage){ account->uid, resource, account->used[resource],
+                        accounts_limit(a, account->uid, resource) };
+                (*i)++;
+                return true;
+        }
+        return false;
+}

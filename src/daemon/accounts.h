@@ -80,3 +80,11 @@ bool charge_fits(const Accounts *a, uid_t uid, Resource resource, uint64_t amoun
 uint64_t accounts_used(const Accounts *a, uid_t uid, Resource resource);
 uint64_t accounts_limit(const Accounts *a, uid_t uid, Resource resource); /* what they may hold */
 uint64_t accounts_total(const Accounts *a, Resource resource);
+
+/* All that is held, one after the other: *i begins with 0. */
+typedef struct Usage {
+        uid_t uid;
+        Resource resource;
+        uint64_t used, limit; /* UINT64_MAX: there is none */
+} Usage;
+bool accounts_next(const Accounts *a, size_t *i, Usage *ret);

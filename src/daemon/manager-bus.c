@@ -338,6 +338,25 @@ static int method_list_jobs(sd_bus_message *m, void *userdata, sd_bus_error *err
         return r < 0 ? r : sd_bus_send(mgr->bus, reply, NULL);
 }
 
+static int method_get_usage(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        const BusFace *face = userdata;
+        size_t i = 0;
+        Usage usage;
+        int r;
+
+        r = sd_bus_message_new_method_return(m, &reply);
+        if (r >= 0)
+                r = sd_bus_message_open_container(reply, 'a', "(ustt)");
+        while (r >= 0 && accounts_next(face->manager->core.accounts, &i, &usage))
+                if (access_may_see(face->access, usage.uid))
+                        r = sd_bus_message_append(reply, "(ustt)", (uint32_t)usage.uid,
+                                        resource_to_string(usage.resource), usage.used, usage.limit);
+        if (r >= 0)
+                r = sd_bus_message_close_container(reply);
+        return r < 0 ? r : sd_bus_send(face->manager->bus, reply, NULL);
+}
+
 static int get_version(sd_bus *bus, const char *path, const char *interface, const char *property,
                 sd_bus_message *m, void *userdata, sd_bus_error *error) {
         return sd_bus_message_append(m, "s", VMCTL_VERSION);
@@ -417,6 +436,8 @@ static const sd_bus_vtable vtable[] = {
                         SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("ListJobs", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(uososd)", jobs),
                         method_list_jobs, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("GetUsage", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(ustt)", usage),
+                        method_get_usage, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_SIGNAL_WITH_ARGS("VMNew", SD_BUS_ARGS("s", name, "o", vm), 0),
         SD_BUS_SIGNAL_WITH_ARGS("VMRemoved", SD_BUS_ARGS("s", name, "o", vm), 0),
         SD_BUS_SIGNAL_WITH_ARGS("ImageNew", SD_BUS_ARGS("s", name, "o", image), 0),

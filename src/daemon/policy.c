@@ -277,6 +277,16 @@ static uint64_t sees(const Manager *m, const BusCall *c, uint64_t vm, uint64_t i
         return sum;
 }
 
+static uint64_t usage(const Manager *m, const BusCall *c) {
+        uint64_t sum = 0;
+        Usage one;
+
+        for (size_t i = 0; accounts_next(m->core.accounts, &i, &one);)
+                if (c->inspect || one.uid == c->uid)
+                        sum += 64;
+        return sum;
+}
+
 /* What is as long in a VM's definition as its owner likes */
 static uint64_t text_of(const Vm *vm) {
         const VmRecord *rec = &vm->record;
@@ -322,5 +332,7 @@ uint64_t policy_answer_size(const Manager *m, const BusCall *c) {
                 return sees(m, c, 0, KIB, 0) + BUS_MESSAGE_OVERHEAD;
         if (streq(member, "ListJobs"))
                 return sees(m, c, 0, 0, 256) + BUS_MESSAGE_OVERHEAD;
+        if (streq(member, "GetUsage"))
+                return usage(m, c) + BUS_MESSAGE_OVERHEAD;
         return KIB + c->bytes.amount;
 }

@@ -94,6 +94,28 @@ static void test_without_limits(void) {
         accounts_free(a);
 }
 
+static void test_list(void) {
+        Accounts *a = accounts_of(10, 100);
+        Charge vms = {}, ports = {}, other = {};
+        Usage u;
+        size_t i = 0;
+
+        CHECK(!accounts_next(a, &i, &u));
+        CHECK_EQ(charge(a, ALICE, RESOURCE_VMS, 3, &vms, NULL), 0);
+        CHECK_EQ(charge(a, ALICE, RESOURCE_PORTS, 1, &ports, NULL), 0);
+        CHECK_EQ(charge(a, 0, RESOURCE_VMS, 2, &other, NULL), 0);
+        charge_release(&ports);
+        i = 0;
+        CHECK(accounts_next(a, &i, &u));
+        CHECK(u.uid == ALICE && u.resource == RESOURCE_VMS && u.used == 3 && u.limit == 10);
+        CHECK(accounts_next(a, &i, &u));
+        CHECK(u.uid == 0 && u.resource == RESOURCE_VMS && u.used == 2 && u.limit == 100);
+        CHECK(!accounts_next(a, &i, &u));
+        charge_release(&vms);
+        charge_release(&other);
+        accounts_free(a);
+}
+
 static void test_names(void) {
         for (Resource r = 0; r < _RESOURCE_MAX; r++) {
                 CHECK_EQ(resource_from_string(resource_to_string(r)), r);
@@ -109,6 +131,7 @@ int main(void) {
         test_reserve();
         test_grow();
         test_without_limits();
+        test_list();
         test_names();
         return EXIT_SUCCESS;
 }

@@ -392,13 +392,13 @@ static void test_clock_set_back(void) {
 
         bed_new(&bed);
         prepare_used(&bed);
-        old = image_find(bed.m->images, "a");
+        old = image_find(bed.images, "a");
         old->record.created *= 2;
         begin_refresh(&bed, &refresh);
         run_out(&bed);
         CHECK_EQ(refresh.result, 0);
         check_displaced(&bed);
-        CHECK(image_find(bed.m->images, "a")->record.created > old->record.created);
+        CHECK(image_find(bed.images, "a")->record.created > old->record.created);
         bed_done(&bed);
 }
 

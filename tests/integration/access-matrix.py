@@ -27,7 +27,7 @@ RULES = {
         "CreateVM": "create", "CreateVMFromURL": "create", "GetVM": "filter", "GetVMByPID": "filter",
         "ListVMs": "filter", "PullImage": "add", "ImportImage": "add", "InspectImage": "add", "PruneImages": "add",
         "GetImage": "filter", "ListImages": "filter", "GetVersion": "open", "GetCapabilities": "open",
-        "GetJob": "filter", "ListJobs": "filter",
+        "GetJob": "filter", "ListJobs": "filter", "GetUsage": "filter",
     },
     # In an order in which each has something to do
     "VM": {
@@ -237,6 +237,10 @@ def check_filters(caller, jobs):
             problems.append("ListImages: without what is shared")
         if member == "ListVMs" and ("%s-vm" % caller.name).encode() not in reply.raw:
             problems.append("ListVMs: without the caller's own")
+    usage = must(caller.call(ROOT_PATH, MANAGER, "GetUsage")).body[0]
+    uids = {uid for uid, *_ in usage}
+    if not uids or (uids != {caller.bus.uid} and caller.name != "root"):
+        problems.append("GetUsage: tells of %s" % uids)
     for kind in ("vm", "image", "job"):
         reply = caller.call("%s/%s" % (ROOT_PATH, kind), FREEDESKTOP + "Introspectable", "Introspect")
         names = found_in(caller, reply.raw)

@@ -11,6 +11,7 @@ FREEDESKTOP = "org.freedesktop.DBus"
 # Few names, which all want
 VMS = ("one", "two", "vm-3", "four", "five")
 IMAGES = ("one", "img-2", "three", "four")
+LISTS = ("ListVMs", "ListImages", "ListJobs", "GetUsage")
 
 # What a call is, and what belongs to it: the kind and name of what it acts on, the names that it may make
 Plan = collections.namedtuple("Plan", "path interface member args kind name makes", defaults=(None, None, ()))
@@ -180,7 +181,7 @@ class Calls:
         return Plan(job.path if job else ROOT_PATH + "/job/1", JOB, "Cancel", (), "job", job)
 
     def look(self, rng, user):
-        properties, listing = FREEDESKTOP + ".Properties", rng.choice(("ListVMs", "ListImages", "ListJobs"))
+        properties, listing = FREEDESKTOP + ".Properties", rng.choice(LISTS)
         folder = ROOT_PATH + rng.choice(("", "/vm", "/image", "/job"))
         plan = rng.choice((
             lambda: Plan(ROOT_PATH, FREEDESKTOP + ".ObjectManager", "GetManagedObjects", ()),
