@@ -235,7 +235,8 @@ static int on_removed(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
 
 /* Whether a call is to be made again, since the service went away under it. */
 static bool is_cut_off(Unit *u, const sd_bus_error *e) {
-        return sd_bus_error_has_names(e, SD_BUS_ERROR_NO_REPLY, SD_BUS_ERROR_NAME_HAS_NO_OWNER) &&
+        return sd_bus_error_has_names(e, SD_BUS_ERROR_NO_REPLY, SD_BUS_ERROR_NAME_HAS_NO_OWNER,
+                               error_code_name(ERROR_SERVICE_ENDING)) &&
                         u->attempts++ < ATTEMPTS_MAX;
 }
 

@@ -347,7 +347,8 @@ static void action_recheck(Action *a) {
                         a->batch->ctl->bus, CTL_SERVICE, a->path, CTL_VM, "State", &error, &state);
         if (r < 0) {
                 bool away = sd_bus_error_has_names(&error, SD_BUS_ERROR_NO_REPLY,
-                                SD_BUS_ERROR_SERVICE_UNKNOWN, SD_BUS_ERROR_NAME_HAS_NO_OWNER);
+                                SD_BUS_ERROR_SERVICE_UNKNOWN, SD_BUS_ERROR_NAME_HAS_NO_OWNER,
+                                error_code_name(ERROR_SERVICE_ENDING));
                 bool gone = sd_bus_error_has_names(
                                 &error, SD_BUS_ERROR_UNKNOWN_OBJECT, error_code_name(ERROR_NO_SUCH_VM));
 

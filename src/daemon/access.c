@@ -143,10 +143,12 @@ static void go_on(Access *a) {
         (void)sd_event_source_set_enabled(a->next, SD_EVENT_ONESHOT);
 }
 
-/* A refusal is an answer, too: who reads none of them gets none. */
+/* A refusal is an answer, too: who reads none of them gets none. Whom the bus has not named yet has no
+ * account to charge for it: such a call is refused as the service ends. */
 static void refuse(BusCall *c, const char *name, const char *message) {
         take_out(c);
-        if (client_reserve(c->client, BUS_MESSAGE_OVERHEAD + strlen(message)) >= 0)
+        if (!client_is_known(c->client) ||
+                        client_reserve(c->client, BUS_MESSAGE_OVERHEAD + strlen(message)) >= 0)
                 (void)sd_bus_reply_method_errorf(c->message, name, "%s", message);
         bus_call_free(c);
 }
@@ -231,6 +233,17 @@ static void decide(BusCall *c) {
                 ask_for(a, user_of(a, c->uid));
         else
                 ready(c);
+}
+
+static void refuse_list(BusCall **list, const Error *why) {
+        while (*list)
+                refuse(*list, error_code_name(error_code(why)), error_message(why));
+}
+
+void access_end(Access *a, const Error *why) {
+        refuse_list(&a->arrived, why);
+        for (size_t i = 0; i < a->n_users; i++)
+                refuse_list(&a->users[i].calls, why);
 }
 
 /* The caller is known: charge it, bind it, decide. */

@@ -15,6 +15,9 @@ int access_new(sd_bus *bus, Manager *manager, Access **ret);
 Access *access_free(Access *a);
 DEFINE_CLEANUP(Access *, access_free);
 
+/* Answers all calls that wait for a verdict or for their turn. */
+void access_end(Access *a, const Error *why);
+
 /* For the call that is being dispatched now. Outside of one: root, who may see all. */
 uid_t access_caller_uid(const Access *a);
 bool access_may_see(const Access *a, uid_t owner);

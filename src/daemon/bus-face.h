@@ -7,6 +7,9 @@
 typedef struct BusFace {
         Manager *manager; /* borrowed */
         Access *access;   /* borrowed */
+
+        sd_bus_message **asking; /* owned: calls that wait for what QEMU says of itself */
+        size_t n_asking;
 } BusFace;
 
 /* Who made the call that is being dispatched. For methods of a VM or image: their slot is that of all of

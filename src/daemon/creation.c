@@ -32,9 +32,9 @@ static void fail(Creation *c, const Error *error) {
         operation_fail(&c->op, error);
 }
 
-static void drop(Creation *c, const Error *error) {
+static void drop(Creation *c, Error *const *why) {
         vm_place_done(&c->place);
-        operation_drop(&c->op, error);
+        operation_drop(&c->op, why);
 }
 
 /* The parts are canceled by the base, and complete. */
@@ -153,7 +153,7 @@ static int creation_new(Manager *m, uid_t requester, VmRecord *record, const int
         r = vm_files_dup(files, c->files);
         if (r < 0) {
                 r = error_set_errno(reterr, r, "Cannot keep the files for VM '%s'", op->target_name);
-                drop(c, reterr ? *reterr : NULL);
+                drop(c, reterr);
                 return r;
         }
         *ret = c;
@@ -168,9 +168,9 @@ int vm_create(Manager *manager, uid_t requester, VmRecord *record, const int fil
         r = creation_new(manager, requester, record, files, &c, reterr);
         if (r < 0)
                 return r;
-        r = operation_wait(&c->op, done, userdata, reterr);
+        r = operation_wait(&c->op, NULL, done, userdata, reterr);
         if (r < 0) {
-                drop(c, reterr ? *reterr : NULL);
+                drop(c, reterr);
                 return r;
         }
         make(c);
@@ -183,7 +183,7 @@ static int pull(Creation *c, const PullOptions *options, Error **reterr) {
         r = pull_new(c->manager->images, options, c->op.requester, &c->op, &c->pull, reterr);
         if (r < 0)
                 return r;
-        r = operation_wait(c->pull, on_pulled, c, reterr);
+        r = operation_wait(c->pull, &c->op, on_pulled, c, reterr);
         if (r >= 0)
                 return 0;
         (void)operation_cancel_for(
@@ -204,7 +204,7 @@ int vm_create_from_url(Manager *manager, uid_t requester, VmRecord *record,
         if (r >= 0)
                 r = pull(c, options, reterr);
         if (r < 0) {
-                drop(c, reterr ? *reterr : NULL);
+                drop(c, reterr);
                 return r;
         }
         *ret = c->op.job;

@@ -91,9 +91,9 @@ static int change_new(Image *image, uid_t requester, Operation *parent, waiter_t
         r = operation_new(&image->store->core->operations, &change_type, &spec, &op, reterr);
         if (r < 0)
                 return r;
-        r = operation_wait(op, done, userdata, reterr);
+        r = operation_wait(op, parent, done, userdata, reterr);
         if (r < 0) {
-                operation_drop(op, reterr ? *reterr : NULL);
+                operation_drop(op, reterr);
                 return r;
         }
         *ret = (ImageChange *)op;
@@ -107,7 +107,7 @@ static int change_begin(ImageChange *c, Error **reterr) {
         if (r >= 0)
                 return 0;
         c->name = record_name_free(c->name);
-        operation_drop(&c->op, reterr ? *reterr : NULL);
+        operation_drop(&c->op, reterr);
         return r;
 }
 
@@ -234,10 +234,10 @@ int image_remove(Image *image, uid_t requester, waiter_t done, void *userdata, E
                 r = operation_new(&image->store->core->operations, &removal_type, &spec, &op, reterr);
         if (r < 0)
                 return r;
-        r = operation_wait(op, done, userdata, reterr);
+        r = operation_wait(op, NULL, done, userdata, reterr);
         if (r >= 0)
                 r = take_away(image, on_files_gone, op, NULL, reterr);
         if (r < 0)
-                operation_drop(op, reterr ? *reterr : NULL);
+                operation_drop(op, reterr);
         return r < 0 ? r : 0;
 }

@@ -150,7 +150,7 @@ int image_export(Image *image, int fd, const char *format, const char *compressi
                 return r;
         r = run_export((Reading *)op, image, fd, format, compression, reterr);
         if (r < 0) {
-                operation_drop(op, reterr ? *reterr : NULL);
+                operation_drop(op, reterr);
                 return r;
         }
         r = operation_announce(op, reterr);
@@ -183,11 +183,11 @@ int image_inspect(ImageStore *s, int fd, uid_t requester, waiter_t done, void *u
         if (r < 0)
                 return r;
         x = (Reading *)op;
-        r = operation_wait(op, done, userdata, reterr);
+        r = operation_wait(op, NULL, done, userdata, reterr);
         if (r >= 0)
                 r = worker_run(s->core, &spec, "{}", 2, &handlers, x, &x->worker, reterr);
         if (r < 0) {
-                operation_drop(op, reterr ? *reterr : NULL);
+                operation_drop(op, reterr);
                 return r;
         }
         *ret = op;

@@ -144,9 +144,23 @@ static int run_loop(sd_event *event) {
         return 0;
 }
 
+static int on_exit_of_loop(sd_event_source *s, void *userdata) {
+        manager_bus_end(userdata);
+        return 0;
+}
+
+/* sd-bus closes its connections when the loop ends: what is still to be said must be before that. */
+static int end_calls_at_exit(sd_event *event, BusFace *face, sd_event_source **ret) {
+        int r;
+
+        r = sd_event_add_exit(event, ret, on_exit_of_loop, face);
+        return r < 0 ? r : sd_event_source_set_priority(*ret, SD_EVENT_PRIORITY_IMPORTANT);
+}
+
 static int serve(sd_event *event, const Buses *buses, Config *config) {
         _cleanup_(service_freep) Manager *m = NULL;
         _cleanup_(access_freep) Access *access = NULL;
+        _cleanup_(sd_event_source_disable_unrefp) sd_event_source *end = NULL;
         sd_bus *bus = buses->clients;
         BusFace face;
         int r;
@@ -157,8 +171,10 @@ static int serve(sd_event *event, const Buses *buses, Config *config) {
         r = access_new(bus, m, &access);
         if (r < 0)
                 return log_error_errno(r, "Cannot set up access control: %m");
-        face = (BusFace){ m, access };
+        face = (BusFace){ .manager = m, .access = access };
         r = manager_bus_add(&face);
+        if (r >= 0)
+                r = end_calls_at_exit(event, &face, &end);
         if (r < 0)
                 return log_error_errno(r, "Cannot register the bus objects: %m");
         r = service_load(m);

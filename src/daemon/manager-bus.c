@@ -254,11 +254,6 @@ static int append_capabilities(sd_bus_message *m, const Manager *mgr) {
         return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
-typedef struct CapabilitiesCall {
-        sd_bus_message *call;
-        Manager *manager;
-} CapabilitiesCall;
-
 static int reply_capabilities(sd_bus_message *call, const Manager *m) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_error_ Error *e = NULL;
@@ -273,27 +268,39 @@ static int reply_capabilities(sd_bus_message *call, const Manager *m) {
         return r < 0 ? r : sd_bus_send(m->bus, reply, NULL);
 }
 
-static void on_host(void *userdata) {
-        _cleanup_free_ CapabilitiesCall *c = userdata;
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = c->call;
-
-        (void)reply_capabilities(call, c->manager);
+static sd_bus_message **take_asking(BusFace *face, size_t *ret_n) {
+        *ret_n = face->n_asking;
+        face->n_asking = 0;
+        return TAKE_PTR(face->asking);
 }
 
+static void on_host(void *userdata) {
+        BusFace *face = userdata;
+        size_t n;
+        _cleanup_free_ sd_bus_message **calls = take_asking(face, &n);
+
+        for (size_t i = 0; i < n; i++) {
+                (void)reply_capabilities(calls[i], face->manager);
+                sd_bus_message_unref(calls[i]);
+        }
+}
+
+/* The first of those that wait has QEMU asked for all of them. */
 static int method_get_capabilities(sd_bus_message *m, void *userdata, sd_bus_error *error) {
-        const BusFace *face = userdata;
-        CapabilitiesCall *c = malloc(sizeof(CapabilitiesCall));
+        BusFace *face = userdata;
+        sd_bus_message **grown = reallocarray(face->asking, face->n_asking + 1, sizeof(sd_bus_message *));
         int r;
 
-        if (!c)
+        if (!grown)
                 return -ENOMEM;
-        *c = (CapabilitiesCall){ sd_bus_message_ref(m), face->manager };
-        r = host_ensure(face->manager->host, on_host, c);
-        if (r == 0)
-                return 1;
-        sd_bus_message_unref(m);
-        free(c);
-        return r < 0 ? r : reply_capabilities(m, face->manager);
+        face->asking = grown;
+        r = face->n_asking > 0 ? 0 : host_ensure(face->manager->host, on_host, face);
+        if (r < 0)
+                return r;
+        if (r > 0)
+                return reply_capabilities(m, face->manager);
+        face->asking[face->n_asking++] = sd_bus_message_ref(m);
+        return 1;
 }
 
 static int method_get_job(sd_bus_message *m, void *userdata, sd_bus_error *error) {
@@ -473,4 +480,41 @@ int manager_bus_add(BusFace *face) {
         if (r >= 0)
                 r = image_bus_add(face);
         return r < 0 ? r : job_bus_add(face);
+}
+
+static int refuse_call(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const Error *why = userdata;
+        uint8_t type;
+
+        if (sd_bus_message_get_type(m, &type) < 0 || type != SD_BUS_MESSAGE_METHOD_CALL)
+                return 0;
+        (void)bus_reply_error(m, why);
+        return 1;
+}
+
+/* What came before the bus had taken the name away has been read when it says so. */
+static void refuse_queued(sd_bus *bus, Error *why) {
+        _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *filter = NULL;
+        uint64_t n;
+
+        if (sd_bus_add_filter(bus, &filter, refuse_call, why) < 0)
+                return;
+        (void)sd_bus_release_name(bus, BUS_NAME);
+        while (sd_bus_get_n_queued_read(bus, &n) >= 0 && n > 0 && sd_bus_process(bus, NULL) > 0)
+                ;
+}
+
+void manager_bus_end(BusFace *face) {
+        _cleanup_error_ Error *why = NULL;
+        size_t n;
+        _cleanup_free_ sd_bus_message **calls = take_asking(face, &n);
+
+        (void)error_set(&why, ERROR_SERVICE_ENDING, "The service ended before the call was done");
+        refuse_queued(face->manager->bus, why);
+        access_end(face->access, why);
+        operations_end(&face->manager->core.operations, why);
+        for (size_t i = 0; i < n; i++) {
+                (void)bus_reply_error(calls[i], why);
+                sd_bus_message_unref(calls[i]);
+        }
 }

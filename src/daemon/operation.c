@@ -167,7 +167,8 @@ static void operation_free(Operation *op) {
         sd_event_source_disable_unref(op->deadline);
         release_charges(op);
         free(op->joined);
-        free(op->waiters);
+        free(op->parts);
+        free(op->clients);
         error_free(op->reason);
         free(op->target_name);
         free(op->target_uuid);
@@ -253,11 +254,11 @@ void operation_set_progress(const Operation *op, const JobProgress *p) {
         job_set_progress(op->job, p);
 }
 
-int operation_wait(Operation *op, waiter_t done, void *userdata, Error **reterr) {
+int operation_wait(Operation *op, const Operation *asked_by, waiter_t done, void *userdata, Error **reterr) {
         int r;
 
         assert(!op->completed);
-        r = waiters_add(&op->waiters, done, userdata);
+        r = waiters_add(asked_by ? &op->parts : &op->clients, done, userdata);
         return r < 0 ? error_set_errno(reterr, r, "There is no place for another who waits") : 0;
 }
 
@@ -279,7 +280,7 @@ int operation_join(Operation *op, uid_t requester, waiter_t done, void *userdata
         r = op->job ? job_join(op->job, requester) : 0;
         if (r < 0)
                 return no_place_to_join(reterr, r);
-        r = operation_wait(op, done, userdata, reterr);
+        r = operation_wait(op, NULL, done, userdata, reterr);
         if (r >= 0)
                 op->joined[op->n_joined++] = charge_take(&one);
         return r;
@@ -350,7 +351,8 @@ static void end(Operation *op, int r, JobResult result, const Error *error) {
         op->next = o->ended;
         o->ended = op;
         operations_schedule_flush(o);
-        waiters_fire(&op->waiters, r, error);
+        waiters_fire(&op->parts, r, error);
+        waiters_fire(&op->clients, r, error);
 }
 
 /* Whether a reader of the journal is to know of it: what changes something that lasts, and each thing once.
@@ -418,9 +420,10 @@ void operation_fail(Operation *op, const Error *error) {
         end_failed(op, error);
 }
 
-void operation_drop(Operation *op, const Error *error) {
-        free(TAKE_PTR(op->waiters));
-        end_failed(op, error);
+void operation_drop(Operation *op, Error *const *why) {
+        free(TAKE_PTR(op->parts));
+        free(TAKE_PTR(op->clients));
+        end_failed(op, why ? *why : NULL);
 }
 
 Operation *operation_find(const Operations *o, const char *target_uuid, uint32_t kinds) {
@@ -473,6 +476,16 @@ int operations_init(Operations *o, sd_event *event, Accounts *accounts, const Op
         };
         r = sd_event_add_defer(event, &o->flush, on_flush, o);
         return r < 0 ? r : sd_event_source_set_enabled(o->flush, SD_EVENT_OFF);
+}
+
+/* A command to QEMU undoes nothing when it is called off, and whoever wants its answer hears of that. */
+void operations_end(Operations *o, const Error *why) {
+        for (Operation *op = o->running, *next; op; op = next) {
+                next = op->next;
+                waiters_fire(&op->clients, -error_code_errno(error_code(why)), why);
+                if (op->type->kind == OPERATION_COMMAND)
+                        (void)operation_cancel(op, why);
+        }
 }
 
 void operations_done(Operations *o) {

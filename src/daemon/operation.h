@@ -85,7 +85,8 @@ struct Operation {
         unsigned n_children;
 
         Job *job;         /* as clients see it; NULL: they do not */
-        Waiters *waiters; /* owned */
+        Waiters *parts;   /* owned: other operations that wait for it */
+        Waiters *clients; /* owned: those outside that do, and are told of the service's end, too */
         Charge charge;
         Charge *joined; /* owned: those of who asked for the same later */
         size_t n_joined;
@@ -109,7 +110,11 @@ typedef struct OperationSpec {
 
 int operations_init(Operations *o, sd_event *event, Accounts *accounts, const OperationHooks *hooks,
                 void *userdata);
-void operations_done(Operations *o); /* at the end of the service: nobody is told */
+
+/* The service ends: the clients that wait are told `why`, other operations are not. What is under way is
+ * left as a crash would leave it, for the next start to take up. */
+void operations_end(Operations *o, const Error *why);
+void operations_done(Operations *o); /* after that */
 
 /* Asks the table whether an operation of this kind may begin on an object. 0: it may, and what it supersedes
  * was canceled (and may still be on its way to its end). 1: one of the same kind is under way that does
@@ -128,11 +133,13 @@ int operation_announce(Operation *op, Error **reterr);
 /* How far it is, in its own job or that of what it is a part of. */
 void operation_set_progress(const Operation *op, const JobProgress *p);
 
-/* Has `done` called at its completion, exactly once, in the order of the calls; NULL is nobody. */
-int operation_wait(Operation *op, waiter_t done, void *userdata, Error **reterr);
+/* Has `done` called at its completion, exactly once, in the order of the calls, those of operations first.
+ * asked_by: the operation that waits, which is not told when the service ends; NULL: a client, who is. A
+ * NULL `done` is nobody. */
+int operation_wait(Operation *op, const Operation *asked_by, waiter_t done, void *userdata, Error **reterr);
 
-/* The same for somebody who asks for what is under way: they hear of its job's end, too, and are charged as
- * for one of their own (ERROR_QUOTA_EXCEEDED). */
+/* The same for another client, who asks for what is under way: they hear of its job's end, too, and are
+ * charged as for one of their own (ERROR_QUOTA_EXCEEDED). */
 int operation_join(Operation *op, uid_t requester, waiter_t done, void *userdata, Error **reterr);
 
 /* Asks it to end early. `why` is copied: what its waiters hear if it does. False: it has ended, is
@@ -147,8 +154,9 @@ void operation_complete(Operation *op, const Error *error);
 /* The same for what has failed: also where memory was short for the error (NULL). */
 void operation_fail(Operation *op, const Error *error);
 
-/* One that did not begin after all: nobody who waits for it is told, that is the caller's to do. */
-void operation_drop(Operation *op, const Error *error);
+/* One that did not begin after all, for the reason in *why (`why` may be NULL): nobody who waits for it is
+ * told, that is the caller's to do. */
+void operation_drop(Operation *op, Error *const *why);
 
 /* The first that is under way for this object, of one of the kinds in the mask (1U << kind). */
 Operation *operation_find(const Operations *o, const char *target_uuid, uint32_t kinds);

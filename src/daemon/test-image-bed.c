@@ -156,7 +156,7 @@ void told_wait(Told *t, Operation *op) {
         int countdown = faults->countdown;
 
         faults->countdown = NO_FAULT;
-        CHECK(operation_wait(op, told_expect(t), t, NULL) >= 0);
+        CHECK(operation_wait(op, NULL, told_expect(t), t, NULL) >= 0);
         faults->countdown = countdown;
         t->op = op;
 }

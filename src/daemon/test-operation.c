@@ -112,7 +112,7 @@ static void test_completion(void) {
         set_up();
         p = begin(OPERATION_START, NULL, 0, LATER);
         CHECK_EQ(operation_announce(&p->op, NULL), 0);
-        CHECK_EQ(operation_wait(&p->op, on_told, &first, NULL), 0);
+        CHECK_EQ(operation_wait(&p->op, NULL, on_told, &first, NULL), 0);
         CHECK_EQ(operation_join(&p->op, 7, on_told, &second, NULL), 0);
         CHECK(job_is_of(p->op.job, 7) && job_is_of(p->op.job, USER) && !job_is_of(p->op.job, 8));
         CHECK_EQ(accounts_used(accounts, USER, RESOURCE_OPERATIONS), 1);
@@ -161,7 +161,7 @@ static void test_failure_without_error(void) {
         set_up();
         p = begin(OPERATION_START, NULL, 0, LATER);
         CHECK_EQ(operation_announce(&p->op, NULL), 0);
-        CHECK_EQ(operation_wait(&p->op, on_told, &told, NULL), 0);
+        CHECK_EQ(operation_wait(&p->op, NULL, on_told, &told, NULL), 0);
         operation_fail(&p->op, NULL);
         CHECK_EQ(told.n, 1);
         CHECK_EQ(told.r, -ENOMEM);
@@ -176,7 +176,7 @@ static void test_drop(void) {
 
         set_up();
         p = begin(OPERATION_START, NULL, 0, LATER);
-        CHECK_EQ(operation_wait(&p->op, on_told, &told, NULL), 0);
+        CHECK_EQ(operation_wait(&p->op, NULL, on_told, &told, NULL), 0);
         operation_drop(&p->op, NULL);
         turn();
         CHECK_EQ(told.n, 0);
@@ -191,7 +191,7 @@ static void test_cancel(void) {
 
         set_up();
         p = begin(OPERATION_START, NULL, 0, LATER);
-        CHECK_EQ(operation_wait(&p->op, on_told, &told, NULL), 0);
+        CHECK_EQ(operation_wait(&p->op, NULL, on_told, &told, NULL), 0);
         CHECK(operation_cancel_for(&p->op, ERROR_CANCELED, "No more of %s", "it"));
         CHECK(!operation_cancel_for(&p->op, ERROR_CANCELED, "Once more"));
         turn();
@@ -219,7 +219,7 @@ static void test_parts(void) {
         whole = begin(OPERATION_CREATE, NULL, 0, LATER);
         part = begin(OPERATION_MAKE, &whole->op, 0, LATER);
         other = begin(OPERATION_START, &whole->op, 0, AT_ONCE);
-        CHECK_EQ(operation_wait(&other->op, on_told, &told, NULL), 0);
+        CHECK_EQ(operation_wait(&other->op, NULL, on_told, &told, NULL), 0);
         CHECK_EQ(accounts_used(accounts, USER, RESOURCE_OPERATIONS), 1);
         CHECK_EQ(whole->op.n_children, 2);
         CHECK(operation_cancel_for(&whole->op, ERROR_CANCELED, "All of it"));
@@ -239,7 +239,7 @@ static void test_deadline(void) {
         set_up();
         p = begin(OPERATION_PULL, NULL, USEC_PER_SEC, AT_ONCE);
         CHECK_EQ(operation_announce(&p->op, NULL), 0);
-        CHECK_EQ(operation_wait(&p->op, on_told, &told, NULL), 0);
+        CHECK_EQ(operation_wait(&p->op, NULL, on_told, &told, NULL), 0);
         turn();
         CHECK_EQ(told.n, 0);
         CHECK(fake_pass_deadline());
@@ -258,7 +258,7 @@ static void test_deadline_of_a_canceled_one(void) {
         set_up();
         p = begin(OPERATION_PULL, NULL, USEC_PER_SEC, LATER);
         CHECK_EQ(operation_announce(&p->op, NULL), 0);
-        CHECK_EQ(operation_wait(&p->op, on_told, &told, NULL), 0);
+        CHECK_EQ(operation_wait(&p->op, NULL, on_told, &told, NULL), 0);
         CHECK(operation_cancel_for(&p->op, ERROR_CANCELED, "It was canceled"));
         CHECK(fake_pass_deadline());
         CHECK_EQ(p->asked, 1);
@@ -379,12 +379,45 @@ static void test_reentrance(void) {
 
         set_up();
         p = begin(OPERATION_START, NULL, 0, AT_ONCE);
-        CHECK_EQ(operation_wait(&p->op, begin_again, &next, NULL), 0);
+        CHECK_EQ(operation_wait(&p->op, NULL, begin_again, &next, NULL), 0);
         CHECK(operation_cancel_for(&p->op, ERROR_CANCELED, "No more"));
         CHECK(next && !next->op.completed && next->asked == 0);
         CHECK(operation_find(&o, UUID, 1U << OPERATION_START) == &next->op);
         operation_complete(&next->op, NULL);
         tear_down();
+}
+
+/* At the end of the service clients hear that, whatever they wait for; operations do not go on, and are not
+ * called off, but commands, which hold nothing. */
+static void test_end_of_service(void) {
+        Told client = {}, joined = {}, part = {}, commander = {};
+        _cleanup_error_ Error *why = NULL;
+        Probe *whole, *start, *command;
+
+        set_up();
+        (void)error_set(&why, ERROR_SERVICE_ENDING, "No more");
+        whole = begin(OPERATION_CREATE, NULL, 0, LATER);
+        start = begin(OPERATION_START, &whole->op, 0, LATER);
+        command = begin(OPERATION_COMMAND, NULL, 0, AT_ONCE);
+        CHECK_EQ(operation_announce(&whole->op, NULL), 0);
+        CHECK_EQ(operation_wait(&whole->op, NULL, on_told, &client, NULL), 0);
+        CHECK_EQ(operation_wait(&start->op, &whole->op, on_told, &part, NULL), 0);
+        CHECK_EQ(operation_join(&start->op, 7, on_told, &joined, NULL), 0);
+        CHECK_EQ(operation_join(&command->op, USER, on_told, &commander, NULL), 0);
+        operations_end(&o, why);
+        CHECK_EQ(client.n, 1);
+        CHECK_EQ(client.r, -ESHUTDOWN);
+        CHECK_EQ(client.code, ERROR_SERVICE_ENDING);
+        CHECK_EQ(joined.n, 1);
+        CHECK_EQ(commander.n, 1);
+        CHECK_EQ(part.n, 0);
+        CHECK_EQ(whole->asked + start->asked, 0);
+        CHECK_EQ(command->asked, 1);
+        operations_done(&o);
+        CHECK_EQ(freed, 3);
+        CHECK_EQ(finished, 0);
+        CHECK_EQ(accounts_total(accounts, RESOURCE_OPERATIONS), 0);
+        accounts = accounts_free(accounts);
 }
 
 static bool is_busy(void) {
@@ -406,6 +439,7 @@ int main(void) {
         test_meetings();
         test_join_canceled();
         test_reentrance();
+        test_end_of_service();
         sd_event_unref(event);
         return EXIT_SUCCESS;
 }

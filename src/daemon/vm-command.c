@@ -118,10 +118,10 @@ static int run_command(Vm *vm, uid_t requester, const char *command, const char 
         if (r < 0)
                 r = error_set_errno(reterr, r, "Cannot command QEMU of VM '%s'", vm_name(vm));
         else
-                r = operation_wait(&c->op, done, userdata, reterr);
+                r = operation_wait(&c->op, NULL, done, userdata, reterr);
         if (r < 0) {
                 c->call = qmp_cancel(c->call);
-                operation_drop(&c->op, reterr ? *reterr : NULL);
+                operation_drop(&c->op, reterr);
         }
         return r;
 }

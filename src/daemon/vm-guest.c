@@ -545,7 +545,7 @@ static int run(Vm *vm, const OperationType *type, uid_t requester, const GuestOp
         g->known_hosts_fd = -EBADF;
         r = begin(g, o, reterr);
         if (r < 0) { /* the caller is told at once, and those who have heard of the job by its end */
-                operation_drop(op, reterr ? *reterr : NULL);
+                operation_drop(op, reterr);
                 return r;
         }
         *ret = op->job;

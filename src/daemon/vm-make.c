@@ -511,7 +511,7 @@ static int make_new(Operation *parent, Vm *vm, const int *files, VmMake **ret, E
         r = vm_files_dup(files, c->files);
         if (r < 0) {
                 r = error_set_errno(reterr, r, "Cannot keep the files for VM '%s'", vm_name(vm));
-                operation_drop(op, reterr ? *reterr : NULL);
+                operation_drop(op, reterr);
                 return r;
         }
         *ret = c;
@@ -529,9 +529,9 @@ static int begin(Manager *m, Operation *parent, VmRecord *record, VmPlace *place
                 return r;
         r = make_new(parent, vm, files, &c, reterr);
         if (r >= 0) {
-                r = operation_wait(&c->op, done, userdata, reterr);
+                r = operation_wait(&c->op, parent, done, userdata, reterr);
                 if (r < 0)
-                        operation_drop(&c->op, reterr ? *reterr : NULL);
+                        operation_drop(&c->op, reterr);
         }
         if (r < 0) {
                 manager_forget_vm(m, vm);

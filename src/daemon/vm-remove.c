@@ -114,11 +114,11 @@ static int begin(Vm *vm, uid_t requester, waiter_t done, void *userdata, VmRemov
         removal = (VmRemoval *)op;
         removal->vm = vm;
         removal->step = vm->make ? REMOVAL_MAKE : REMOVAL_PROCESS;
-        r = operation_wait(op, done, userdata, reterr);
+        r = operation_wait(op, NULL, done, userdata, reterr);
         if (r >= 0 && vm->make)
-                r = operation_wait((Operation *)vm->make, on_unmade, removal, reterr);
+                r = operation_wait((Operation *)vm->make, op, on_unmade, removal, reterr);
         if (r < 0) {
-                operation_drop(op, reterr ? *reterr : NULL);
+                operation_drop(op, reterr);
                 return r;
         }
         *ret = removal;

@@ -568,7 +568,7 @@ static int begin(Vm *vm, uid_t requester, Operation *parent, VmStart **ret, Erro
                         100 * USEC_PER_MSEC, on_deadline, s);
         if (r < 0) {
                 r = error_set_errno(reterr, r, "Cannot start VM '%s'", vm_name(vm));
-                operation_drop(op, reterr ? *reterr : NULL);
+                operation_drop(op, reterr);
                 return r;
         }
         *ret = s;
@@ -583,7 +583,7 @@ int vm_start_for(Vm *vm, uid_t requester, Operation *parent, waiter_t done, void
         r = operation_admit(&vm->manager->core.operations, OPERATION_START, vm->record.uuid, vm_name(vm),
                         &same, reterr);
         if (r > 0)
-                return parent ? operation_wait(same, done, userdata, reterr)
+                return parent ? operation_wait(same, parent, done, userdata, reterr)
                               : operation_join(same, requester, done, userdata, reterr);
         if (r >= 0 && vm->process && vm->ending)
                 r = error_set(reterr, ERROR_INVALID_STATE, "VM '%s' cannot be started while it is %s",
@@ -601,9 +601,9 @@ int vm_start_for(Vm *vm, uid_t requester, Operation *parent, waiter_t done, void
         r = begin(vm, requester, parent, &s, reterr);
         if (r < 0)
                 return r;
-        r = operation_wait(&s->op, done, userdata, reterr);
+        r = operation_wait(&s->op, parent, done, userdata, reterr);
         if (r < 0) {
-                operation_drop(&s->op, reterr ? *reterr : NULL);
+                operation_drop(&s->op, reterr);
                 return r;
         }
         vm->start = s;

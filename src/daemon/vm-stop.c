@@ -151,7 +151,7 @@ static int stop_new(Vm *vm, uid_t requester, VmStop **ret, Error **reterr) {
                 return r;
         r = operation_announce(op, reterr);
         if (r < 0) {
-                operation_drop(op, reterr ? *reterr : NULL);
+                operation_drop(op, reterr);
                 return r;
         }
         *ret = (VmStop *)op;
@@ -170,7 +170,7 @@ static int begin(Vm *vm, uid_t requester, VmStopStep step, uint64_t deadline, Vm
         r = arm(s, deadline);
         if (r < 0) {
                 r = error_set_errno(reterr, r, "Cannot stop VM '%s'", vm_name(vm));
-                operation_drop(&s->op, reterr ? *reterr : NULL);
+                operation_drop(&s->op, reterr);
                 return r;
         }
         vm->stop = s;
@@ -275,9 +275,9 @@ int vm_kill(Vm *vm, uid_t requester, waiter_t done, void *userdata, Error **rete
         r = operation_new(&vm->manager->core.operations, &kill_type, &spec, &op, reterr);
         if (r < 0)
                 return r;
-        r = operation_wait(op, done, userdata, reterr);
+        r = operation_wait(op, NULL, done, userdata, reterr);
         if (r < 0) {
-                operation_drop(op, reterr ? *reterr : NULL);
+                operation_drop(op, reterr);
                 return r;
         }
         vm->kill = op;

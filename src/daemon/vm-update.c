@@ -262,9 +262,9 @@ static int update_new(Vm *vm, uid_t requester, waiter_t done, void *userdata, Up
                 r = operation_new(&vm->manager->core.operations, &update_type, &spec, &op, reterr);
         if (r < 0)
                 return r;
-        r = operation_wait(op, done, userdata, reterr);
+        r = operation_wait(op, NULL, done, userdata, reterr);
         if (r < 0) {
-                operation_drop(op, reterr ? *reterr : NULL);
+                operation_drop(op, reterr);
                 return r;
         }
         *ret = (Update *)op;

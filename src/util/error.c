@@ -108,6 +108,8 @@ static const struct {
         [ERROR_SCOPE_FAILED] = { NAME("ScopeFailed"), EIO, "'systemctl status vmctl.slice' tells more." },
         [ERROR_TIMEOUT] = { NAME("Timeout"), ETIMEDOUT, NULL },
         [ERROR_CANCELED] = { NAME("Canceled"), ECANCELED, NULL },
+        [ERROR_SERVICE_ENDING] = { NAME("ServiceEnding"), ESHUTDOWN,
+                        "See how far it came, and ask again if need be." },
         [ERROR_BUSY] = { NAME("Busy"), EBUSY, "Wait for the operation that is under way, or cancel it." },
         [ERROR_NOT_SUPPORTED] = { NAME("NotSupported"), EOPNOTSUPP, NULL },
         [ERROR_QUOTA_EXCEEDED] = { NAME("QuotaExceeded"), EDQUOT,

@@ -51,6 +51,7 @@ typedef enum ErrorCode {
         ERROR_SCOPE_FAILED,
         ERROR_TIMEOUT,
         ERROR_CANCELED,
+        ERROR_SERVICE_ENDING,
         ERROR_BUSY,
         ERROR_NOT_SUPPORTED,
         ERROR_QUOTA_EXCEEDED,

@@ -131,6 +131,44 @@ check_output "*GUEST POWERDOWN*" "... shuts its guest down, also after restarts 
 check_output "stopped guest-shutdown" "... and the VM is stopped" eval "echo \$(prop down State) \$(prop down ShutdownReason)"
 
 #
+# Calls that are under way when the service ends
+#
+
+hold_helper vmctl-prepare
+hold_helper vmctl-shim
+stopped=("$(prop paused PID)" "$(pgrep --full polkitd)")
+kill -STOP "${stopped[@]}"
+PYTHONPATH="$tests/integration" timeout 100 python3 - "$tests" "$guest" > "$scratch/answers" << 'EOF'
+import os, pwd, signal, sys
+import bus
+
+VM, MANAGER, QUERY = "org.vmctl1.VM", "org.vmctl1.Manager", '{"execute": "query-status"}'
+root, bob = bus.Connection(), bus.User(sys.argv[1], "bob", pwd.getpwnam("bob").pw_uid).connect()
+options = {"network": ("s", "none"), "display": ("s", "none"), "cloud-init": ("b", False), "accel": ("s", "tcg"),
+           "kernel": ("h", os.open(sys.argv[2] + "/vmlinuz", os.O_RDONLY))}
+create = "/org/vmctl1", MANAGER, "CreateVM", "sa{sv}"
+calls = [(root, "/org/vmctl1/vm/still", VM, "Start", "a{sv}", {}), (root, *create, "late", options),
+         (root, "/org/vmctl1/vm/paused", VM, "Reset"), (root, "/org/vmctl1/vm/paused", VM, "Qmp", "s", QUERY),
+         (root, "/org/vmctl1/vm/run", VM, "Stop", "t", 60000000), (bob, *create, "bobs", options)]
+serials = [(who, what[2], who.send("org.vmctl1", *what)) for who, *what in calls]
+for who in root, bob:  # the service works in order, and has the others then
+    who.call("org.vmctl1", "/org/vmctl1", MANAGER, "GetVersion")
+pid = root.call("org.freedesktop.DBus", "/", "org.freedesktop.DBus", "GetConnectionUnixProcessID", "s", "org.vmctl1")
+os.kill(pid.body[0], signal.SIGTERM)
+for who, member, serial in serials:
+    print(member, who.wait(serial).error)
+EOF
+check_output "$(printf '%s org.vmctl1.Error.ServiceEnding\n' Start CreateVM Reset Qmp)
+Stop None
+CreateVM org.vmctl1.Error.ServiceEnding" "Who waits for an answer when the service ends is told" cat "$scratch/answers"
+kill -CONT "${stopped[@]}"
+release_helper vmctl-prepare
+release_helper vmctl-shim
+check "... a start is undone then" wait_until 60 state still stopped
+check "... and a new VM is not there" is_gone late
+check "... but a stop goes on" wait_until 60 state run stopped
+
+#
 # A monitor that somebody else has
 #
 

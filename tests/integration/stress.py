@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Random calls of three users and root, whose names clash, who cancel each other's jobs, leave in the middle of a call
-and do not read; and kill -9 of the service and of what it has started. Each hundred calls are a round, after which all
-comes to rest, and must be as it was said to be. Run by stress.sh as root.
+and do not read; SIGTERM and kill -9 for the service, and kill -9 for what it has started. Each hundred calls are a
+round, after which all comes to rest, and must be as it was said to be. Run by stress.sh as root.
 
 stress.py TESTS GUEST URL CALLS SEED [FROM]
 
@@ -43,7 +43,7 @@ ERRORS = re.compile(
     r"org\.freedesktop\.DBus\.Error\.(AccessDenied|InteractiveAuthorizationRequired|UnknownObject|UnknownMethod|"
     r"UnknownInterface|UnknownProperty|PropertyReadOnly)")
 ERRORS_OF_THE_KILLED = re.compile(
-    r"org\.vmctl1\.Error\.(QemuFailed|QmpFailed|NotAttached|Failed|IO|ScopeFailed|SSHFailed)|"
+    r"org\.vmctl1\.Error\.(QemuFailed|QmpFailed|NotAttached|Failed|IO|ScopeFailed|SSHFailed|ServiceEnding)|"
     r"org\.freedesktop\.DBus\.Error\.(NoReply|ServiceUnknown|NameHasNoOwner|Disconnected)")
 
 User = collections.namedtuple("User", "name uid number connect")
@@ -80,7 +80,7 @@ class Client:
         elif message.type in (bus.METHOD_RETURN, bus.ERROR):
             self.bus.replies.clear()
             call = self.calls.pop(message.reply_serial, None)
-            if not call and message.error == FREEDESKTOP + ".Error.ServiceUnknown" and self.stress.violent:
+            if not call and message.error == FREEDESKTOP + ".Error.ServiceUnknown" and self.stress.kills:
                 return  # what we had answered a Ping of the service with, which was gone then
             if not call:
                 self.stress.complain("%s: an answer to no call: %s" % (self.user.name, message))
@@ -139,7 +139,7 @@ class Stress:
         self.users.append(User("root", 0, 4, bus.Connection))
         self.clients = [Client(self, user) for user in self.users for _ in range(3)]
         self.calls = Calls(self, GUEST, URL)
-        self.kills = self.killed_children = 0
+        self.kills = self.killed_children = self.killed_pid = 0
         self.killed_shims = set()  # UUIDs of the VMs
         self.answers, self.problems, self.number = collections.Counter(), [], FIRST
         self.vms, self.images = {}, {}  # as they were after the last round, by UUID
@@ -282,6 +282,8 @@ class Stress:
         if message.error:
             self.judge_error(plan.member, message.error, "%s: %s" % (call, message))
             return
+        if plan.member == "Cancel":  # after a restart the number is another job's
+            plan = plan._replace(name=Job(message.sender, plan.path))
         self.done.append((call.client.user, plan, str(call)))
         for made in plan.makes:
             self.owner[made] = call.client.user.uid
@@ -296,12 +298,13 @@ class Stress:
         if not ERRORS.fullmatch(error) and not (self.violent and ERRORS_OF_THE_KILLED.fullmatch(error)):
             self.complain("not an expected error: " + description)
 
-    # kill -9
+    # Ends that nobody asked for
 
-    def kill_service(self):
+    def kill_service(self, how):
         pid = self.service_pid()
-        if pid:
-            os.kill(pid, signal.SIGKILL)
+        if pid and pid != self.killed_pid:
+            os.kill(pid, how)
+            self.killed_pid = pid
             self.kills += 1
             self.killed_children = 0
             self.violent = True

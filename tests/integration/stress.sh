@@ -4,8 +4,8 @@
 #
 # Usage: stress.sh [CALLS [SEED [FROM]]]
 #
-# Random calls of several users at once, and kill -9 now and then; see stress.py. A failure is repeated with the seed
-# that is printed.
+# Random calls of several users at once, and SIGTERM or kill -9 now and then; see stress.py. A failure is repeated with
+# the seed that is printed.
 
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -20,14 +20,13 @@ useradd --create-home --shell /bin/bash mallory
 usermod --append --groups vmctl bob
 usermod --append --groups vmctl mallory
 
-# With the sanitizers: what is freed may fill only so much. A service that ends in the middle drops answers that nobody
-# waits for any more; what it leaks while it runs shows as growth.
+# With the sanitizers: what is freed may fill only so much.
 export STRESS_GROWTH_KB=4096
 if grep --quiet __asan_init /usr/lib/vmctl/vmctld; then
         mkdir -p /run/systemd/system/vmctld.service.d
         cat > /run/systemd/system/vmctld.service.d/sanitizers.conf << 'EOC'
 [Service]
-Environment=ASAN_OPTIONS=quarantine_size_mb=4:detect_leaks=0
+Environment=ASAN_OPTIONS=quarantine_size_mb=4
 Environment=UBSAN_OPTIONS=print_stacktrace=1
 EOC
         systemctl daemon-reload

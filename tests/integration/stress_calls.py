@@ -3,6 +3,7 @@
 
 import collections
 import os
+import signal
 
 SERVICE, ROOT_PATH = "org.vmctl1", "/org/vmctl1"
 VM, IMAGE, JOB, MANAGER = (SERVICE + "." + name for name in ("VM", "Image", "Job", "Manager"))
@@ -202,7 +203,7 @@ class Calls:
         self.stress.kill_someone(rng.random())
 
     def kill_service(self, rng, user):
-        self.stress.kill_service()
+        self.stress.kill_service(rng.choice((signal.SIGKILL, signal.SIGTERM)))
 
 
 # In thousandths
@@ -211,5 +212,5 @@ WEIGHTS = {
     "rename": 40, "set_shared": 20, "remove": 30, "prune": 5, "start": 70, "stop": 35, "simple": 90, "kill": 35,
     "destroy": 45, "console_log": 30, "set_limits": 60, "update_spec": 50, "wait_ready": 30, "qmp": 15, "cancel": 50,
     "look": 150,
-    "kill_someone": 12, "kill_service": 3,
+    "kill_someone": 12, "kill_service": 6,
 }
