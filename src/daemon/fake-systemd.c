@@ -82,6 +82,11 @@ void systemd_end_scope(ScopeWatch *w) {
                 w->removed = fake_expect("scope-removed", on_removed, w);
 }
 
+void systemd_leave_scope(ScopeWatch *w) {
+        if (w)
+                w->removed = fake_forget(w->removed);
+}
+
 void systemd_clear_scope(ScopeWatch *w) {
         systemd_end_scope(w);
 }

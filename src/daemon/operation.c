@@ -183,10 +183,13 @@ static int on_deadline(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
-static int set_deadline(Operation *op, const OperationSpec *spec) {
-        op->late = spec->late;
+int operation_set_deadline(Operation *op, uint64_t timeout_usec, const char *late) {
+        op->late = late;
+        op->deadline = sd_event_source_disable_unref(op->deadline);
+        if (timeout_usec == 0)
+                return 0;
         return sd_event_add_time_relative(op->operations->event, &op->deadline, CLOCK_MONOTONIC,
-                        spec->timeout_usec, 100 * USEC_PER_MSEC, on_deadline, op);
+                        timeout_usec, 100 * USEC_PER_MSEC, on_deadline, op);
 }
 
 static int set_up(Operation *op, const OperationSpec *spec, Error **reterr) {
@@ -201,8 +204,8 @@ static int set_up(Operation *op, const OperationSpec *spec, Error **reterr) {
         r = free_and_strdup(&op->target_name, spec->target_name);
         if (r >= 0)
                 r = free_and_strdup(&op->target_uuid, spec->target_uuid);
-        if (r >= 0 && spec->timeout_usec > 0)
-                r = set_deadline(op, spec);
+        if (r >= 0)
+                r = operation_set_deadline(op, spec->timeout_usec, spec->late);
         return r < 0 ? error_set_errno(reterr, r, "There is no place for another operation") : 0;
 }
 

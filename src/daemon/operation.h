@@ -130,6 +130,9 @@ int operation_new(Operations *o, const OperationType *type, const OperationSpec 
 /* Shows it to clients, as a job. */
 int operation_announce(Operation *op, Error **reterr);
 
+/* From now on, in place of one that it has: see OperationSpec. */
+int operation_set_deadline(Operation *op, uint64_t timeout_usec, const char *late);
+
 /* How far it is, in its own job or that of what it is a part of. */
 void operation_set_progress(const Operation *op, const JobProgress *p);
 

@@ -236,6 +236,13 @@ static void stop_waiting(ScopeWatch *w) {
         systemd_release(w->systemd, SYSTEMD_UNIT_REMOVED);
 }
 
+void systemd_leave_scope(ScopeWatch *w) {
+        if (!w)
+                return;
+        stop_waiting(w);
+        w->kill = false;
+}
+
 ScopeWatch *systemd_unwatch_scope(ScopeWatch *w) {
         if (!w)
                 return NULL;
@@ -316,8 +323,10 @@ static void await_end(ScopeWatch *w) {
                 w->awaited = true;
                 r = systemd_call(s, on_checked, w, &w->check, "GetUnitProcesses", "s", w->unit);
         }
-        if (r < 0)
+        if (r < 0) {
+                stop_waiting(w);
                 log_error_errno(r, "Whether '%s' is still there stays unknown: %m", w->unit);
+        }
 }
 
 /* If it is being cleared it is not known yet whether it may be ended. */

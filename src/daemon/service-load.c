@@ -123,8 +123,8 @@ static void attach_vms(Manager *m) {
         /* Without it VMs are taken over by our notes alone, and a start looks for a scope first. */
         scopes.known = systemd_list_scopes(m->systemd, &scopes.units) >= 0;
         fd_store_open();
-        for (size_t i = 0; i < m->n_vms; i++) {
-                Vm *vm = m->vms[i];
+        for (size_t i = m->n_vms; i-- > 0;) {
+                Vm *vm = m->vms[i]; /* may go with this */
 
                 vm_attach(vm, fd_store_take(vm_name(vm)), scope_of(vm, &scopes));
         }

@@ -53,6 +53,10 @@ void systemd_end_scope(ScopeWatch *w);
  * scope_in_use tells. */
 void systemd_clear_scope(ScopeWatch *w);
 
+/* Nobody waits for that end any more. What PID 1 was asked to do it does; whoever ends or clears the scope
+ * next asks anew. NULL is no watch. */
+void systemd_leave_scope(ScopeWatch *w);
+
 typedef struct ScopeSpec {
         const char *unit, *description;
         const char *user;      /* a unit that is stopped before it */

@@ -39,7 +39,8 @@ static void load_history(Vm *vm, const Json *doc) {
                 (void)strv_extend(&vm->warnings, json_string(json_element(warnings, i)) ?: "");
 }
 
-static void load_end(Vm *vm, const Json *doc) {
+/* Returns whether it was being removed. */
+static bool load_end(Vm *vm, const Json *doc) {
         VmFailure failure = vm_failure_from_string(json_get_string(doc, "failure"));
 
         load_history(vm, doc);
@@ -47,6 +48,7 @@ static void load_end(Vm *vm, const Json *doc) {
                 vm->failure = failure;
                 (void)free_and_strdup(&vm->failure_message, json_get_string(doc, "message"));
         }
+        return json_get_boolean(doc, "removing") == 1;
 }
 
 /* Without any of them we would take for true what nobody noted. */
@@ -66,6 +68,18 @@ static int identity_from(const Json *doc, ProcessIdentity *ret) {
                 .shim_pid = (pid_t)shim, .qemu_pid = (pid_t)qemu, .shim_started = started
         };
         return 0;
+}
+
+static void warn_of_rest(const Vm *vm, const Error *error) {
+        vm_log(LOG_WARNING, vm, NULL, "Cannot go on with what was under way: %s", error_message(error));
+}
+
+/* May free the VM. */
+static void remove_on(Vm *vm) {
+        _cleanup_error_ Error *e = NULL;
+
+        if (vm_remove(vm, 0, NULL, NULL, &e) < 0)
+                warn_of_rest(vm, e);
 }
 
 /* Operations of the earlier instance go on where it left off. */
@@ -88,7 +102,7 @@ static void continue_operations(Vm *vm, const Json *doc) {
         else if ((int)step >= 0 && json_get_unsigned(doc, "stop-deadline", &deadline) >= 0)
                 r = vm_stop_continue(vm, step, deadline);
         if (r < 0)
-                vm_log(LOG_WARNING, vm, NULL, "Cannot go on with what was under way: %s", error_message(e));
+                warn_of_rest(vm, e);
 }
 
 /* Whoever wanted the start has got no answer, and some of what makes it complete died with the earlier
@@ -200,7 +214,7 @@ static int read_run(int folder, Json **ret, ProcessIdentity *ret_id) {
         return 0;
 }
 
-static int attach_or_load(Vm *vm, int monitor_fd, VmScope scope) {
+static int attach_or_load(Vm *vm, int monitor_fd, VmScope scope, bool *ret_removing) {
         _cleanup_close_ int monitor = monitor_fd;
         _cleanup_close_ int folder = openat(vm->manager->core.runtime_fd, vm_name(vm),
                         O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
@@ -215,7 +229,7 @@ static int attach_or_load(Vm *vm, int monitor_fd, VmScope scope) {
         if (r >= 0)
                 return attach(vm, run, &id, folder, TAKE_FD(monitor));
         if (r == -ENOENT && folder >= 0 && read_document(folder, "end.json", &end) >= 0) {
-                load_end(vm, end);
+                *ret_removing = load_end(vm, end);
                 return 0;
         }
         vm->unattached = scope == VM_SCOPE_UNKNOWN;
@@ -230,11 +244,12 @@ static void clear_left_over(Vm *vm) {
 
 void vm_attach(Vm *vm, int monitor_fd, VmScope scope) {
         _cleanup_free_ char *log = strf("%s/console.log", vm_name(vm));
+        bool removing = false;
         int r;
 
         vm->state_changed_at = vm->record.created;
         vm->ever_started = log && faccessat(vm->manager->vms_fd, log, F_OK, AT_SYMLINK_NOFOLLOW) >= 0;
-        r = attach_or_load(vm, monitor_fd, scope);
+        r = attach_or_load(vm, monitor_fd, scope, &removing);
         if (r < 0) {
                 vm->unattached = true;
                 (void)vm_warn(vm, MESSAGE_VM_NOT_ATTACHED,
@@ -244,4 +259,6 @@ void vm_attach(Vm *vm, int monitor_fd, VmScope scope) {
         } else if (scope == VM_SCOPE_THERE && !vm->process)
                 clear_left_over(vm);
         vm->announced = vm_state(vm);
+        if (removing)
+                remove_on(vm);
 }

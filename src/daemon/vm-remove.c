@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Remove: the process is ended, the record loses its name, the VM leaves the index when its scope is gone
- * (another VM may take the name then), and the record's store deletes the files. What is interrupted goes on
- * at the next start-up: before the record is removed from run.json, after it because the store sweeps. */
+/* Remove: the process is ended, then its scope. When nothing runs any more the record loses its name, the VM
+ * leaves the index (another VM may take the name then), and the record's store deletes the files. What is
+ * interrupted goes on at the next start-up: before the record is removed by what is noted of the run or its
+ * end, after it because the store sweeps. */
 #include "util/fd-util.h"
 #include "util/log.h"
 #include "vm-index.h"
 #include "vm.h"
 
+/* Below the 25 s of D-Bus clients. PID 1 needs milliseconds for a scope whose process has ended. */
+#define SCOPE_TIMEOUT (20 * USEC_PER_SEC)
+
 typedef enum RemovalStep {
         REMOVAL_MAKE,    /* the VM's making was called off: it goes with that */
         REMOVAL_PROCESS, /* is being ended */
-        REMOVAL_SCOPE,   /* is going, the files too */
+        REMOVAL_SCOPE,   /* is going */
         REMOVAL_FILES,   /* alone are left */
 } RemovalStep;
 
@@ -25,13 +29,6 @@ struct VmRemoval {
 static void removal_done(Operation *op) {
         error_free(((VmRemoval *)op)->error);
 }
-
-/* Cannot be called off. */
-static const OperationType removal_type = {
-        .kind = OPERATION_REMOVE,
-        .size = sizeof(VmRemoval),
-        .done = removal_done,
-};
 
 static void finish(VmRemoval *removal) {
         if (removal->deleted && removal->step == REMOVAL_FILES)
@@ -60,38 +57,84 @@ static void fail(VmRemoval *removal, const Error *error) {
         Vm *vm = removal->vm;
 
         vm->removal = NULL;
+        vm_save(vm);
         vm_changed(vm, 0);
         operation_fail(&removal->op, error);
 }
 
-void vm_removal_process_ended(VmRemoval *removal) {
+/* By its deadline alone, as long as nothing of the VM is gone. PID 1 is asked anew by whoever wants the
+ * scope gone next. */
+static bool cancel(Operation *op) {
+        VmRemoval *removal = (VmRemoval *)op;
+
+        if (removal->step != REMOVAL_SCOPE)
+                return false;
+        systemd_leave_scope(removal->vm->scope_watch);
+        fail(removal, op->reason);
+        return true;
+}
+
+static const OperationType removal_type = {
+        .kind = OPERATION_REMOVE,
+        .size = sizeof(VmRemoval),
+        .cancel = cancel,
+        .done = removal_done,
+};
+
+static void remove_files(VmRemoval *removal) {
         _cleanup_error_ Error *e = NULL;
         Vm *vm = removal->vm;
-        Manager *m = vm->manager;
         int r;
 
+        (void)operation_set_deadline(&removal->op, 0, NULL);
         if (record_remove(&vm->stored, on_deleted, removal, &e) < 0) {
                 fail(removal, e);
                 return;
         }
-        r = remove_tree_at(m->core.runtime_fd, vm_name(vm));
+        r = remove_tree_at(vm->manager->core.runtime_fd, vm_name(vm));
         if (r < 0)
                 log_warning_errno(
                                 r, "Cannot remove the runtime folder of VM '%s', ignoring: %m", vm_name(vm));
-        removal->step = REMOVAL_SCOPE;
+        leave(removal);
+}
+
+static int await_scope(VmRemoval *removal) {
+        Vm *vm = removal->vm;
+        int r = 0;
+
         if (vm->unattached && !vm->scope_watch)
-                (void)systemd_watch_scope(m->systemd, vm->unit, false, &vm->scope_watch);
-        if (!vm->scope_watch)
-                leave(removal);
-        else if (vm->unattached)
+                r = systemd_watch_scope(vm->manager->systemd, vm->unit, false, &vm->scope_watch);
+        if (r < 0 || !vm->scope_watch)
+                return r;
+        r = operation_set_deadline(&removal->op, SCOPE_TIMEOUT,
+                        "systemd did not end the VM's scope within 20 s: it was not destroyed");
+        if (r < 0)
+                return r;
+        vm_save(vm);
+        if (vm->unattached)
                 systemd_end_scope(vm->scope_watch);
         else
                 systemd_clear_scope(vm->scope_watch);
+        return 1;
+}
+
+void vm_removal_process_ended(VmRemoval *removal) {
+        _cleanup_error_ Error *e = NULL;
+        int r;
+
+        removal->step = REMOVAL_SCOPE;
+        r = await_scope(removal);
+        if (r < 0) {
+                (void)error_set_errno(
+                                &e, r, "Cannot wait for the scope of VM '%s' to end", vm_name(removal->vm));
+                fail(removal, e);
+        } else if (r == 0)
+                remove_files(removal);
 }
 
 void vm_removal_scope_free(VmRemoval *removal) {
         if (removal->step == REMOVAL_SCOPE)
-                leave(removal);
+                remove_files(removal);
 }
 
 /* It is not the error of the making, which was called off for this, that counts. */
@@ -162,7 +205,7 @@ int vm_remove(Vm *vm, uid_t requester, waiter_t done, void *userdata, Error **re
                 vm_removal_process_ended(removal);
                 return 0;
         }
-        (void)vm_save_run_state(vm);
+        vm_save(vm);
         vm_end_process(vm);
         return 0;
 }

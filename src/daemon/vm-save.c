@@ -76,6 +76,7 @@ static int save_end(Vm *vm) {
         json_write_object(w);
         json_put_string(w, "failure", vm_failure_to_string(vm->failure));
         json_put_string(w, "message", vm->failure_message);
+        json_put_boolean(w, "removing", vm->removal != NULL);
         put_history(w, vm);
         json_write_end(w);
         return write_runtime(vm, "end.json", w);
@@ -90,4 +91,12 @@ void vm_save_end(Vm *vm) {
                 (void)unlinkat(vm->manager->core.runtime_fd, run, 0);
         if (r == -ENOSPC) /* there is the room of that now */
                 (void)save_end(vm);
+}
+
+/* Of one that may run, and could not be taken over, earlier notes may say more than we know. */
+void vm_save(Vm *vm) {
+        if (vm->process)
+                (void)vm_save_run_state(vm);
+        else if (!vm->unattached)
+                vm_save_end(vm);
 }

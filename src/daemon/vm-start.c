@@ -80,6 +80,8 @@ void vm_start_fail(VmStart *s, const Error *error) {
                 return;
         if (!s->error)
                 s->error = error_copy(error);
+        if (s->step == START_SCOPE_FREE)
+                systemd_leave_scope(vm->scope_watch);
         s->step = START_FAILING;
         for (size_t i = 0; i < ELEMENTSOF(s->calls); i++)
                 s->calls[i] = qmp_cancel(s->calls[i]);

@@ -211,6 +211,7 @@ void vm_scope_in_use(Vm *vm, pid_t pid, const char *command); /* ... or cannot b
 void vm_end_process(Vm *vm);                                  /* SIGKILL; its end is reported as any other */
 int vm_save_run_state(Vm *vm);                   /* what a restarted service must know of the process */
 void vm_save_end(Vm *vm);                        /* ... and of its end */
+void vm_save(Vm *vm);                            /* whichever of them it is */
 void vm_note_status(Vm *vm, const char *status); /* QMP's run state, as it becomes known */
 void vm_query_status(Vm *vm);
 int vm_set_not_attached(const Vm *vm, Error **reterr); /* why QEMU cannot be asked now */
