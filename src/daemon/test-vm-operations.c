@@ -705,6 +705,41 @@ static void test_restart_while_terminating(void) {
         tear_down();
 }
 
+static void say(const char *name, const char *data) {
+        _cleanup_json_ Json *json = NULL;
+
+        CHECK_EQ(json_parse(data, strlen(data), NULL, &json, NULL), 0);
+        vm_process_handlers.monitor_event(web()->process, name, json, web());
+}
+
+static void restart(void) {
+        m = service_free(m);
+        fake_live_processes = fake_live_scopes = 0;
+        start_service();
+}
+
+/* What QEMU says of its end is known to a service that is started again, however soon the first one died. */
+static void test_restart_after_last_words(void) {
+        make_web(true);
+        say("GUEST_PANICKED", "{\"action\":\"poweroff\"}");
+        restart();
+        CHECK(web()->panicked);
+        say("SHUTDOWN", "{\"guest\":true,\"reason\":\"guest-panic\"}");
+        restart();
+        CHECK_STREQ(web()->shutdown_reason, "guest-panic");
+        CHECK_EQ(run_kill(NULL), 0);
+        fake_settle();
+        CHECK_EQ(web()->failure, VM_FAILURE_GUEST_PANIC);
+        tear_down();
+
+        make_web(true);
+        vm_note_status(web(), "internal-error");
+        restart();
+        fake_settle();
+        CHECK_EQ(web()->failure, VM_FAILURE_INTERNAL_ERROR);
+        tear_down();
+}
+
 /* PID 1 does not say that the scope is gone: the VM is as it was, and can be destroyed when it says so. */
 static void test_removal_without_systemd(void) {
         make_web(true);
@@ -733,9 +768,7 @@ static void test_restart_while_removing(void) {
         make_web(true);
         CHECK_EQ(run_remove(NULL), 0);
         CHECK(fake_run_until("scope-removed"));
-        m = service_free(m);
-        fake_live_scopes = 0;
-        start_service();
+        restart();
         CHECK(!web());
         fake_settle();
         tear_down();
@@ -867,6 +900,7 @@ int main(void) {
         test_two_updates();
         test_update_behind_a_failed_one();
         test_restart_while_terminating();
+        test_restart_after_last_words();
         test_removal_without_systemd();
         test_restart_while_removing();
         test_quota();

@@ -138,6 +138,7 @@ static int attach(Vm *vm, const Json *doc, const ProcessIdentity *id, int folder
         vm->ending = json_get_boolean(doc, "ending") == 1;
         vm->came_up = json_get_boolean(doc, "came-up") == 1;
         vm->panicked = json_get_boolean(doc, "panicked") == 1;
+        vm->internal_error = json_get_boolean(doc, "internal-error") == 1;
         load_history(vm, doc);
         status = json_get_string(doc, "status");
         (void)free_and_strdup(&vm->status, status);

@@ -30,8 +30,10 @@ static VmEventField flag(const char *key, bool value) {
 }
 static const VmEventField none;
 
+/* QEMU says why it ends once, and nothing else tells it after a crash of ours: noted before all else. */
 static void on_shutdown(Vm *vm, const Json *data) {
         (void)free_and_strdup(&vm->shutdown_reason, qmp_word(data, "reason"));
+        (void)vm_save_run_state(vm);
         vm_changed(vm, VM_CHANGE_COUNTERS);
         tell(vm, "shutdown", flag("guest", json_get_boolean(data, "guest") == 1),
                         text("reason", qmp_word(data, "reason")), none, none);
@@ -46,6 +48,7 @@ static void on_reset(Vm *vm, const Json *data) {
 
 static void on_panicked(Vm *vm, const Json *data) {
         vm->panicked = true;
+        (void)vm_save_run_state(vm);
         tell(vm, "guest-panicked", text("action", qmp_word(data, "action")), none, none, none);
 }
 

@@ -56,6 +56,7 @@ int vm_save_run_state(Vm *vm) {
         json_put_boolean(w, "ending", vm->ending);
         json_put_boolean(w, "killed", vm->killed);
         json_put_boolean(w, "panicked", vm->panicked);
+        json_put_boolean(w, "internal-error", vm->internal_error);
         json_put_boolean(w, "limits-changing", vm->limits_changing);
         json_put_boolean(w, "removing", vm->removal != NULL);
         if (vm->stop) {
