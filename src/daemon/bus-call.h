@@ -15,6 +15,7 @@ typedef enum AccessRule {
         RULE_FILTER,  /* anybody may, but sees only what they may see */
         RULE_VISIBLE, /* must be allowed to see the object */
         RULE_CREATE,
+        RULE_BROKEN,    /* what cannot be read is nobody's: for those who manage all */
         RULE_IMAGE_ADD, /* for oneself, or for all of the host */
 
         /* from here on of a VM, an image or a job */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "manager-bus.h"
+#include "broken.h"
 #include "bus-paths.h"
 #include "bus-util.h"
 #include "cgroup.h"
@@ -168,6 +169,26 @@ static int method_list_vms(sd_bus_message *m, void *userdata, sd_bus_error *erro
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
         return r < 0 ? r : sd_bus_send(mgr->bus, reply, NULL);
+}
+
+static int method_remove_broken(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const BusFace *face = userdata;
+        _cleanup_error_ Error *e = NULL;
+        const char *kind, *name;
+        int r;
+
+        r = sd_bus_message_read(m, "ss", &kind, &name);
+        if (r < 0)
+                return r;
+        if (!streq(kind, "vm") && !streq(kind, "image"))
+                return sd_bus_error_setf(
+                                error, SD_BUS_ERROR_INVALID_ARGS, "There are no records of '%s'", kind);
+        r = broken_remove(face->manager, streq(kind, "vm") ? JOB_TARGET_VM : JOB_TARGET_IMAGE, name,
+                        access_caller_uid(face->access), bus_reply_done, sd_bus_message_ref(m), &e);
+        if (r >= 0)
+                return 1;
+        sd_bus_message_unref(m);
+        return bus_reply_error(m, e);
 }
 
 static int method_get_version(sd_bus_message *m, void *userdata, sd_bus_error *error) {
@@ -435,6 +456,8 @@ static const sd_bus_vtable vtable[] = {
                         image_bus_list, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("PruneImages", SD_BUS_ARGS("t", unused_usec, "a{sv}", options),
                         SD_BUS_RESULT("as", removed), image_bus_prune, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("RemoveBrokenRecord", SD_BUS_ARGS("s", kind, "s", name), SD_BUS_NO_RESULT,
+                        method_remove_broken, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("GetVersion", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", version),
                         method_get_version, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("GetCapabilities", SD_BUS_NO_ARGS, SD_BUS_RESULT("a{sv}", capabilities),

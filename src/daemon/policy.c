@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "broken.h"
 #include "bus-measure.h"
 #include "bus-paths.h"
 #include "policy.h"
@@ -23,6 +24,7 @@ static const struct {
         { "org.vmctl1.Manager", "ImportImage", RULE_IMAGE_ADD },
         { "org.vmctl1.Manager", "InspectImage", RULE_IMAGE_ADD },
         { "org.vmctl1.Manager", "PruneImages", RULE_IMAGE_ADD },
+        { "org.vmctl1.Manager", "RemoveBrokenRecord", RULE_BROKEN },
         { "org.vmctl1.Manager", "GetVersion", RULE_OPEN },
         { "org.vmctl1.Manager", "GetCapabilities", RULE_OPEN },
         { "org.vmctl1.Manager", NULL, RULE_FILTER },
@@ -170,12 +172,35 @@ static int find_new_object(const BusCall *c, CallTarget *t) {
         return name && !t->name ? -ENOMEM : 0;
 }
 
+/* It was there when the service started or never will be, so the name stands for nothing else later. */
+static int find_broken(const Manager *m, const BusCall *c, CallTarget *t) {
+        const char *kind, *name;
+        int r;
+
+        r = sd_bus_message_has_signature(c->message, "ss")
+                        ? sd_bus_message_read(c->message, "ss", &kind, &name)
+                        : 0;
+        (void)sd_bus_message_rewind(c->message, true);
+        t->own = false;
+        t->owner = 0;
+        t->is_image = r > 0 && streq(kind, "image");
+        if (r <= 0 || !broken_find(m, t->is_image ? JOB_TARGET_IMAGE : JOB_TARGET_VM, name)) {
+                t->kind = CALL_OBJECT_MISSING;
+                return 0;
+        }
+        return free_and_strdup(&t->name, name);
+}
+
 int policy_find_target(const Manager *m, const BusCall *c, CallTarget *ret) {
         CallTarget t = { .owner = c->uid, .own = true };
         int r;
 
-        r = c->rule == RULE_CREATE || c->rule == RULE_IMAGE_ADD ? find_new_object(c, &t)
-                                                                : find_object(m, c, &t);
+        if (c->rule == RULE_BROKEN)
+                r = find_broken(m, c, &t);
+        else if (c->rule == RULE_CREATE || c->rule == RULE_IMAGE_ADD)
+                r = find_new_object(c, &t);
+        else
+                r = find_object(m, c, &t);
         if (r < 0) {
                 call_target_done(&t);
                 return r;
@@ -214,6 +239,8 @@ const char *policy_action(const Manager *m, const BusCall *c) {
                 return t->own || t->shared ? NULL : "org.vmctl1.inspect";
         case RULE_CREATE:
                 return "org.vmctl1.create-vm";
+        case RULE_BROKEN:
+                return t->is_image ? "org.vmctl1.manage-images" : "org.vmctl1.manage-vm";
         case RULE_IMAGE_ADD:
                 return t->shared ? "org.vmctl1.manage-images" : "org.vmctl1.manage-own-images";
         case RULE_IMAGE_READ:

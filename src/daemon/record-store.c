@@ -41,12 +41,16 @@ static RecordName *name_destroy(RecordName *n) {
         return NULL;
 }
 
+static void broken_done(RecordBroken *b) {
+        free(b->name);
+        free(b->folder);
+        free(b->path);
+        free(b->reason);
+}
+
 static void free_broken(RecordStore *s) {
-        for (size_t i = 0; i < s->n_broken; i++) {
-                free(s->broken[i].name);
-                free(s->broken[i].path);
-                free(s->broken[i].reason);
-        }
+        for (size_t i = 0; i < s->n_broken; i++)
+                broken_done(&s->broken[i]);
         free(s->broken);
 }
 
@@ -198,6 +202,53 @@ const RecordBroken *record_store_broken(const RecordStore *s, size_t *ret_n) {
         return s->broken;
 }
 
+const RecordBroken *record_store_find_broken(const RecordStore *s, const char *name) {
+        for (size_t i = 0; i < s->n_broken; i++)
+                if (streq(s->broken[i].name, name))
+                        return &s->broken[i];
+        for (size_t i = 0; i < s->n_broken; i++)
+                if (streq(s->broken[i].folder, name))
+                        return &s->broken[i];
+        return NULL;
+}
+
+static void forget_broken(RecordStore *s, size_t i) {
+        RecordBroken b = s->broken[i];
+        RecordName *n = find_name(s, b.name);
+
+        memmove(s->broken + i, s->broken + i + 1, (--s->n_broken - i) * sizeof(RecordBroken));
+        for (size_t k = 0; k < s->n_broken && n; k++)
+                if (streq(s->broken[k].name, b.name))
+                        n = NULL;
+        if (n && n->broken)
+                drop(n);
+        broken_done(&b);
+}
+
+/* Its own UUID is not to be trusted; any will do for a folder that is about to go. */
+int record_store_remove_broken(
+                RecordStore *s, const char *path, waiter_t done, void *userdata, Error **reterr) {
+        _cleanup_(record_freep) Record *record = NULL;
+        char uuid[SD_ID128_UUID_STRING_MAX];
+        sd_id128_t id;
+        size_t i = 0;
+        int r;
+
+        while (i < s->n_broken && !streq(s->broken[i].path, path))
+                i++;
+        if (i == s->n_broken)
+                return error_set(reterr, ERROR_FAILED, "'%s' has been removed meanwhile", path);
+        r = sd_id128_randomize(&id);
+        if (r >= 0)
+                r = record_adopt(s, s->broken[i].folder, sd_id128_to_uuid_string(id, uuid), &record);
+        if (r < 0)
+                return error_set_errno(reterr, r, "Cannot remove '%s'", path);
+        r = record_remove(&record, done, userdata, reterr);
+        if (r >= 0)
+                forget_broken(s, i);
+        return r;
+}
+
 /* A folder that was found, and what of it could be read so far. */
 typedef struct Found {
         const char *folder;
@@ -234,10 +285,11 @@ static int set_aside(RecordStore *s, const Found *f, const char *reason) {
         b = &s->broken[s->n_broken++];
         *b = (RecordBroken){
                 .name = name_of_broken(s, f),
+                .folder = strdup(f->folder),
                 .path = strf("%s/%s/%s", s->path, f->folder, s->type->document),
                 .reason = strdup(reason),
         };
-        return b->name && b->path && b->reason ? 0 : -ENOMEM;
+        return b->name && b->folder && b->path && b->reason ? 0 : -ENOMEM;
 }
 
 static int read_document(RecordStore *s, Found *f, Error **reterr) {

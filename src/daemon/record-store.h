@@ -69,10 +69,20 @@ int record_store_load(RecordStore *s);
 /* What cannot be read. Its name stays taken: for nobody, as the owner in a broken document means nothing. */
 typedef struct RecordBroken {
         char *name;   /* as its document or folder says */
+        char *folder; /* in the store's */
         char *path;   /* of the document */
         char *reason; /* for people */
 } RecordBroken;
 const RecordBroken *record_store_broken(const RecordStore *s, size_t *ret_n); /* sorted by name */
+
+/* The first one of this name, else the one in the folder of this name; NULL: there is none. Valid until one
+ * is removed. */
+const RecordBroken *record_store_find_broken(const RecordStore *s, const char *name);
+
+/* As record_remove(): the folder of the document `path` loses its name, which is free then unless another
+ * broken record has it, too. ERROR_FAILED: that one is not there any more. */
+int record_store_remove_broken(
+                RecordStore *s, const char *path, waiter_t done, void *userdata, Error **reterr);
 
 /* --- Names: the index ------------------------------------------------------------------------------------
  */

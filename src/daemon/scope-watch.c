@@ -298,6 +298,11 @@ static void on_checked(sd_bus_message *m, const sd_bus_error *error, void *userd
         int r;
 
         w->check = NULL;
+        if (w->kill && error && !sd_bus_error_has_name(error, "org.freedesktop.systemd1.NoSuchUnit")) {
+                stop_waiting(w); /* whoever waits has a deadline: what may run is not taken for gone */
+                log_error("systemd does not tell what is in '%s': %s", w->unit, error->message);
+                return;
+        }
         if (error || sd_bus_message_enter_container(m, 'a', "(sus)") < 0) {
                 removed(w);
                 return;

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "broken.h"
 #include "clients.h"
 #include "image-operations.h"
 #include "service.h"
@@ -149,6 +150,8 @@ static void on_scope_removed(const char *unit, void *userdata) {
 
         if (vm)
                 vm_scope_removed(vm);
+        else
+                broken_scope_removed(userdata, unit);
 }
 
 static void on_scope_in_use(const char *unit, pid_t pid, const char *command, void *userdata) {

@@ -307,6 +307,8 @@ static void flip_bit(const Bed *bed, const char *path, size_t at) {
 
 static void test_broken(void) {
         _cleanup_error_ Error *e = NULL;
+        _cleanup_free_ char *path = NULL;
+        Told told = {};
         const RecordBroken *b;
         RecordName *name;
         size_t n;
@@ -336,6 +338,22 @@ static void test_broken(void) {
         CHECK(strstr(error_message(e), "cannot be read"));
         run_out(&bed);
         CHECK_EQ(count_folders(&bed), 5);
+
+        path = strdup(record_store_find_broken(bed.store, "flipped")->path);
+        CHECK_EQ(record_store_remove_broken(bed.store, path, on_removed, &told, NULL), 0);
+        CHECK(!there(&bed, "flipped"));
+        CHECK(!record_store_find_broken(bed.store, "flipped"));
+        CHECK_EQ(told.n, 0);
+        run_out(&bed);
+        CHECK_EQ(told.n, 1);
+        CHECK_EQ(told.result, 0);
+        CHECK_EQ(count_folders(&bed), 4);
+        CHECK_EQ(record_name_reserve(bed.store, "flipped", 0, NULL, &name, NULL), 0);
+        record_name_free(name);
+        CHECK(record_store_remove_broken(bed.store, path, on_removed, &told, NULL) < 0);
+        CHECK_EQ(told.n, 1);
+        (void)record_store_broken(bed.store, &n);
+        CHECK_EQ(n, 2);
         bed_done(&bed);
 }
 
@@ -361,6 +379,11 @@ static void test_broken_name(void) {
         CHECK_EQ(n, 1);
         CHECK_STREQ(b->name, "web");
         CHECK_EQ(bed.n_things, 1);
+        CHECK(record_store_find(bed.store, "web") == bed.things[0]);
+        CHECK(record_store_find_broken(bed.store, b->folder) == b);
+        CHECK_EQ(record_store_remove_broken(bed.store, b->path, NULL, NULL, NULL), 0);
+        run_out(&bed);
+        CHECK_EQ(count_folders(&bed), 1);
         CHECK(record_store_find(bed.store, "web") == bed.things[0]);
         bed_done(&bed);
 }

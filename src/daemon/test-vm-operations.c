@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "broken.h"
 #include "fake-vm.h"
 #include "service.h"
 #include "test-record-faults.h"
@@ -740,6 +741,100 @@ static void test_restart_after_last_words(void) {
         tear_down();
 }
 
+/* What is left of web when its document is damaged. */
+static void make_broken(bool running) {
+        int folder;
+
+        make_web(running);
+        folder = openat(m->vms_fd, "web", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        CHECK_EQ(write_file_at(folder, "vm.json", "{}", 2, 0600, 0), 0);
+        close(folder);
+        restart();
+        CHECK(!web());
+        CHECK(broken_find(m, JOB_TARGET_VM, "web"));
+}
+
+static int remove_broken(Error **reterr) {
+        return broken_remove(m, JOB_TARGET_VM, "web", 0, on_done, &waiter, reterr);
+}
+
+/* A VM that cannot be read is removed when nothing runs for it any more, and not before; its name is free.
+ */
+static void test_broken(void) {
+        _cleanup_error_ Error *e = NULL;
+
+        make_broken(true);
+        CHECK(create(false, &e) < 0);
+        CHECK_EQ(error_code(e), ERROR_VM_EXISTS);
+        CHECK_EQ(remove_broken(NULL), 0);
+        CHECK(fake_run_until("scope-removed"));
+        CHECK_EQ(waiter.told, 0);
+        CHECK_EQ(count_files(m->vms_fd), 1);
+        fake_settle();
+        CHECK_EQ(waiter.told, 1);
+        CHECK_EQ(waiter.r, 0);
+        CHECK_EQ(count_files(m->vms_fd), 0);
+        CHECK_EQ(count_files(m->core.runtime_fd), 0);
+        CHECK(!broken_find(m, JOB_TARGET_VM, "web"));
+        e = error_free(e);
+        CHECK(remove_broken(&e) < 0);
+        CHECK_EQ(error_code(e), ERROR_NO_SUCH_VM);
+        waiter = (Waiter){};
+        CHECK_EQ(create(false, NULL), 0);
+        fake_settle();
+        CHECK_EQ(waiter.r, 0);
+        tear_down();
+}
+
+/* Nothing of it is gone when PID 1 does not say that its scope is; who asks twice is told twice. */
+static void test_broken_without_systemd(void) {
+        Waiter other = {};
+
+        make_broken(true);
+        CHECK_EQ(remove_broken(NULL), 0);
+        CHECK_EQ(broken_remove(m, JOB_TARGET_VM, "web", OWNER, on_done, &other, NULL), 0);
+        CHECK(fake_run_until("scope-removed"));
+        CHECK(fake_pass_deadline());
+        CHECK_EQ(waiter.told + other.told, 2);
+        CHECK_EQ(waiter.code, ERROR_TIMEOUT);
+        CHECK_EQ(other.code, ERROR_TIMEOUT);
+        CHECK(broken_find(m, JOB_TARGET_VM, "web"));
+        CHECK_EQ(count_files(m->vms_fd), 1);
+        CHECK(!m->operations);
+        CHECK_EQ(remove_broken(NULL), 0);
+        fake_settle();
+        CHECK_EQ(waiter.told, 2);
+        CHECK_EQ(waiter.r, 0);
+        tear_down();
+}
+
+/* Each call and each answer fails, or comes late. */
+static void test_broken_faults(void) {
+        for (FakeFault fault = FAKE_FAILS; fault <= FAKE_LATE; fault++) {
+                bool broke = true;
+
+                for (unsigned point = 0; broke; point++) {
+                        int r;
+
+                        make_broken(false);
+                        fake_break_at(fault, point);
+                        r = remove_broken(NULL);
+                        fake_settle();
+                        broke = fake_broke();
+                        fake_break_at(FAKE_NONE, 0);
+                        CHECK_EQ(waiter.told, r >= 0);
+                        CHECK(!m->operations);
+                        if (broken_find(m, JOB_TARGET_VM, "web")) {
+                                CHECK(r < 0 || waiter.r < 0);
+                                CHECK_EQ(remove_broken(NULL), 0);
+                                fake_settle();
+                        }
+                        CHECK(!broken_find(m, JOB_TARGET_VM, "web"));
+                        tear_down();
+                }
+        }
+}
+
 /* PID 1 does not say that the scope is gone: the VM is as it was, and can be destroyed when it says so. */
 static void test_removal_without_systemd(void) {
         make_web(true);
@@ -902,6 +997,9 @@ int main(void) {
         test_restart_while_terminating();
         test_restart_after_last_words();
         test_removal_without_systemd();
+        test_broken();
+        test_broken_without_systemd();
+        test_broken_faults();
         test_restart_while_removing();
         test_quota();
         test_no_steps();
