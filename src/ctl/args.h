@@ -33,8 +33,9 @@ typedef struct Option {
         char letter;          /* behind "-"; 0: none */
         const char *argument; /* its argument as --help calls it; NULL: the option is a flag */
         const char *help;
-        const char *words; /* what a shell offers for the argument: words, "@file", "@vm", "@image", "@disk"
-                            * (an image or a file), "@guestfile" (a file, or NAME: of a VM), "@host", or NULL
+        const char *words; /* what a shell offers for the argument: words, "@file", "@vm", "@anyvm" (those
+                            * that are broken, too), "@image", "@disk" (an image or a file), "@guestfile" (a
+                            * file, or NAME: of a VM), "@host", or NULL
                             */
         const char *key;   /* its key in CreateVM, UpdateSpec or SetLimits */
         ValueKind kind;

@@ -52,8 +52,29 @@ const BrokenRecord *broken_list_find(const BrokenList *l, const char *name) {
         return NULL;
 }
 
+int broken_new_removal(Ctl *c, const char *kind, const char *name, sd_bus_message **ret) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        int r;
+
+        r = sd_bus_message_new_method_call(
+                        c->bus, &m, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER, "RemoveBrokenRecord");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "ss", kind, name);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(m);
+        return 0;
+}
+
+bool broken_is_none(const sd_bus_error *e) {
+        return sd_bus_error_has_names(e, error_code_name(ERROR_NO_SUCH_VM),
+                        error_code_name(ERROR_NO_SUCH_IMAGE), SD_BUS_ERROR_UNKNOWN_METHOD);
+}
+
 void broken_complain(const BrokenRecord *b) {
-        (void)ctl_complain(NULL, "Broken %s '%s': %s: %s", title(b), b->name, b->path, b->reason);
+        (void)ctl_complain(streq(b->kind, "vm") ? "'vmctl destroy' removes it with all its files."
+                                                : "'vmctl image remove' removes it with all its files.",
+                        "Broken %s '%s': %s: %s", title(b), b->name, b->path, b->reason);
 }
 
 void broken_write(JsonWriter *w, const BrokenRecord *b) {

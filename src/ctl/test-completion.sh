@@ -20,6 +20,7 @@ cat > "$scratch/bin/vmctl" << 'END'
 case $* in
 "list --quiet") printf 'web\ndb\n' ;;
 "--user list --quiet") printf 'mine\n' ;;
+"list --quiet --state broken" | "list --state broken --quiet") printf 'lost\n' ;;
 "image list --quiet") printf 'debian-12\ndisk-image\n' ;;
 *) printf 'unexpected %s\n' "$*" ;;
 esac
@@ -87,6 +88,7 @@ for shell in bash zsh fish; do
         check_output "start status stop" "$shell: verbs" "in_$shell" "vmctl st"
         check_output "destroy" "$shell: the rest of a verb" "in_$shell" "vmctl dest"
         check_output "db web" "$shell: VMs" "in_$shell" "vmctl start "
+        check_output "db lost web" "$shell: VMs, and what is broken, to destroy" "in_$shell" "vmctl destroy "
         check_output "web" "$shell: another VM" "in_$shell" "vmctl start db w"
         check_output "mine" "$shell: VMs of the other bus" "in_$shell" "vmctl --user stop "
         check_output "db web" "$shell: a VM behind options" "in_$shell" "vmctl log -n 5 --follow "

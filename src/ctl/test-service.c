@@ -344,6 +344,23 @@ static int get_broken(sd_bus *bus, const char *path, const char *interface, cons
                         "It is \033[31mdamaged", "image", name, "/images/image.json", "It is damaged");
 }
 
+static int method_remove_broken(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const char *kind, *name, *broken = getenv("FAKE_BROKEN");
+        int r;
+
+        r = sd_bus_message_read(m, "ss", &kind, &name);
+        if (r < 0)
+                return r;
+        if (!broken || !streq(name, broken))
+                return sd_bus_error_setf(error,
+                                streq(kind, "vm") ? "org.vmctl1.Error.NoSuchVM"
+                                                  : "org.vmctl1.Error.NoSuchImage",
+                                "There is none '%s' that cannot be read", name);
+        (void)sd_bus_message_rewind(m, true);
+        print_call(m, NULL);
+        return sd_bus_reply_method_return(m, NULL);
+}
+
 static int get_strings(sd_bus *bus, const char *path, const char *interface, const char *property,
                 sd_bus_message *reply, void *userdata, sd_bus_error *reterr) {
         return sd_bus_message_append(reply, "as", 0);
@@ -365,6 +382,7 @@ static const sd_bus_vtable manager_vtable[] = {
         SD_BUS_METHOD("CreateVM", "sa{sv}", "o", method_create, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("ListVMs", "", "a(sossusutsuqta{sv})", method_list, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("GetCapabilities", "", "a{sv}", method_capabilities, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("RemoveBrokenRecord", "ss", "", method_remove_broken, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_PROPERTY("Version", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("BrokenRecords", "a(ssss)", get_broken, 0, 0),
         SD_BUS_VTABLE_END,

@@ -26,7 +26,8 @@ debian-12  qcow2   300M       2G  shared     1 * ago  $base/debian-12.qcow2
 old        raw     300M       2G  private    0 * ago  -
 lost       broken     -        -  -          - *   -  -" "list shows images, and what cannot be read" eval \
         'v image list 2> /dev/null'
-check_output "vmctl: Broken image 'lost': /images/image.json: It is damaged" "... and tells why" v_errors 0 image list
+check_output "vmctl: Broken image 'lost': /images/image.json: It is damaged
+Hint: *vmctl image remove*" "... and tells why" v_errors 0 image list
 check_output '\["image","lost","broken"]' "... in JSON, too" eval 'v --json image list |
         jq --compact-output ".[-1] | [.Kind, .Name, .State]"'
 check_output $'debian-12\nold' "or their names" v image ls -q
@@ -174,6 +175,8 @@ Hint: *
 *no image 'nosuch'*
 Hint: *image list*" "remove names what it cannot remove" v_errors 1 image rm debian-12 nosuch old
 check_calls $'Remove debian-12\nRemove old' "and removes the others"
+check_output "" "remove also removes what cannot be read" v image remove lost
+check_calls "*RemoveBrokenRecord*image*lost*" "by the Manager's method"
 check_output '\["old","done",null]\["nosuch","failed","org.vmctl1.Error.NoSuchImage"]' "JSON has a result for each" eval \
         '(v --json image remove old nosuch 2> /dev/null || :) |
                 jq --join-output --compact-output ".[] | [.Name, .Result, .ErrorName]"'

@@ -27,7 +27,8 @@ db  * qemu         2  2048  user         -  10023  stopped
 check_output $'db\nbroken\nguarded' "list takes states, and prints names alone" v list -q --state failed,stopped
 check_output "*
 lost  * -  *broken" "list shows what cannot be read" eval 'v list 2> /dev/null'
-check_output "vmctl: Broken VM 'lost': /vms/vm.json: It is *damaged" "... and tells why" v_errors 0 list
+check_output "vmctl: Broken VM 'lost': /vms/vm.json: It is *damaged
+Hint: *vmctl destroy*" "... and tells why" v_errors 0 list
 check_output lost "... which has a state of its own" v list -q --state broken
 check "... and no other" eval '! grep lost <(v list --state running 2>&1)'
 check_output '\["vm","lost","broken","/vms/vm.json"]' "... and is in JSON" eval 'v --json list |
@@ -89,6 +90,11 @@ check_output "*password*nobody to ask*Hint: *" "unless it may not" v_errors 1 st
 check_calls "Start guarded {}" "which is tried once"
 check_output "" "kill, reset, suspend, resume, destroy" eval 'for i in kill reset suspend resume rm; do v $i web; done'
 check_calls $'Kill web\nReset web\nSuspend web\nResume web\nDestroy web' "have their methods"
+
+check_output "" "destroy also removes what cannot be read" v destroy lost web
+check_calls $'Destroy web\n*RemoveBrokenRecord*vm*lost*' "by the Manager's method"
+check_output "*VM 'nosuch': There is no such VM*Hint: *vmctl list*" "destroy of no VM says so" v_errors 1 destroy nosuch
+check_calls "" "and nothing else"
 
 check_output "" "stop waits for its job" v stop web
 check_calls "Stop web 30000000" "and gives the guest 30 seconds"

@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 
+#include "broken.h"
 #include "message-json.h"
 #include "remote.h"
 #include "ssh-install.h"
@@ -57,6 +58,7 @@ typedef struct Action {
         char *job;
         sd_bus_slot *slot;
         ActionStep step;
+        bool broken;        /* there is no such VM: it may be one that cannot be read */
         sd_bus_error error; /* set when it failed */
 } Action;
 
@@ -133,6 +135,8 @@ static int action_new_call(Action *a, sd_bus_message **ret) {
         Batch *b = a->batch;
         int r;
 
+        if (a->broken)
+                return broken_new_removal(b->ctl, "vm", a->name, ret);
         r = sd_bus_message_new_method_call(b->ctl->bus, &m, CTL_SERVICE, a->path, CTL_VM, b->kind->member);
         if (r >= 0 && b->is_stop)
                 r = sd_bus_message_append(m, "t", remaining_stop_usec(a));
@@ -148,6 +152,7 @@ static void action_take_reply(Action *a, sd_bus_message *reply) {
         const char *job;
         int r = 0;
 
+        sd_bus_error_free(&a->error); /* that it is not there, where it was broken */
         if (!a->batch->is_stop || !a->batch->block) {
                 action_finish(a);
                 return;
@@ -164,6 +169,22 @@ static void action_take_reply(Action *a, sd_bus_message *reply) {
         a->step = ACTION_IN_JOB;
 }
 
+static void action_call(Action *a);
+
+/* Whether the call was made once more, for one that cannot be read. If there is none, that the VM is not
+ * there is what is told. */
+static bool action_fails(Action *a, const sd_bus_error *e) {
+        if (a->broken && broken_is_none(e))
+                return false;
+        sd_bus_error_free(&a->error);
+        (void)sd_bus_error_copy(&a->error, e);
+        if (a->broken || !streq(a->batch->kind->verb, "destroy") ||
+                        !sd_bus_error_has_name(e, SD_BUS_ERROR_UNKNOWN_OBJECT))
+                return false;
+        a->broken = true;
+        return true;
+}
+
 static int on_reply(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         Action *a = userdata;
         Ctl *c = a->batch->ctl;
@@ -175,8 +196,12 @@ static int on_reply(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
                         a->step = ACTION_TO_ASK;
                         return 0;
                 }
-                (void)sd_bus_error_copy(&a->error, sd_bus_message_get_error(m));
-                action_finish(a);
+                if (action_fails(a, sd_bus_message_get_error(m))) {
+                        a->batch->n_calling--;
+                        a->slot = sd_bus_slot_unref(a->slot);
+                        action_call(a);
+                } else
+                        action_finish(a);
                 return 0;
         }
         r = ctl_note_owner(c, m);
@@ -203,6 +228,7 @@ static void action_call(Action *a) {
 
 static void action_call_and_wait(Action *a) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         int r;
 
         r = action_new_call(a, &m);
@@ -211,13 +237,15 @@ static void action_call_and_wait(Action *a) {
                 return;
         }
         if (a->step == ACTION_TO_ASK)
-                r = ctl_call_asking(a->batch->ctl, m, a->batch->kind->timeout_usec, &reply, &a->error);
+                r = ctl_call_asking(a->batch->ctl, m, a->batch->kind->timeout_usec, &reply, &error);
         else
-                r = ctl_call(a->batch->ctl, m, a->batch->kind->timeout_usec, &reply, &a->error);
-        if (r < 0)
-                action_finish(a);
-        else
+                r = ctl_call(a->batch->ctl, m, a->batch->kind->timeout_usec, &reply, &error);
+        if (r >= 0)
                 action_take_reply(a, reply);
+        else if (action_fails(a, &error))
+                action_call_and_wait(a);
+        else
+                action_finish(a);
 }
 
 static int batch_call_all(Batch *b) {

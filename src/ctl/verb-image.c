@@ -195,6 +195,21 @@ int verb_image_list(Ctl *c, const Args *args) {
  * remove, share, unshare: one image after another
  */
 
+/* There is no image of that name: it may be one that cannot be read. */
+static int remove_broken(Ctl *c, const char *name, sd_bus_error *reterr) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        int r;
+
+        r = broken_new_removal(c, "image", name, &m);
+        if (r >= 0)
+                r = ctl_call(c, m, REMOVE_TIMEOUT_USEC, NULL, &error);
+        if (r < 0 && broken_is_none(&error))
+                return r;
+        sd_bus_error_free(reterr);
+        return r < 0 ? sd_bus_error_move(reterr, &error) : r;
+}
+
 static int call_change(Ctl *c, const char *verb, const char *name, sd_bus_error *reterr) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         _cleanup_free_ char *path = ctl_image_path(name);
@@ -209,6 +224,8 @@ static int call_change(Ctl *c, const char *verb, const char *name, sd_bus_error 
                 r = sd_bus_message_append(m, "b", streq(verb, "share"));
         if (r >= 0)
                 r = ctl_call(c, m, REMOVE_TIMEOUT_USEC, NULL, reterr);
+        if (remove && sd_bus_error_has_name(reterr, SD_BUS_ERROR_UNKNOWN_OBJECT))
+                r = remove_broken(c, name, reterr);
         ctl_name_image(reterr, name);
         return r;
 }

@@ -257,9 +257,11 @@ const Verb verbs[] = {
                         .arguments = "NAME...",
                         .min_words = 1,
                         .max_words = ANY_NUMBER,
-                        .words = "@vm",
+                        .words = "@anyvm",
                         .help = "Remove VMs with all that belongs to them",
-                        .details = "A running VM is killed first. The image stays. There is no way back.",
+                        .details = "A running VM is killed first. The image stays. There is no way back. "
+                                   "One "
+                                   "that is broken can be destroyed by who may manage all.",
                         .run = verb_action,
         },
         {

@@ -800,7 +800,7 @@ static void test_broken_without_systemd(void) {
         CHECK_EQ(other.code, ERROR_TIMEOUT);
         CHECK(broken_find(m, JOB_TARGET_VM, "web"));
         CHECK_EQ(count_files(m->vms_fd), 1);
-        CHECK(!m->operations);
+        CHECK(!m->core.operations.running);
         CHECK_EQ(remove_broken(NULL), 0);
         fake_settle();
         CHECK_EQ(waiter.told, 2);
@@ -823,7 +823,7 @@ static void test_broken_faults(void) {
                         broke = fake_broke();
                         fake_break_at(FAKE_NONE, 0);
                         CHECK_EQ(waiter.told, r >= 0);
-                        CHECK(!m->operations);
+                        CHECK(!m->core.operations.running);
                         if (broken_find(m, JOB_TARGET_VM, "web")) {
                                 CHECK(r < 0 || waiter.r < 0);
                                 CHECK_EQ(remove_broken(NULL), 0);

@@ -21,13 +21,13 @@ from access_world import (Caller, ERRORS, EndlessJob, FREEDESKTOP, IMAGE, JOB, M
 
 
 # What a method needs: "open" to all, "filter" for all, each with what they may see; "create" and "add" for oneself,
-# "add" also for the host; the others need the right to the object.
+# "add" also for the host; "broken" for who may manage all; the others need the right to the object.
 RULES = {
     "Manager": {
         "CreateVM": "create", "CreateVMFromURL": "create", "GetVM": "filter", "GetVMByPID": "filter",
         "ListVMs": "filter", "PullImage": "add", "ImportImage": "add", "InspectImage": "add", "PruneImages": "add",
         "GetImage": "filter", "ListImages": "filter", "GetVersion": "open", "GetCapabilities": "open",
-        "GetJob": "filter", "ListJobs": "filter", "GetUsage": "filter",
+        "GetJob": "filter", "ListJobs": "filter", "GetUsage": "filter", "RemoveBrokenRecord": "broken",
     },
     # In an order in which each has something to do
     "VM": {
@@ -257,6 +257,10 @@ def check_filters(caller, jobs):
         hidden = owner is None or caller.name not in (owner, "root")
         if reply.error != (ERRORS + error if hidden else None):
             problems.append("%s %s: %s" % (member, argument, reply))
+    for kind, name, error in [("vm", "missing", "NoSuchVM"), ("image", "missing", "NoSuchImage"),
+                              ("vm", "root-vm", "NoSuchVM")]:  # is not broken
+        reply = manager(caller, "RemoveBrokenRecord", "ss", kind, name)
+        problems += [] if reply.error == ERRORS + error else ["RemoveBrokenRecord %s: %s" % (name, reply)]
     for member in ("GetVersion", "GetCapabilities"):
         reply = manager(caller, member)
         problems += ["%s: %s" % (member, reply)] if reply.error else []

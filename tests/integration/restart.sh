@@ -242,6 +242,37 @@ check_output $'crash\ndown\nfailed\npaused\nrun\nstill\ntaken' "The other VMs ar
 check "... and folders that are not VMs', too" ls -d "lost+found" .hidden
 
 #
+# ... and are removed
+#
+
+check_error "*Failed to destroy VM 'cut'*" "Who may not manage the VMs of others removes none" as bob vmctl destroy cut
+check "... so it is there" ls -d cut
+check "Root does" vmctl destroy cut garbage
+check_output $'empty\nfolder\nnewer\nother' "... and those are not listed any more" vmctl list --quiet --state broken
+check "... nor on the disk" eval '! ls -d cut garbage 2> /dev/null'
+check "... and their names are free" define cut
+check "... for VMs that can be destroyed" vmctl destroy cut
+check_error "*There is no such VM*" "What is not there is not removed" vmctl destroy cut
+check "A folder in the place of the file is in nobody's way" vmctl destroy folder empty newer other
+truncate --size 1M "$scratch/spoilt.raw"
+check "There is an image" vmctl image import "$scratch/spoilt.raw" --name spoilt
+image=$(busctl --json=short get-property org.vmctl1 /org/vmctl1/image/spoilt org.vmctl1.Image UUID | jq -r .data)
+define doomed --start
+doomed=$(prop doomed PID)
+systemctl stop vmctld
+sed -i 's/: / :  /' doomed/vm.json "/var/lib/vmctl/images/$image/image.json"
+check "The service starts without these two" systemctl start vmctld
+check_output doomed "... which the VM is of that runs" vmctl list --quiet --state broken
+check "... and does" kill -0 "$doomed"
+check "It is destroyed" vmctl destroy doomed
+check "... with what runs" is_gone doomed
+check_output "*spoilt *broken*" "The image is listed" eval 'vmctl image list 2> /dev/null'
+check "... and removed" vmctl image remove spoilt
+check "... from the disk" eval '! ls -d "/var/lib/vmctl/images/$image" 2> /dev/null'
+check_output "a(ssss) 0" "Nothing is broken any more" \
+        busctl get-property org.vmctl1 /org/vmctl1 org.vmctl1.Manager BrokenRecords
+
+#
 # Notes that cannot be read, of VMs that run
 #
 

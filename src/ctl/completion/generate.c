@@ -255,7 +255,9 @@ static void fish_words(const char *condition, const Verb *v) {
         else if (guest)
                 printf("(__vmctl_vms):");
         else
-                printf(streq(v->words, "@vm") || limits ? "(__vmctl_vms)" : "(__vmctl_images)");
+                printf(streq(v->words, "@vm") || limits                     ? "(__vmctl_vms)"
+                                                : streq(v->words, "@anyvm") ? "(__vmctl_any_vms)"
+                                                                            : "(__vmctl_images)");
         puts("'");
         VERB_OPTION_FOREACH(o, v)
                 if (limits)
