@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Operations on images: each call in turn fails, each is called off in each turn of the loop, and what
  * others do meanwhile. */
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -559,6 +560,101 @@ static void test_one_name_on_disk(void) {
         bed_done(&bed);
 }
 
+/* A VM of a URL, whose definition is no good, which is found out when the image is there. False: it was over
+ * before it could be called off. */
+static bool run_creation(int turns, bool displaced[2]) {
+        static const int files[_VM_FILE_MAX] = { -EBADF, -EBADF, -EBADF, -EBADF };
+        const PullOptions options = { .url = URL, .refresh = true, .image = { .name = "a" } };
+        VmRecord record = { .name = strdup("web") };
+        bool over = false;
+        Told told = {};
+        Job *job;
+        Bed bed;
+        int fd;
+
+        bed_new(&bed);
+        make_image(&bed, 0, "a", false, "older");
+        bed_use(&bed, "a");
+        fd = make_dir_at(bed.fd, "vms", 0700);
+        CHECK(fd >= 0);
+        CHECK(record_store_new(bed.event, fd, "vms", &manager_vm_records, bed.m, &bed.records) >= 0);
+        close(fd);
+        vm_spec_init(&record.spec);
+        record.spec.append = strdup("without a kernel");
+        CHECK_EQ(vm_create_from_url(bed.m, 0, &record, files, &options, &job, NULL), 0);
+        CHECK(record_name_is_taken(bed.records, "web", NULL));
+        told_wait(&told, job->operation);
+        for (int i = 0; i < turns && !over; i++)
+                over = !run_turn(&bed);
+        over = !told.op;
+        if (!over)
+                CHECK(operation_cancel_for(told.op, ERROR_CANCELED, "It is called off"));
+        run_out(&bed);
+        CHECK_EQ(told.n, 1);
+        CHECK_EQ(told.code, over ? ERROR_INVALID_SPEC : ERROR_CANCELED);
+        CHECK(!record_name_is_taken(bed.records, "web", NULL));
+        CHECK_EQ(accounts_total(bed.accounts, RESOURCE_VMS), 0);
+        check_idle(&bed);
+        if (count_images(&bed) > 1)
+                check_displaced(&bed);
+        else
+                check_content(&bed, "a", "older");
+        if (!over)
+                displaced[count_images(&bed) > 1] = true;
+        bed.records = record_store_free(bed.records);
+        bed_done(&bed);
+        return !over;
+}
+
+/* Called off in each turn of the pull, and of its commit, which may be past the point where it can be: then
+ * the image is there, and no VM all the same. */
+static void test_creation_called_off(void) {
+        bool displaced[2] = {};
+
+        for (int n = 0; run_creation(n, displaced); n++)
+                ;
+        CHECK(displaced[false] && displaced[true]);
+}
+
+/* What has got another name and is to be deleted */
+static unsigned count_left_over(const Bed *bed) {
+        DIR *dir = fdopendir(openat(bed->images->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        unsigned n = 0;
+
+        CHECK(dir);
+        for (const struct dirent *de; (de = readdir(dir));)
+                n += startswith(de->d_name, ".old-") != NULL;
+        closedir(dir);
+        return n;
+}
+
+static bool is_there(int dir_fd, const char *path) {
+        return faccessat(dir_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) >= 0;
+}
+
+/* What is left of a download is deleted by the first start a week later, and kept until then. */
+static void test_stale_downloads(void) {
+        static const char *const folders[] = { "stale", "fresh" };
+        Bed bed;
+
+        bed_new(&bed);
+        for (size_t i = 0; i < ELEMENTSOF(folders); i++) {
+                const time_t age = (i == 0 ? 7 * 24 + 1 : 7 * 24 - 1) * 3600;
+                const struct timespec then = { .tv_sec = time(NULL) - age }, times[] = { then, then };
+                int fd = make_dir_at(bed.images->partial_fd, folders[i], 0700);
+
+                CHECK(fd >= 0);
+                CHECK(write_file_at(fd, "download", "x", 1, 0600, 0) >= 0);
+                CHECK(futimens(fd, times) >= 0);
+                close(fd);
+        }
+        bed_restart(&bed);
+        CHECK(!is_there(bed.images->partial_fd, "stale"));
+        CHECK(is_there(bed.images->partial_fd, "fresh/download"));
+        CHECK_EQ(count_left_over(&bed), 0);
+        bed_done(&bed);
+}
+
 static void test_root(void) {
         Image *found;
         Bed bed;
@@ -797,6 +893,8 @@ int main(void) {
         test_chosen_name_taken_since();
         test_second_fails();
         test_renamed_meanwhile();
+        test_creation_called_off();
+        test_stale_downloads();
         test_one_name_on_disk();
         test_root();
         test_lying_worker();

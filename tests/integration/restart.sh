@@ -255,7 +255,7 @@ check "... for VMs that can be destroyed" vmctl destroy cut
 check_error "*There is no such VM*" "What is not there is not removed" vmctl destroy cut
 check "A folder in the place of the file is in nobody's way" vmctl destroy folder empty newer other
 truncate --size 1M "$scratch/spoilt.raw"
-check "There is an image" vmctl image import "$scratch/spoilt.raw" --name spoilt
+check "There is an image" vmctl image import "$scratch/spoilt.raw" --name spoilt --format raw
 image=$(busctl --json=short get-property org.vmctl1 /org/vmctl1/image/spoilt org.vmctl1.Image UUID | jq -r .data)
 define doomed --start
 doomed=$(prop doomed PID)
