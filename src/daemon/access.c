@@ -85,7 +85,7 @@ static const BusCall *dispatched(const Access *a) {
 uid_t access_caller_uid(const Access *a) {
         const BusCall *c = dispatched(a);
 
-        return c ? c->uid : a->manager->core.config.system ? 0 : geteuid();
+        return c ? c->uid : a->manager->core->config.system ? 0 : geteuid();
 }
 
 bool access_may_see(const Access *a, uid_t owner) {
@@ -166,8 +166,8 @@ static void ask_for(Access *a, const User *user) {
         for (BusCall *c = user->calls; c; c = c->next) {
                 if (c->state != CALL_WAITING)
                         continue;
-                if (charge(a->manager->core.accounts, user->uid, RESOURCE_QUESTIONS, 1, &c->question, NULL) <
-                                0)
+                if (charge(a->manager->core->accounts, user->uid, RESOURCE_QUESTIONS, 1, &c->question,
+                                    NULL) < 0)
                         return;
                 c->state = CALL_ASKED;
                 if (policy_ask(a->polkit, c, policy_action(a->manager, c), on_polkit) >= 0)
@@ -260,12 +260,12 @@ static void take_in(BusCall *c) {
                 refuse(c, SD_BUS_ERROR_LIMITS_EXCEEDED, "The call is too large");
                 return;
         }
-        r = charge(a->manager->core.accounts, c->uid, RESOURCE_CALLS, 1, &c->calls, &e);
+        r = charge(a->manager->core->accounts, c->uid, RESOURCE_CALLS, 1, &c->calls, &e);
         if (r >= 0)
-                r = charge(a->manager->core.accounts, c->uid, RESOURCE_CALL_BYTES, size.bytes, &c->bytes,
+                r = charge(a->manager->core->accounts, c->uid, RESOURCE_CALL_BYTES, size.bytes, &c->bytes,
                                 &e);
         if (r >= 0)
-                r = charge(a->manager->core.accounts, c->uid, RESOURCE_DESCRIPTORS, size.descriptors,
+                r = charge(a->manager->core->accounts, c->uid, RESOURCE_DESCRIPTORS, size.descriptors,
                                 &c->descriptors, &e);
         if (r >= 0)
                 r = policy_find_target(a->manager, c, &c->target);
@@ -510,8 +510,8 @@ int access_new(sd_bus *bus, Manager *manager, Access **ret) {
         if (!a)
                 return -ENOMEM;
         *a = (Access){ .bus = bus, .manager = manager };
-        if (manager->core.config.system) {
-                r = set_up(a, manager->core.event);
+        if (manager->core->config.system) {
+                r = set_up(a, manager->core->event);
                 if (r < 0)
                         return r;
         }

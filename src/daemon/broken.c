@@ -69,14 +69,14 @@ static void remove_vm_files(BrokenRemoval *b) {
                 operation_fail(op, e);
                 return;
         }
-        r = remove_tree_at(b->manager->core.runtime_fd, op->target_name);
+        r = remove_tree_at(b->manager->core->runtime_fd, op->target_name);
         if (r < 0)
                 log_warning_errno(r, "Cannot remove the runtime folder of VM '%s', ignoring: %m",
                                 op->target_name);
 }
 
 void broken_scope_removed(Manager *m, const char *unit) {
-        for (Operation *op = m->core.operations.running; op; op = op->next) {
+        for (Operation *op = m->core->operations.running; op; op = op->next) {
                 BrokenRemoval *b = (BrokenRemoval *)op;
 
                 if (op->type == &vm_type && b->scope && streq(b->unit, unit)) {
@@ -121,7 +121,7 @@ static int begin(Manager *m, JobTarget kind, const RecordBroken *broken, uid_t r
         Operation *op;
         int r;
 
-        r = operation_new(&m->core.operations, kind == JOB_TARGET_VM ? &vm_type : &image_type, &spec, &op,
+        r = operation_new(&m->core->operations, kind == JOB_TARGET_VM ? &vm_type : &image_type, &spec, &op,
                         reterr);
         if (r < 0)
                 return r;
@@ -147,7 +147,7 @@ int broken_remove(Manager *m, JobTarget kind, const char *name, uid_t requester,
                                 kind == JOB_TARGET_VM ? "VM" : "image", name);
         r = kind == JOB_TARGET_VM ? 0 : check_unused(m, broken, reterr);
         if (r >= 0)
-                r = operation_admit(&m->core.operations,
+                r = operation_admit(&m->core->operations,
                                 kind == JOB_TARGET_VM ? OPERATION_REMOVE : OPERATION_IMAGE_REMOVE,
                                 broken->path, broken->name, &same, reterr);
         if (r < 0)

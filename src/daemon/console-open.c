@@ -21,7 +21,7 @@ static int connect_shim(Vm *vm, const char *name) {
         if (fd < 0)
                 return -errno;
         (void)snprintf(sa.sun_path, sizeof(sa.sun_path), "/proc/self/fd/%i/%s/%s",
-                        vm->manager->core.runtime_fd, vm_name(vm), name);
+                        vm->manager->core->runtime_fd, vm_name(vm), name);
         return connect(fd, (const struct sockaddr *)&sa, sizeof(sa)) < 0 ? -errno : TAKE_FD(fd);
 }
 
@@ -115,9 +115,9 @@ static int spawn_reader(const Vm *vm, int output, int log, int old, uint32_t tai
         if (r >= 0)
                 r = strv_extendf(&argv, "--tail=%" PRIi64,
                                 tail == LOG_REQUEST_ALL ? INT64_C(-1) : (int64_t)tail);
-        if (r >= 0 && m->core.config.uid_count > 0)
+        if (r >= 0 && m->core->config.uid_count > 0)
                 r = strv_extendf(&argv, "--uid=%u", (unsigned)vm->record.uid);
-        if (r >= 0 && m->core.config.uid_count > 0)
+        if (r >= 0 && m->core->config.uid_count > 0)
                 r = strv_extendf(&argv, "--gid=%u", (unsigned)vm->record.uid);
         if (r >= 0) {
                 const ChildSpec spec = {
@@ -131,7 +131,7 @@ static int spawn_reader(const Vm *vm, int output, int log, int old, uint32_t tai
         }
         if (r < 0)
                 return r;
-        return child_watch_new(m->core.event, pid, true, on_reader_end, paid, NULL);
+        return child_watch_new(m->core->event, pid, true, on_reader_end, paid, NULL);
 }
 
 static int open_log_file(const Vm *vm, const char *name) {
@@ -153,7 +153,7 @@ static int open_stored_log(const Vm *vm, uid_t reader, uint32_t tail, Error **re
         if (!paid)
                 return error_set_errno(reterr, -ENOMEM, "Cannot read a console log");
         *paid = (Charge){};
-        r = charge(vm->manager->core.accounts, reader, RESOURCE_READERS, 1, paid, reterr);
+        r = charge(vm->manager->core->accounts, reader, RESOURCE_READERS, 1, paid, reterr);
         if (r < 0)
                 return r;
         log = open_log_file(vm, "console.log");

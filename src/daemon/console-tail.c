@@ -72,7 +72,7 @@ static int on_deadline(sd_event_source *s, uint64_t usec, void *userdata) {
 int console_tail_new(Vm *vm, unsigned lines, console_tail_t done, void *userdata, ConsoleTail **ret) {
         const LogRequest request = { .tail = lines, .flags = LOG_REQUEST_THIS_RUN };
         _cleanup_(console_tail_freep) ConsoleTail *t = malloc(sizeof(ConsoleTail));
-        sd_event *event = vm->manager->core.event;
+        sd_event *event = vm->manager->core->event;
         int r;
 
         if (!t)

@@ -39,15 +39,13 @@ mode_t core_folder_mode(const Core *c) {
         return c->config.system ? 0711 : 0700;
 }
 
-int core_init(Core *c, sd_event *event, Config *config, const OperationHooks *hooks, void *userdata) {
+static int set_up(Core *c, const OperationHooks *hooks, void *userdata) {
         int r;
 
-        *c = (Core){ .event = sd_event_ref(event), .config = *config, .runtime_fd = -EBADF };
-        *config = (Config){};
         r = accounts_new(c->config.system ? c->config.limits : NULL, &c->accounts);
         if (r < 0)
                 return r;
-        r = operations_init(&c->operations, event, c->accounts, hooks, userdata);
+        r = operations_init(&c->operations, c->event, c->accounts, hooks, userdata);
         if (r < 0)
                 return r;
         c->runtime_fd = core_open_folder(c->config.runtime_dir, core_folder_mode(c));
@@ -56,11 +54,32 @@ int core_init(Core *c, sd_event *event, Config *config, const OperationHooks *ho
         return uid_pool_new(c->config.uid_first, c->config.uid_count, c->runtime_fd, &c->uids);
 }
 
-void core_done(Core *c) {
+int core_new(sd_event *event, Config *config, const OperationHooks *hooks, void *userdata, Core **ret) {
+        _cleanup_(core_freep) Core *c = malloc(sizeof(Core));
+        int r;
+
+        if (!c) {
+                config_done(config);
+                return -ENOMEM;
+        }
+        *c = (Core){ .event = sd_event_ref(event), .config = *config, .runtime_fd = -EBADF };
+        *config = (Config){};
+        r = set_up(c, hooks, userdata);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(c);
+        return 0;
+}
+
+Core *core_free(Core *c) {
+        if (!c)
+                return NULL;
         operations_done(&c->operations);
         uid_pool_free(c->uids);
         accounts_free(c->accounts);
         safe_close(c->runtime_fd);
         config_done(&c->config);
         sd_event_unref(c->event);
+        free(c);
+        return NULL;
 }

@@ -17,10 +17,10 @@ typedef struct Core {
         UidPool *uids;
 } Core;
 
-/* Takes the settings over, also on failure; what it has made then, too, core_done() frees. `hooks` is
- * borrowed. */
-int core_init(Core *c, sd_event *event, Config *config, const OperationHooks *hooks, void *userdata);
-void core_done(Core *c);
+/* Takes the settings over, also on failure. `hooks` is borrowed. */
+int core_new(sd_event *event, Config *config, const OperationHooks *hooks, void *userdata, Core **ret);
+Core *core_free(Core *c);
+DEFINE_CLEANUP(Core *, core_free);
 
 /* Opens a folder; it is made, with those above it for a user who is new. Negative errno, which is logged. */
 int core_open_folder(const char *path, mode_t mode);

@@ -137,7 +137,7 @@ static int creation_new(Manager *m, uid_t requester, VmRecord *record, const int
 
         r = vm_reserve(m, record->name, record->owner, &place, reterr);
         if (r >= 0)
-                r = operation_new(&m->core.operations, &creation_type, &spec, &op, reterr);
+                r = operation_new(&m->core->operations, &creation_type, &spec, &op, reterr);
         if (r < 0) {
                 vm_place_done(&place);
                 vm_record_done(record);

@@ -46,7 +46,7 @@ static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***re
 
 /* What root brings is for all of the host; what others bring is theirs. */
 static bool shared_by_default(const BusFace *face) {
-        return face->manager->core.config.system && access_caller_uid(face->access) == 0;
+        return face->manager->core->config.system && access_caller_uid(face->access) == 0;
 }
 
 int image_bus_read_pull(const BusFace *face, sd_bus_message *m, PullOptions *o, Error **reterr) {

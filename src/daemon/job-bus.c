@@ -33,7 +33,7 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
         uint32_t id;
         Job *job;
 
-        job = rest && parse_u32(rest, &id) >= 0 ? job_find(&face->manager->core.operations.jobs, id) : NULL;
+        job = rest && parse_u32(rest, &id) >= 0 ? job_find(&face->manager->core->operations.jobs, id) : NULL;
         if (!job || !access_may_use(face->access, rest, job->owner, job_bus_may_see(face, job)))
                 return 0;
         *ret = job;
@@ -44,8 +44,8 @@ static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***re
         _cleanup_strv_ char **paths = NULL;
         const BusFace *face = userdata;
 
-        for (size_t i = 0; i < face->manager->core.operations.jobs.n; i++) {
-                const Job *job = face->manager->core.operations.jobs.list[i];
+        for (size_t i = 0; i < face->manager->core->operations.jobs.n; i++) {
+                const Job *job = face->manager->core->operations.jobs.list[i];
 
                 if (job_bus_may_see(face, job) && strv_push(&paths, bus_job_path(job->id)) < 0)
                         return -ENOMEM;

@@ -84,7 +84,7 @@ static int method_create_from_url(sd_bus_message *m, void *userdata, sd_bus_erro
                 r = bus_read_spec(m, 0, &rec.spec, files, &e);
         if (r >= 0)
                 r = image_bus_read_pull(face, m, &o, &e);
-        if (r >= 0 && o.image.shared && rec.owner != 0 && face->manager->core.config.system)
+        if (r >= 0 && o.image.shared && rec.owner != 0 && face->manager->core->config.system)
                 r = error_set(&e, ERROR_ACCESS_DENIED, "Only PullImage can make an image for everybody");
         if (r >= 0)
                 r = vm_create_from_url(face->manager, rec.owner, &rec, files, &o, &job, &e);
@@ -259,7 +259,7 @@ static int append_capabilities(sd_bus_message *m, const Manager *mgr) {
         if (r >= 0)
                 r = sd_bus_message_open_container(m, 'a', "{sv}");
         if (r >= 0)
-                r = sd_bus_message_append(m, "{sv}{sv}{sv}", "qemu-path", "s", mgr->core.config.qemu,
+                r = sd_bus_message_append(m, "{sv}{sv}{sv}", "qemu-path", "s", mgr->core->config.qemu,
                                 "qemu-version", "s", host_qemu_version(mgr->host), "default-accelerator",
                                 "s", kvm ? "kvm" : "tcg");
         if (r >= 0)
@@ -334,7 +334,7 @@ static int method_get_job(sd_bus_message *m, void *userdata, sd_bus_error *error
         r = sd_bus_message_read(m, "u", &id);
         if (r < 0)
                 return r;
-        job = job_find(&face->manager->core.operations.jobs, id);
+        job = job_find(&face->manager->core->operations.jobs, id);
         if (!job || !job_bus_may_see(face, job)) {
                 (void)error_set(&e, ERROR_NO_SUCH_JOB, "There is no job %u", id);
                 return bus_reply_error(m, e);
@@ -351,8 +351,8 @@ static int method_list_jobs(sd_bus_message *m, void *userdata, sd_bus_error *err
         r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "(uososd)");
-        for (size_t i = 0; r >= 0 && i < mgr->core.operations.jobs.n; i++) {
-                const Job *job = mgr->core.operations.jobs.list[i];
+        for (size_t i = 0; r >= 0 && i < mgr->core->operations.jobs.n; i++) {
+                const Job *job = mgr->core->operations.jobs.list[i];
                 _cleanup_free_ char *path = bus_job_path(job->id), *target = job_bus_target_path(job);
 
                 if (!path || !target)
@@ -376,7 +376,7 @@ static int method_get_usage(sd_bus_message *m, void *userdata, sd_bus_error *err
         r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "(ustt)");
-        while (r >= 0 && accounts_next(face->manager->core.accounts, &i, &usage))
+        while (r >= 0 && accounts_next(face->manager->core->accounts, &i, &usage))
                 if (access_may_see(face->access, usage.uid))
                         r = sd_bus_message_append(reply, "(ustt)", (uint32_t)usage.uid,
                                         resource_to_string(usage.resource), usage.used, usage.limit);
@@ -535,7 +535,7 @@ void manager_bus_end(BusFace *face) {
         (void)error_set(&why, ERROR_SERVICE_ENDING, "The service ended before the call was done");
         refuse_queued(face->manager->bus, why);
         access_end(face->access, why);
-        operations_end(&face->manager->core.operations, why);
+        operations_end(&face->manager->core->operations, why);
         for (size_t i = 0; i < n; i++) {
                 (void)bus_reply_error(calls[i], why);
                 sd_bus_message_unref(calls[i]);

@@ -28,7 +28,7 @@ typedef struct ManagerHooks {
 } ManagerHooks;
 
 struct Manager {
-        Core core;
+        Core *core; /* owned */
         OperationHooks operation_hooks;
         sd_bus *bus;
         Host *host;

@@ -114,7 +114,7 @@ static int find_job_target(const Manager *m, const BusCall *c, const char *numbe
         const Job *job;
         uint32_t id;
 
-        job = parse_u32(number, &id) < 0 ? NULL : job_find(&m->core.operations.jobs, id);
+        job = parse_u32(number, &id) < 0 ? NULL : job_find(&m->core->operations.jobs, id);
         if (!job)
                 return 0;
         t->kind = CALL_OBJECT_JOB;
@@ -298,8 +298,8 @@ static uint64_t sees(const Manager *m, const BusCall *c, uint64_t vm, uint64_t i
         for (size_t i = 0; (one = image_store_next(m->images, &i));)
                 if (c->inspect || image_may_be_used_by(one, c->uid))
                         sum += image;
-        for (size_t i = 0; i < m->core.operations.jobs.n; i++)
-                if (c->inspect || job_is_of(m->core.operations.jobs.list[i], c->uid))
+        for (size_t i = 0; i < m->core->operations.jobs.n; i++)
+                if (c->inspect || job_is_of(m->core->operations.jobs.list[i], c->uid))
                         sum += job;
         return sum;
 }
@@ -308,7 +308,7 @@ static uint64_t usage(const Manager *m, const BusCall *c) {
         uint64_t sum = 0;
         Usage one;
 
-        for (size_t i = 0; accounts_next(m->core.accounts, &i, &one);)
+        for (size_t i = 0; accounts_next(m->core->accounts, &i, &one);)
                 if (c->inspect || one.uid == c->uid)
                         sum += 64;
         return sum;

@@ -12,7 +12,7 @@
 
 /* What it holds is its owner's, however much that is by now. */
 static int charge_owner(Vm *vm) {
-        Accounts *a = vm->manager->core.accounts;
+        Accounts *a = vm->manager->core->accounts;
         uid_t owner = vm->record.owner;
         int r;
 
@@ -104,7 +104,7 @@ static bool is_left_over(const Manager *m, const char *name, char *const *scopes
 }
 
 static void sweep_runtime(const Manager *m, char *const *scopes) {
-        int fd = openat(m->core.runtime_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        int fd = openat(m->core->runtime_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 
         if (!dir) {
@@ -113,7 +113,7 @@ static void sweep_runtime(const Manager *m, char *const *scopes) {
         }
         for (struct dirent *de; (de = readdir(dir));)
                 if (de->d_type == DT_DIR && is_left_over(m, de->d_name, scopes))
-                        (void)remove_tree_at(m->core.runtime_fd, de->d_name);
+                        (void)remove_tree_at(m->core->runtime_fd, de->d_name);
         closedir(dir);
 }
 
@@ -142,7 +142,7 @@ int service_load(Manager *m) {
                 return r;
         r = record_store_load(m->records);
         if (r < 0)
-                return log_error_errno(r, "Cannot read '%s/vms': %m", m->core.config.state_dir);
+                return log_error_errno(r, "Cannot read '%s/vms': %m", m->core->config.state_dir);
         report_broken(m->records);
         attach_vms(m);
         return 0;

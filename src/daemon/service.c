@@ -22,9 +22,9 @@ static const SystemdHandlers systemd_handlers = {
 };
 
 static int open_records(Manager *m) {
-        _cleanup_free_ char *path = strf("%s/vms", m->core.config.state_dir);
+        _cleanup_free_ char *path = strf("%s/vms", m->core->config.state_dir);
 
-        return path ? record_store_new(m->core.event, m->vms_fd, path, &service_vm_records, m, &m->records)
+        return path ? record_store_new(m->core->event, m->vms_fd, path, &service_vm_records, m, &m->records)
                     : -ENOMEM;
 }
 
@@ -41,20 +41,20 @@ static const char *next_user(void *userdata, const Image *image, size_t *i) {
 }
 
 static int open_folders(Manager *m) {
-        mode_t mode = core_folder_mode(&m->core);
-        _cleanup_close_ int state = core_open_folder(m->core.config.state_dir, mode);
+        mode_t mode = core_folder_mode(m->core);
+        _cleanup_close_ int state = core_open_folder(m->core->config.state_dir, mode);
         int r;
 
         if (state < 0)
                 return state;
         m->vms_fd = make_dir_at(state, "vms", mode);
         if (m->vms_fd < 0)
-                return log_error_errno(m->vms_fd, "Cannot open '%s/vms': %m", m->core.config.state_dir);
+                return log_error_errno(m->vms_fd, "Cannot open '%s/vms': %m", m->core->config.state_dir);
         r = open_records(m);
         if (r < 0)
-                return log_error_errno(r, "Cannot open '%s/vms': %m", m->core.config.state_dir);
-        r = image_store_new(&m->core, state, &m->hooks->image, next_user, m, &m->images);
-        return r < 0 ? log_error_errno(r, "Cannot open '%s/images': %m", m->core.config.state_dir) : 0;
+                return log_error_errno(r, "Cannot open '%s/vms': %m", m->core->config.state_dir);
+        r = image_store_new(m->core, state, &m->hooks->image, next_user, m, &m->images);
+        return r < 0 ? log_error_errno(r, "Cannot open '%s/images': %m", m->core->config.state_dir) : 0;
 }
 
 /* VMs whose state or properties have changed are told of before jobs that have ended. */
@@ -79,19 +79,20 @@ int service_new(sd_event *event, sd_bus *bus, sd_bus *systemd_bus, Config *confi
                 .hooks = hooks,
                 .vms_fd = -EBADF,
         };
-        r = core_init(&m->core, event, config, &m->operation_hooks, m);
+        r = core_new(event, config, &m->operation_hooks, m, &m->core);
         if (r < 0)
                 return r;
-        m->ports = calloc((size_t)(m->core.config.port_last - m->core.config.port_first) + 1, sizeof(Vm *));
+        m->ports = calloc(
+                        (size_t)(m->core->config.port_last - m->core->config.port_first) + 1, sizeof(Vm *));
         if (!m->ports)
                 return -ENOMEM;
-        r = clients_new(bus, m->core.accounts, !m->core.config.system, &m->clients);
+        r = clients_new(bus, m->core->accounts, !m->core->config.system, &m->clients);
         if (r >= 0)
                 r = open_folders(m);
         if (r >= 0)
-                r = machine_names_new(event, m->core.config.conf_dir, &m->machine_names);
+                r = machine_names_new(event, m->core->config.conf_dir, &m->machine_names);
         if (r >= 0)
-                r = host_new(event, m->core.config.qemu, &m->host);
+                r = host_new(event, m->core->config.qemu, &m->host);
         if (r >= 0)
                 r = systemd_new(systemd_bus, &systemd_handlers, m, &m->systemd);
         if (r < 0)
@@ -106,7 +107,8 @@ Manager *service_free(Manager *m) {
         /* What waits for the disk is called off, by those who are still there. */
         m->records = record_store_free(m->records);
         image_store_close(m->images);
-        operations_done(&m->core.operations);
+        if (m->core)
+                operations_done(&m->core->operations);
         for (size_t i = 0; i < m->n_vms; i++)
                 vm_free(m->vms[i]);
         free(m->vms);
@@ -118,7 +120,7 @@ Manager *service_free(Manager *m) {
         host_free(m->host);
         safe_close(m->vms_fd);
         free(m->ports);
-        core_done(&m->core);
+        core_free(m->core);
         sd_bus_unref(m->bus);
         free(m);
         return NULL;

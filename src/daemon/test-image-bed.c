@@ -54,21 +54,21 @@ static void bed_open(Bed *bed) {
         };
 
         memcpy(config.limits, limits, sizeof(config.limits));
-        CHECK(core_init(&bed->core, bed->event, &config, &operation_hooks, NULL) >= 0);
-        CHECK(image_store_new(&bed->core, bed->fd, &hooks, next_user, bed, &bed->images) >= 0);
+        CHECK(core_new(bed->event, &config, &operation_hooks, NULL, &bed->core) >= 0);
+        CHECK(image_store_new(bed->core, bed->fd, &hooks, next_user, bed, &bed->images) >= 0);
         CHECK(image_store_load(bed->images) >= 0);
 }
 
 /* As service_free() does it. */
 static void bed_close(Bed *bed) {
         image_store_close(bed->images);
-        operations_done(&bed->core.operations);
+        operations_done(&bed->core->operations);
         image_transfers_free(bed->images);
         bed->images = image_store_free(bed->images);
         CHECK_EQ(fake_workers.live, 0);
         for (Resource i = 0; i < _RESOURCE_MAX; i++)
-                CHECK_EQ(accounts_total(bed->core.accounts, i), 0);
-        core_done(&bed->core);
+                CHECK_EQ(accounts_total(bed->core->accounts, i), 0);
+        bed->core = core_free(bed->core);
         while (sd_event_run(bed->event, 0) > 0)
                 ;
 }
@@ -244,11 +244,11 @@ static void check_folders(const Bed *bed) {
 
 void check_idle(const Bed *bed) {
         const ImageStore *s = bed->images;
-        Accounts *accounts = bed->core.accounts;
+        Accounts *accounts = bed->core->accounts;
         uint64_t images[2] = {};
         const Image *image;
 
-        CHECK(!bed->core.operations.running);
+        CHECK(!bed->core->operations.running);
         CHECK(!s->transfers);
         CHECK_EQ(fake_workers.live, 0);
         CHECK_EQ(accounts_total(accounts, RESOURCE_OPERATIONS), 0);

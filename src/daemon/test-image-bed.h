@@ -11,7 +11,7 @@
 
 typedef struct Bed {
         sd_event *event;
-        Core core;
+        Core *core;
         ImageStore *images;
         char folder[32]; /* in memory: there are many of these */
         int fd;

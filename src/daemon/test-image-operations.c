@@ -247,7 +247,7 @@ static int run_with_fault(const Scenario *s, int n) {
         run_out(&bed);
         faults->countdown = NO_FAULT;
         check_told(told);
-        operations_collect(&bed.core.operations);
+        operations_collect(&bed.core->operations);
         run_out(&bed);
         check_idle(&bed);
         for (const Told *t = told; t < told + TOLD_MAX; t++)
@@ -273,7 +273,7 @@ static void test_each_fault(void) {
 }
 
 static void cancel_all(Bed *bed) {
-        for (Operation *op = bed->core.operations.running; op; op = op->next)
+        for (Operation *op = bed->core->operations.running; op; op = op->next)
                 if (!op->parent && operation_cancel_for(op, ERROR_CANCELED, "It is called off")) {
                         cancel_all(bed);
                         return;
@@ -560,62 +560,6 @@ static void test_one_name_on_disk(void) {
         bed_done(&bed);
 }
 
-/* A VM of a URL, whose definition is no good, which is found out when the image is there. False: it was over
- * before it could be called off. */
-static bool run_creation(int turns, bool displaced[2]) {
-        static const int files[_VM_FILE_MAX] = { -EBADF, -EBADF, -EBADF, -EBADF };
-        const PullOptions options = { .url = URL, .refresh = true, .image = { .name = "a" } };
-        VmRecord record = { .name = strdup("web") };
-        bool over = false;
-        Told told = {};
-        Job *job;
-        Bed bed;
-        int fd;
-
-        bed_new(&bed);
-        make_image(&bed, 0, "a", false, "older");
-        bed_use(&bed, "a");
-        fd = make_dir_at(bed.fd, "vms", 0700);
-        CHECK(fd >= 0);
-        CHECK(record_store_new(bed.event, fd, "vms", &manager_vm_records, bed.m, &bed.records) >= 0);
-        close(fd);
-        vm_spec_init(&record.spec);
-        record.spec.append = strdup("without a kernel");
-        CHECK_EQ(vm_create_from_url(bed.m, 0, &record, files, &options, &job, NULL), 0);
-        CHECK(record_name_is_taken(bed.records, "web", NULL));
-        told_wait(&told, job->operation);
-        for (int i = 0; i < turns && !over; i++)
-                over = !run_turn(&bed);
-        over = !told.op;
-        if (!over)
-                CHECK(operation_cancel_for(told.op, ERROR_CANCELED, "It is called off"));
-        run_out(&bed);
-        CHECK_EQ(told.n, 1);
-        CHECK_EQ(told.code, over ? ERROR_INVALID_SPEC : ERROR_CANCELED);
-        CHECK(!record_name_is_taken(bed.records, "web", NULL));
-        CHECK_EQ(accounts_total(bed.accounts, RESOURCE_VMS), 0);
-        check_idle(&bed);
-        if (count_images(&bed) > 1)
-                check_displaced(&bed);
-        else
-                check_content(&bed, "a", "older");
-        if (!over)
-                displaced[count_images(&bed) > 1] = true;
-        bed.records = record_store_free(bed.records);
-        bed_done(&bed);
-        return !over;
-}
-
-/* Called off in each turn of the pull, and of its commit, which may be past the point where it can be: then
- * the image is there, and no VM all the same. */
-static void test_creation_called_off(void) {
-        bool displaced[2] = {};
-
-        for (int n = 0; run_creation(n, displaced); n++)
-                ;
-        CHECK(displaced[false] && displaced[true]);
-}
-
 /* What has got another name and is to be deleted */
 static unsigned count_left_over(const Bed *bed) {
         DIR *dir = fdopendir(openat(bed->images->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -641,7 +585,7 @@ static void test_stale_downloads(void) {
         for (size_t i = 0; i < ELEMENTSOF(folders); i++) {
                 const time_t age = (i == 0 ? 7 * 24 + 1 : 7 * 24 - 1) * 3600;
                 const struct timespec then = { .tv_sec = time(NULL) - age }, times[] = { then, then };
-                int fd = make_dir_at(bed.images->partial_fd, folders[i], 0700);
+                int fd = make_dir_at(partials_fd(bed.images->partials), folders[i], 0700);
 
                 CHECK(fd >= 0);
                 CHECK(write_file_at(fd, "download", "x", 1, 0600, 0) >= 0);
@@ -649,8 +593,8 @@ static void test_stale_downloads(void) {
                 close(fd);
         }
         bed_restart(&bed);
-        CHECK(!is_there(bed.images->partial_fd, "stale"));
-        CHECK(is_there(bed.images->partial_fd, "fresh/download"));
+        CHECK(!is_there(partials_fd(bed.images->partials), "stale"));
+        CHECK(is_there(partials_fd(bed.images->partials), "fresh/download"));
         CHECK_EQ(count_left_over(&bed), 0);
         bed_done(&bed);
 }
@@ -707,13 +651,13 @@ static void test_transfer_outlives_its_first_pull(void) {
         pull_as(&bed, BOB, "b", &bob);
         run_out(&bed);
         CHECK_EQ(fake_workers.begun, 1);
-        CHECK_EQ(accounts_used(bed.core.accounts, ALICE, RESOURCE_WORKERS), 1);
-        CHECK_EQ(accounts_used(bed.core.accounts, BOB, RESOURCE_WORKERS), 0);
+        CHECK_EQ(accounts_used(bed.core->accounts, ALICE, RESOURCE_WORKERS), 1);
+        CHECK_EQ(accounts_used(bed.core->accounts, BOB, RESOURCE_WORKERS), 0);
         CHECK(operation_cancel_for(alice.op, ERROR_CANCELED, "It is called off"));
         run_out(&bed);
         CHECK_EQ(alice.code, ERROR_CANCELED);
-        CHECK_EQ(accounts_used(bed.core.accounts, ALICE, RESOURCE_WORKERS), 0);
-        CHECK_EQ(accounts_used(bed.core.accounts, BOB, RESOURCE_WORKERS), 1);
+        CHECK_EQ(accounts_used(bed.core->accounts, ALICE, RESOURCE_WORKERS), 0);
+        CHECK_EQ(accounts_used(bed.core->accounts, BOB, RESOURCE_WORKERS), 1);
         fake_go_on();
         run_out(&bed);
         CHECK_EQ(bob.result, 0);
@@ -735,7 +679,7 @@ static void test_killed_worker_is_awaited(void) {
         CHECK(operation_cancel_for(first.op, ERROR_CANCELED, "It is called off"));
         run_out(&bed);
         CHECK_EQ(first.n, 1);
-        CHECK_EQ(accounts_used(bed.core.accounts, ALICE, RESOURCE_WORKERS), 1);
+        CHECK_EQ(accounts_used(bed.core->accounts, ALICE, RESOURCE_WORKERS), 1);
         fake_workers.hang = false;
         pull_as(&bed, BOB, "b", &second);
         run_out(&bed);
@@ -824,7 +768,7 @@ static void test_heir_cannot_pay(void) {
         run_out(&bed);
         CHECK_EQ(bob.code, ERROR_QUOTA_EXCEEDED);
         CHECK_EQ(root.n, 0);
-        CHECK_EQ(accounts_used(bed.core.accounts, 0, RESOURCE_WORKERS), 1);
+        CHECK_EQ(accounts_used(bed.core->accounts, 0, RESOURCE_WORKERS), 1);
         fake_go_on();
         run_out(&bed);
         CHECK_EQ(root.result, 0);
@@ -893,7 +837,6 @@ int main(void) {
         test_chosen_name_taken_since();
         test_second_fails();
         test_renamed_meanwhile();
-        test_creation_called_off();
         test_stale_downloads();
         test_one_name_on_disk();
         test_root();

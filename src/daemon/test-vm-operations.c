@@ -88,7 +88,7 @@ static void on_raw(void *userdata, int r, const char *text, const Error *error) 
 /* --- The bed */
 
 static bool is_busy(void) {
-        return m && m->core.operations.running;
+        return m && m->core->operations.running;
 }
 
 static void start_service(void) {
@@ -135,12 +135,12 @@ static unsigned count_files(int fd) {
 static void check_nothing_held(void) {
         for (int i = 0; i < _RESOURCE_MAX; i++)
                 if (i != RESOURCE_VMS && i != RESOURCE_PORTS)
-                        CHECK_EQ(accounts_total(m->core.accounts, i), 0);
-        CHECK(!m->core.operations.running);
+                        CHECK_EQ(accounts_total(m->core->accounts, i), 0);
+        CHECK(!m->core->operations.running);
         CHECK_EQ(fake_live_workers, 0);
-        CHECK_EQ(m->core.operations.jobs.n, 0);
+        CHECK_EQ(m->core->operations.jobs.n, 0);
         CHECK_EQ(jobs_new, jobs_finished);
-        CHECK_EQ(accounts_used(m->core.accounts, OWNER, RESOURCE_VMS), m->n_vms);
+        CHECK_EQ(accounts_used(m->core->accounts, OWNER, RESOURCE_VMS), m->n_vms);
 }
 
 /* Without faults: all that is left goes. */
@@ -157,8 +157,8 @@ static void tear_down(void) {
                 CHECK_EQ(m->n_vms, n - 1);
         }
         check_nothing_held();
-        CHECK_EQ(accounts_total(m->core.accounts, RESOURCE_VMS), 0);
-        CHECK_EQ(accounts_total(m->core.accounts, RESOURCE_PORTS), 0);
+        CHECK_EQ(accounts_total(m->core->accounts, RESOURCE_VMS), 0);
+        CHECK_EQ(accounts_total(m->core->accounts, RESOURCE_PORTS), 0);
         CHECK_EQ(fake_live_processes, 0);
         CHECK_EQ(fake_live_scopes, 0);
         m = service_free(m);
@@ -166,7 +166,7 @@ static void tear_down(void) {
         set_up();
         CHECK_EQ(m->n_vms, 0);
         CHECK_EQ(count_files(m->vms_fd), 0);
-        CHECK_EQ(count_files(m->core.runtime_fd), 0);
+        CHECK_EQ(count_files(m->core->runtime_fd), 0);
         m = service_free(m);
 }
 
@@ -220,7 +220,7 @@ static int run_create(Error **reterr) {
 static void check_create(bool done) {
         CHECK_EQ(m->n_vms, done);
         CHECK_EQ(count_files(m->vms_fd), done);
-        CHECK_EQ(accounts_used(m->core.accounts, OWNER, RESOURCE_PORTS), done);
+        CHECK_EQ(accounts_used(m->core->accounts, OWNER, RESOURCE_PORTS), done);
         if (done)
                 CHECK_EQ(state(), VM_PREPARED);
 }
@@ -485,7 +485,7 @@ static Waiter destroyer;
 
 /* What a client can: a job, or the creation that it waits for. */
 static void cancel_all(void) {
-        for (Operation *op = m->core.operations.running; op; op = op->next)
+        for (Operation *op = m->core->operations.running; op; op = op->next)
                 if (!op->parent &&
                                 (op->job || op->type->kind == OPERATION_CREATE ||
                                                 op->type->kind == OPERATION_START)) {
@@ -774,7 +774,7 @@ static void test_broken(void) {
         CHECK_EQ(waiter.told, 1);
         CHECK_EQ(waiter.r, 0);
         CHECK_EQ(count_files(m->vms_fd), 0);
-        CHECK_EQ(count_files(m->core.runtime_fd), 0);
+        CHECK_EQ(count_files(m->core->runtime_fd), 0);
         CHECK(!broken_find(m, JOB_TARGET_VM, "web"));
         e = error_free(e);
         CHECK(remove_broken(&e) < 0);
@@ -800,7 +800,7 @@ static void test_broken_without_systemd(void) {
         CHECK_EQ(other.code, ERROR_TIMEOUT);
         CHECK(broken_find(m, JOB_TARGET_VM, "web"));
         CHECK_EQ(count_files(m->vms_fd), 1);
-        CHECK(!m->core.operations.running);
+        CHECK(!m->core->operations.running);
         CHECK_EQ(remove_broken(NULL), 0);
         fake_settle();
         CHECK_EQ(waiter.told, 2);
@@ -823,7 +823,7 @@ static void test_broken_faults(void) {
                         broke = fake_broke();
                         fake_break_at(FAKE_NONE, 0);
                         CHECK_EQ(waiter.told, r >= 0);
-                        CHECK(!m->core.operations.running);
+                        CHECK(!m->core->operations.running);
                         if (broken_find(m, JOB_TARGET_VM, "web")) {
                                 CHECK(r < 0 || waiter.r < 0);
                                 CHECK_EQ(remove_broken(NULL), 0);
@@ -845,7 +845,7 @@ static void test_removal_without_systemd(void) {
         CHECK_EQ(waiter.told, 1);
         CHECK_EQ(waiter.code, ERROR_TIMEOUT);
         CHECK_EQ(state(), VM_STOPPED);
-        CHECK(!m->core.operations.running);
+        CHECK(!m->core->operations.running);
         m = service_free(m);
         set_up(); /* the scope is in nobody's way any more */
         CHECK(web());
@@ -878,9 +878,9 @@ static void test_reservation(void) {
         CHECK_EQ(vm_reserve(m, "web", OTHER, &place, NULL), 0);
         CHECK(create(false, &e) < 0);
         CHECK_EQ(error_code(e), ERROR_VM_EXISTS);
-        CHECK_EQ(accounts_used(m->core.accounts, OTHER, RESOURCE_VMS), 1);
+        CHECK_EQ(accounts_used(m->core->accounts, OTHER, RESOURCE_VMS), 1);
         vm_place_done(&place);
-        CHECK_EQ(accounts_used(m->core.accounts, OTHER, RESOURCE_VMS), 0);
+        CHECK_EQ(accounts_used(m->core->accounts, OTHER, RESOURCE_VMS), 0);
         CHECK_EQ(create(false, NULL), 0);
         fake_settle();
         CHECK_EQ(waiter.r, 0);
@@ -937,18 +937,18 @@ static void test_quota(void) {
                 CHECK_EQ(vm_guest_wait(web(), OWNER, &o, &job, NULL), 0);
         CHECK(vm_guest_wait(web(), OWNER, &o, &job, &e) < 0);
         CHECK_EQ(error_code(e), ERROR_QUOTA_EXCEEDED);
-        CHECK_EQ(accounts_used(m->core.accounts, OWNER, RESOURCE_WORKERS), limit);
+        CHECK_EQ(accounts_used(m->core->accounts, OWNER, RESOURCE_WORKERS), limit);
         CHECK_EQ(vm_guest_wait(web(), 0, &o, &job, NULL), 0);
-        CHECK_EQ(accounts_used(m->core.accounts, 0, RESOURCE_WORKERS), 1);
+        CHECK_EQ(accounts_used(m->core->accounts, 0, RESOURCE_WORKERS), 1);
         fake_settle();
-        CHECK_EQ(accounts_total(m->core.accounts, RESOURCE_WORKERS), 0);
+        CHECK_EQ(accounts_total(m->core->accounts, RESOURCE_WORKERS), 0);
         tear_down();
 }
 
 static void check_uid(uid_t expected) {
         uid_t uid;
 
-        CHECK_EQ(uid_pool_pick(m->core.uids, &uid, NULL), 0);
+        CHECK_EQ(uid_pool_pick(m->core->uids, &uid, NULL), 0);
         CHECK_EQ(uid, expected);
 }
 
@@ -957,24 +957,24 @@ static void test_uids(void) {
         uid_t first, last;
 
         set_up();
-        first = m->core.config.uid_first;
-        last = first + m->core.config.uid_count - 1;
+        first = m->core->config.uid_first;
+        last = first + m->core->config.uid_count - 1;
         check_uid(first);
-        uid_pool_hold(m->core.uids, first, false);
+        uid_pool_hold(m->core->uids, first, false);
         check_uid(first + 1);
         m = service_free(m);
         set_up();
         check_uid(first + 256); /* so many are noted at once */
         for (uid_t uid = first + 257; uid <= last; uid++)
                 check_uid(uid);
-        uid_pool_hold(m->core.uids, first + 300, false);
-        uid_pool_hold(m->core.uids, first + 299, false);
+        uid_pool_hold(m->core->uids, first + 300, false);
+        uid_pool_hold(m->core->uids, first + 299, false);
         for (uid_t uid = first; uid < first + 256; uid++)
                 check_uid(uid);
         check_uid(first + 300);
         check_uid(first + 299);
-        CHECK(uid_pool_pick(m->core.uids, &first, NULL) < 0);
-        CHECK(unlinkat(m->core.runtime_fd, ".uids", 0) >= 0);
+        CHECK(uid_pool_pick(m->core->uids, &first, NULL) < 0);
+        CHECK(unlinkat(m->core->runtime_fd, ".uids", 0) >= 0);
         m = service_free(m);
 }
 

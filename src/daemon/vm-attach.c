@@ -120,7 +120,7 @@ static int watch_scope(Vm *vm) {
 static int take_over(Vm *vm, const ProcessIdentity *id, int folder, int monitor_fd) {
         int r;
 
-        r = process_attach(vm->manager->core.event, id, vm->unit, monitor_fd, folder, &vm_process_handlers,
+        r = process_attach(vm->manager->core->event, id, vm->unit, monitor_fd, folder, &vm_process_handlers,
                         vm, &vm->process);
         if (r >= 0 && watch_scope(vm) < 0)
                 log_error("Out of memory: what systemd does to '%s' goes unnoticed", vm->unit);
@@ -174,8 +174,8 @@ static void on_process(pid_t pid, const char *command, void *userdata) {
  * be started once more nor lose the sockets in its runtime folder. */
 static int attach_to_scope(Vm *vm, int monitor_fd) {
         _cleanup_close_ int monitor = monitor_fd,
-                            folder = make_dir_at(vm->manager->core.runtime_fd, vm_name(vm),
-                                            vm->manager->core.config.system ? 0711 : 0700);
+                            folder = make_dir_at(vm->manager->core->runtime_fd, vm_name(vm),
+                                            vm->manager->core->config.system ? 0711 : 0700);
         _cleanup_free_ char *mark = strf(" -name guest=%s ", vm_name(vm));
         Search s = { .mark = mark };
         int r;
@@ -217,7 +217,7 @@ static int read_run(int folder, Json **ret, ProcessIdentity *ret_id) {
 
 static int attach_or_load(Vm *vm, int monitor_fd, VmScope scope, bool *ret_removing) {
         _cleanup_close_ int monitor = monitor_fd;
-        _cleanup_close_ int folder = openat(vm->manager->core.runtime_fd, vm_name(vm),
+        _cleanup_close_ int folder = openat(vm->manager->core->runtime_fd, vm_name(vm),
                         O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         _cleanup_json_ Json *run = NULL, *end = NULL;
         ProcessIdentity id;

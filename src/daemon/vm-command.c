@@ -35,7 +35,7 @@ void vm_commands_end(Vm *vm) {
         _cleanup_error_ Error *e = NULL;
 
         (void)error_set(&e, ERROR_QMP_FAILED, "QEMU of VM '%s' ended before it answered", vm_name(vm));
-        operations_cancel(&vm->manager->core.operations, vm->record.uuid, 1U << OPERATION_COMMAND, e);
+        operations_cancel(&vm->manager->core->operations, vm->record.uuid, 1U << OPERATION_COMMAND, e);
 }
 
 static const Error *judge(const Command *c, int r, const Error *error, Error **why) {
@@ -91,12 +91,12 @@ static int begin(Vm *vm, uid_t requester, uint64_t patience, uint64_t *ret_timeo
         Operation *op;
         int r;
 
-        r = operation_admit(&vm->manager->core.operations, OPERATION_COMMAND, vm->record.uuid, vm_name(vm),
+        r = operation_admit(&vm->manager->core->operations, OPERATION_COMMAND, vm->record.uuid, vm_name(vm),
                         &op, reterr);
         if (r >= 0)
                 r = check(vm, patience, ret_timeout, reterr);
         if (r >= 0)
-                r = operation_new(&vm->manager->core.operations, &command_type, &spec, &op, reterr);
+                r = operation_new(&vm->manager->core->operations, &command_type, &spec, &op, reterr);
         if (r < 0)
                 return r;
         *ret = (Command *)op;

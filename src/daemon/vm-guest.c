@@ -189,7 +189,7 @@ void vm_guests_end(Vm *vm) {
         _cleanup_error_ Error *e = NULL;
 
         (void)error_set(&e, ERROR_CANCELED, "It ended with VM '%s'", vm_name(vm));
-        operations_cancel(&vm->manager->core.operations, vm->record.uuid,
+        operations_cancel(&vm->manager->core->operations, vm->record.uuid,
                         1U << OPERATION_WAIT_READY | 1U << OPERATION_PROVISION, e);
 }
 
@@ -440,7 +440,7 @@ static void run_worker(Guest *g) {
         };
 
         g->step = GUEST_WORK;
-        if (worker_run(&g->vm->manager->core, &spec, g->request, g->len, &handlers, g, &g->worker,
+        if (worker_run(g->vm->manager->core, &spec, g->request, g->len, &handlers, g, &g->worker,
                             &g->error) < 0)
                 finish(g);
 }
@@ -502,7 +502,7 @@ static int start(Guest *g, Error **reterr) {
         if (provisions(g) && !is_noted(g))
                 return record_write(g->vm->stored, &provisioned_change, g, reterr);
         g->step = GUEST_WORK;
-        r = sd_event_add_defer(g->vm->manager->core.event, &g->defer, on_begin, g);
+        r = sd_event_add_defer(g->vm->manager->core->event, &g->defer, on_begin, g);
         return r < 0 ? error_set_errno(reterr, r, "Cannot reach into VM '%s'", vm_name(g->vm)) : 0;
 }
 
@@ -514,7 +514,7 @@ static int begin(Guest *g, const GuestOptions *o, Error **reterr) {
         if (n < 0)
                 return error_set_errno(reterr, n, "Cannot reach into VM '%s'", vm_name(g->vm));
         if (o->stage != GUEST_RUNNING && (n > 0 || !provisions(g))) {
-                r = charge(g->vm->manager->core.accounts, g->op.requester, RESOURCE_WORKERS, 1, &g->paid,
+                r = charge(g->vm->manager->core->accounts, g->op.requester, RESOURCE_WORKERS, 1, &g->paid,
                                 reterr);
                 if (r >= 0)
                         r = prepare(g, o, wanted, reterr);
@@ -532,12 +532,12 @@ static int run(Vm *vm, const OperationType *type, uid_t requester, const GuestOp
         Guest *g;
         int r;
 
-        r = operation_admit(&vm->manager->core.operations, type->kind, vm->record.uuid, vm_name(vm), &op,
+        r = operation_admit(&vm->manager->core->operations, type->kind, vm->record.uuid, vm_name(vm), &op,
                         reterr);
         if (r >= 0)
                 r = check_reachable(vm, reterr);
         if (r >= 0)
-                r = operation_new(&vm->manager->core.operations, type, &spec, &op, reterr);
+                r = operation_new(&vm->manager->core->operations, type, &spec, &op, reterr);
         if (r < 0)
                 return r;
         g = (Guest *)op;

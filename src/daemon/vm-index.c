@@ -56,14 +56,14 @@ int manager_get_vm_by_pid(const Manager *m, pid_t pid, Vm **ret, Error **reterr)
 /* --- Ports */
 
 static Vm **port_slot(Manager *m, uint16_t port) {
-        return port >= m->core.config.port_first && port <= m->core.config.port_last
-                        ? &m->ports[port - m->core.config.port_first]
+        return port >= m->core->config.port_first && port <= m->core->config.port_last
+                        ? &m->ports[port - m->core->config.port_first]
                         : NULL;
 }
 
 static int check_name(const Manager *m, const char *name, uid_t owner, Error **reterr) {
-        const char *file = m->core.config.system && owner != 0 ? machine_names_find(m->machine_names, name)
-                                                               : NULL;
+        const char *file = m->core->config.system && owner != 0 ? machine_names_find(m->machine_names, name)
+                                                                : NULL;
 
         return file ? error_set(reterr, ERROR_VM_EXISTS, "'%s' is the name of a VM of the machine, by '%s'",
                                       name, file)
@@ -87,14 +87,14 @@ static bool port_is_free(uint16_t port) {
 
 /* The same name gets the same port wherever it can: FNV-1a of the name, then the next one that is free. */
 static int find_port(const Manager *m, const char *name, uint16_t *ret, Error **reterr) {
-        uint32_t n = (uint32_t)(m->core.config.port_last - m->core.config.port_first) + 1,
+        uint32_t n = (uint32_t)(m->core->config.port_last - m->core->config.port_first) + 1,
                  hash = 2166136261U;
 
         for (const char *c = name; *c; c++)
                 hash = (hash ^ (uint8_t)*c) * 16777619U;
         for (uint32_t i = 0; i < n; i++) {
                 uint32_t slot = (hash % n + i) % n;
-                uint16_t port = (uint16_t)(m->core.config.port_first + slot);
+                uint16_t port = (uint16_t)(m->core->config.port_first + slot);
 
                 if (!m->ports[slot] && port_is_free(port)) {
                         *ret = port;
@@ -103,7 +103,7 @@ static int find_port(const Manager *m, const char *name, uint16_t *ret, Error **
         }
         return error_set(reterr, ERROR_PORTS_EXHAUSTED,
                         "No SSH port from %" PRIu16 " to %" PRIu16 " is left for VM '%s'",
-                        m->core.config.port_first, m->core.config.port_last, name);
+                        m->core->config.port_first, m->core->config.port_last, name);
 }
 
 int manager_pick_port(Vm *vm, uint16_t *ret, Error **reterr) {
@@ -113,7 +113,7 @@ int manager_pick_port(Vm *vm, uint16_t *ret, Error **reterr) {
 
         r = find_port(m, vm_name(vm), &port, reterr);
         if (r >= 0 && !vm->port.accounts)
-                r = charge(m->core.accounts, vm->record.owner, RESOURCE_PORTS, 1, &vm->port, reterr);
+                r = charge(m->core->accounts, vm->record.owner, RESOURCE_PORTS, 1, &vm->port, reterr);
         if (r < 0)
                 return r;
         *port_slot(m, port) = vm;
@@ -164,7 +164,7 @@ int manager_add_vm(Manager *m, Vm *vm) {
         memmove(m->vms + i + 1, m->vms + i, (m->n_vms++ - i) * sizeof(Vm *));
         m->vms[i] = vm;
         record_name_set_object(vm->place.name, vm);
-        uid_pool_hold(m->core.uids, vm->record.uid, true);
+        uid_pool_hold(m->core->uids, vm->record.uid, true);
         if (slot)
                 *slot = vm;
         return 0;
@@ -175,12 +175,12 @@ void manager_forget_vm(Manager *m, Vm *vm) {
         size_t i = position(m, vm_name(vm));
 
         (void)error_set(&e, ERROR_NO_SUCH_VM, "VM '%s' is gone", vm_name(vm));
-        operations_cancel(&m->core.operations, vm->record.uuid, ~0U, e);
-        assert(!operation_find(&m->core.operations, vm->record.uuid,
+        operations_cancel(&m->core->operations, vm->record.uuid, ~0U, e);
+        assert(!operation_find(&m->core->operations, vm->record.uuid,
                         ~(1U << OPERATION_MAKE | 1U << OPERATION_REMOVE)));
         memmove(m->vms + i, m->vms + i + 1, (--m->n_vms - i) * sizeof(Vm *));
-        uid_pool_hold(m->core.uids, vm->record.uid, false);
-        for (size_t p = 0; p <= (size_t)(m->core.config.port_last - m->core.config.port_first); p++)
+        uid_pool_hold(m->core->uids, vm->record.uid, false);
+        for (size_t p = 0; p <= (size_t)(m->core->config.port_last - m->core->config.port_first); p++)
                 if (m->ports[p] == vm)
                         m->ports[p] = NULL;
         vm_free(vm);
@@ -232,7 +232,7 @@ int vm_reserve(Manager *manager, const char *name, uid_t owner, VmPlace *ret, Er
         if (r >= 0)
                 r = check_name(manager, name, owner, reterr);
         if (r >= 0)
-                r = charge(manager->core.accounts, owner, RESOURCE_VMS, 1, &place.charge, reterr);
+                r = charge(manager->core->accounts, owner, RESOURCE_VMS, 1, &place.charge, reterr);
         if (r < 0) {
                 vm_place_done(&place);
                 return r;

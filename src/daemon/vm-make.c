@@ -149,7 +149,7 @@ static int take_back_files(VmMake *c) {
                 if (c->outputs[i] >= 0 && geteuid() == 0 && fchown(c->outputs[i], uid, getegid()) < 0)
                         return -errno;
         }
-        if (fchmod(record_fd(c->vm->stored), c->vm->manager->core.config.system ? 0711 : 0700) < 0)
+        if (fchmod(record_fd(c->vm->stored), c->vm->manager->core->config.system ? 0711 : 0700) < 0)
                 return -errno;
         return 0;
 }
@@ -307,7 +307,7 @@ static int run_prepare(VmMake *c, int vars_template, Error **reterr) {
                         .give = true };
         r = format_request(c, &request, &len);
         return r < 0 ? r
-                     : worker_run(&c->vm->manager->core, &spec, request, len, &handlers, c, &c->worker,
+                     : worker_run(c->vm->manager->core, &spec, request, len, &handlers, c, &c->worker,
                                        reterr);
 }
 
@@ -390,7 +390,7 @@ static int hand_out(Manager *m, VmRecord *rec, const int *files, Error **reterr)
         rec->spec.cloud_init = rec->seed;
         rec->generated_key = rec->seed && !rec->spec.ssh_key && files[VM_FILE_USER_DATA] < 0;
         if (!vm_spec_has(&rec->spec, "console-log-max"))
-                rec->spec.console_log_max = m->core.config.console_log_max;
+                rec->spec.console_log_max = m->core->config.console_log_max;
         if (streq_ptr(rec->spec.machine, "microvm"))
                 rec->spec.display = VM_DISPLAY_NONE;
         rec->spec.disk = (rec->spec.disk + DISK_GRANULE - 1) / DISK_GRANULE * DISK_GRANULE;
@@ -465,7 +465,7 @@ static int put_in(Manager *m, VmRecord *record, VmPlace *place, Vm **ret, Error 
                 r = manager_add_vm(m, vm);
         if (r < 0)
                 return error_set_errno(reterr, r, "There is no place for another VM");
-        r = uid_pool_pick(m->core.uids, &vm->record.uid, reterr);
+        r = uid_pool_pick(m->core->uids, &vm->record.uid, reterr);
         if (r >= 0 && wants_port)
                 r = manager_give_port(vm, reterr);
         if (r < 0) {
@@ -500,7 +500,7 @@ static int make_new(Operation *parent, Vm *vm, const int *files, VmMake **ret, E
         VmMake *c;
         int r;
 
-        r = operation_new(&vm->manager->core.operations, &make_type, &spec, &op, reterr);
+        r = operation_new(&vm->manager->core->operations, &make_type, &spec, &op, reterr);
         if (r < 0)
                 return r;
         c = (VmMake *)op;

@@ -91,7 +91,7 @@ static void remove_files(VmRemoval *removal) {
                 fail(removal, e);
                 return;
         }
-        r = remove_tree_at(vm->manager->core.runtime_fd, vm_name(vm));
+        r = remove_tree_at(vm->manager->core->runtime_fd, vm_name(vm));
         if (r < 0)
                 log_warning_errno(
                                 r, "Cannot remove the runtime folder of VM '%s', ignoring: %m", vm_name(vm));
@@ -151,7 +151,7 @@ static int begin(Vm *vm, uid_t requester, waiter_t done, void *userdata, VmRemov
         Operation *op;
         int r;
 
-        r = operation_new(&vm->manager->core.operations, &removal_type, &spec, &op, reterr);
+        r = operation_new(&vm->manager->core->operations, &removal_type, &spec, &op, reterr);
         if (r < 0)
                 return r;
         removal = (VmRemoval *)op;
@@ -184,7 +184,7 @@ int vm_remove(Vm *vm, uid_t requester, waiter_t done, void *userdata, Error **re
 
         if (!uuid || !name)
                 return error_set_errno(reterr, -ENOMEM, "Cannot destroy VM '%s'", vm_name(vm));
-        r = operation_admit(&m->core.operations, OPERATION_REMOVE, uuid, name, &same, reterr);
+        r = operation_admit(&m->core->operations, OPERATION_REMOVE, uuid, name, &same, reterr);
         if (r < 0)
                 return r;
         if (r > 0)

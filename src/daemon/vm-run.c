@@ -234,7 +234,7 @@ char *vm_last_words(const Vm *vm) {
         _cleanup_free_ char *path = strf("%s/qemu.log", vm_name(vm)), *log = NULL, *shown = NULL;
         size_t len, start;
 
-        if (!path || read_file_at(vm->manager->core.runtime_fd, path, QEMU_LOG_READ_MAX, &log, &len) < 0)
+        if (!path || read_file_at(vm->manager->core->runtime_fd, path, QEMU_LOG_READ_MAX, &log, &len) < 0)
                 return NULL;
         while (len > 0 && (log[len - 1] == '\n' || log[len - 1] == '\r'))
                 log[--len] = '\0';
@@ -352,7 +352,7 @@ void vm_end_process(Vm *vm) {
         if (r < 0 && r != -ESRCH)
                 log_warning_errno(r, "Cannot kill QEMU of VM '%s': %m", vm_name(vm));
         if (!vm->linger)
-                (void)sd_event_add_time_relative(vm->manager->core.event, &vm->linger, CLOCK_MONOTONIC,
+                (void)sd_event_add_time_relative(vm->manager->core->event, &vm->linger, CLOCK_MONOTONIC,
                                 LINGER_TIMEOUT, 0, on_linger, vm);
 }
 

@@ -10,7 +10,7 @@
 
 /* /run is a tmpfs: writing there does not wait for a disk. */
 static int write_runtime(Vm *vm, const char *file, JsonWriter *w) {
-        _cleanup_close_ int folder = openat(vm->manager->core.runtime_fd, vm_name(vm),
+        _cleanup_close_ int folder = openat(vm->manager->core->runtime_fd, vm_name(vm),
                         O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         _cleanup_free_ char *text = NULL;
         size_t len;
@@ -89,7 +89,7 @@ void vm_save_end(Vm *vm) {
 
         r = save_end(vm);
         if (run)
-                (void)unlinkat(vm->manager->core.runtime_fd, run, 0);
+                (void)unlinkat(vm->manager->core->runtime_fd, run, 0);
         if (r == -ENOSPC) /* there is the room of that now */
                 (void)save_end(vm);
 }

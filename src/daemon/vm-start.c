@@ -264,11 +264,11 @@ static int make_launch(VmStart *s, Launch **ret, Error **reterr) {
         _cleanup_close_ int folder = openat(
                         m->vms_fd, vm_name(s->vm), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         const LaunchInput in = {
-                .config = &m->core.config,
+                .config = &m->core->config,
                 .record = &s->vm->record,
                 .host = m->host,
                 .folder_fd = folder,
-                .runtime_fd = m->core.runtime_fd,
+                .runtime_fd = m->core->runtime_fd,
                 .kvm = s->kvm,
         };
 
@@ -293,7 +293,7 @@ static int make_scope(VmStart *s) {
                 .limits = vm_limits_resolve(&s->vm->record.spec, !s->kvm),
                 .kvm = s->kvm,
                 /* PID 1 kills when this is over: after our own SIGTERM and SIGKILL. */
-                .stop_timeout = m->core.config.stop_timeout + 10 * USEC_PER_SEC,
+                .stop_timeout = m->core->config.stop_timeout + 10 * USEC_PER_SEC,
         };
         int r;
 
@@ -336,7 +336,7 @@ static void launch(VmStart *s) {
         s->grow_to = l->grow_to;
         vm->kvm = s->kvm;
         s->step = START_SCOPE;
-        r = process_launch(vm->manager->core.event, l, vm->unit, START_TIMEOUT, &vm_process_handlers, vm,
+        r = process_launch(vm->manager->core->event, l, vm->unit, START_TIMEOUT, &vm_process_handlers, vm,
                         &vm->process, &e);
         if (r < 0) {
                 vm_start_fail(s, e);
@@ -559,15 +559,15 @@ static int begin(Vm *vm, uid_t requester, Operation *parent, VmStart **ret, Erro
         VmStart *s;
         int r;
 
-        r = operation_new(&vm->manager->core.operations, &start_type, &spec, &op, reterr);
+        r = operation_new(&vm->manager->core->operations, &start_type, &spec, &op, reterr);
         if (r < 0)
                 return r;
         s = (VmStart *)op;
         s->manager = vm->manager;
         s->vm = vm;
         s->vnc_fd = -EBADF;
-        r = sd_event_add_time_relative(vm->manager->core.event, &s->deadline, CLOCK_MONOTONIC, START_TIMEOUT,
-                        100 * USEC_PER_MSEC, on_deadline, s);
+        r = sd_event_add_time_relative(vm->manager->core->event, &s->deadline, CLOCK_MONOTONIC,
+                        START_TIMEOUT, 100 * USEC_PER_MSEC, on_deadline, s);
         if (r < 0) {
                 r = error_set_errno(reterr, r, "Cannot start VM '%s'", vm_name(vm));
                 operation_drop(op, reterr);
@@ -582,7 +582,7 @@ int vm_start_for(Vm *vm, uid_t requester, Operation *parent, waiter_t done, void
         VmStart *s;
         int r;
 
-        r = operation_admit(&vm->manager->core.operations, OPERATION_START, vm->record.uuid, vm_name(vm),
+        r = operation_admit(&vm->manager->core->operations, OPERATION_START, vm->record.uuid, vm_name(vm),
                         &same, reterr);
         if (r > 0)
                 return parent ? operation_wait(same, parent, done, userdata, reterr)

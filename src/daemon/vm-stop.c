@@ -54,7 +54,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata);
 static int arm(VmStop *s, uint64_t deadline) {
         s->deadline = deadline;
         s->timer = sd_event_source_disable_unref(s->timer);
-        return sd_event_add_time(s->vm->manager->core.event, &s->timer, CLOCK_MONOTONIC, deadline,
+        return sd_event_add_time(s->vm->manager->core->event, &s->timer, CLOCK_MONOTONIC, deadline,
                         50 * USEC_PER_MSEC, on_timer, s);
 }
 
@@ -70,7 +70,7 @@ static void next_step(VmStop *s) {
         s->step = VM_STOP_TERMINATE;
         vm->ending = true;
         (void)process_signal(vm->process, SIGTERM);
-        (void)sd_event_now(vm->manager->core.event, CLOCK_MONOTONIC, &now);
+        (void)sd_event_now(vm->manager->core->event, CLOCK_MONOTONIC, &now);
         if (arm(s, now + TERM_TIMEOUT) < 0)
                 vm_end_process(vm);
         (void)vm_save_run_state(vm);
@@ -110,7 +110,7 @@ static void press_power_button(VmStop *s) {
         uint64_t now, timeout = COMMAND_TIMEOUT;
 
         if (q && process_monitor_is_taken(s->vm->process)) {
-                (void)sd_event_now(s->vm->manager->core.event, CLOCK_MONOTONIC, &now);
+                (void)sd_event_now(s->vm->manager->core->event, CLOCK_MONOTONIC, &now);
                 timeout = s->deadline - MIN(now, s->deadline);
         }
         /* A guest that is paused cannot react. */
@@ -146,7 +146,7 @@ static int stop_new(Vm *vm, uid_t requester, VmStop **ret, Error **reterr) {
         Operation *op;
         int r;
 
-        r = operation_new(&vm->manager->core.operations, &stop_type, &spec, &op, reterr);
+        r = operation_new(&vm->manager->core->operations, &stop_type, &spec, &op, reterr);
         if (r < 0)
                 return r;
         r = operation_announce(op, reterr);
@@ -210,9 +210,9 @@ static int join(VmStop *s, uid_t requester, uint64_t deadline, Job **ret, Error 
 static uint64_t deadline_of(const Vm *vm, uint64_t timeout_usec) {
         uint64_t now, deadline;
 
-        (void)sd_event_now(vm->manager->core.event, CLOCK_MONOTONIC, &now);
+        (void)sd_event_now(vm->manager->core->event, CLOCK_MONOTONIC, &now);
         if (timeout_usec == 0)
-                timeout_usec = vm->manager->core.config.stop_timeout;
+                timeout_usec = vm->manager->core->config.stop_timeout;
         return __builtin_add_overflow(now, timeout_usec, &deadline) ? USEC_INFINITY - 1 : deadline;
 }
 
@@ -223,7 +223,7 @@ int vm_stop(Vm *vm, uid_t requester, uint64_t timeout_usec, Job **ret, Error **r
         VmStop *s;
         int r;
 
-        r = operation_admit(&vm->manager->core.operations, OPERATION_STOP, vm->record.uuid, vm_name(vm),
+        r = operation_admit(&vm->manager->core->operations, OPERATION_STOP, vm->record.uuid, vm_name(vm),
                         &same, reterr);
         if (r < 0)
                 return r;
@@ -259,8 +259,8 @@ int vm_kill(Vm *vm, uid_t requester, waiter_t done, void *userdata, Error **rete
         Operation *op;
         int r;
 
-        r = operation_admit(&vm->manager->core.operations, OPERATION_KILL, vm->record.uuid, vm_name(vm), &op,
-                        reterr);
+        r = operation_admit(&vm->manager->core->operations, OPERATION_KILL, vm->record.uuid, vm_name(vm),
+                        &op, reterr);
         if (r < 0)
                 return r;
         if (r > 0)
@@ -272,7 +272,7 @@ int vm_kill(Vm *vm, uid_t requester, waiter_t done, void *userdata, Error **rete
                         done(userdata, 0, NULL);
                 return 0;
         }
-        r = operation_new(&vm->manager->core.operations, &kill_type, &spec, &op, reterr);
+        r = operation_new(&vm->manager->core->operations, &kill_type, &spec, &op, reterr);
         if (r < 0)
                 return r;
         r = operation_wait(op, NULL, done, userdata, reterr);

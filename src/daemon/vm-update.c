@@ -244,7 +244,7 @@ static void begin(Update *u) {
 static void begin_next(Manager *m, const char *uuid) {
         Update *next = NULL;
 
-        for (Operation *op = m->core.operations.running; op; op = op->next)
+        for (Operation *op = m->core->operations.running; op; op = op->next)
                 if (op->type == &update_type && streq_ptr(op->target_uuid, uuid))
                         next = (Update *)op;
         if (next && next->step == UPDATE_TURN)
@@ -256,10 +256,10 @@ static int update_new(Vm *vm, uid_t requester, waiter_t done, void *userdata, Up
         Operation *op;
         int r;
 
-        r = operation_admit(&vm->manager->core.operations, OPERATION_UPDATE, vm->record.uuid, vm_name(vm),
+        r = operation_admit(&vm->manager->core->operations, OPERATION_UPDATE, vm->record.uuid, vm_name(vm),
                         &op, reterr);
         if (r >= 0)
-                r = operation_new(&vm->manager->core.operations, &update_type, &spec, &op, reterr);
+                r = operation_new(&vm->manager->core->operations, &update_type, &spec, &op, reterr);
         if (r < 0)
                 return r;
         r = operation_wait(op, NULL, done, userdata, reterr);

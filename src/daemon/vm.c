@@ -112,7 +112,7 @@ void vm_changed(Vm *vm, VmChange what) {
         }
         vm->changes |= what;
         if (vm->changes)
-                operations_schedule_flush(&vm->manager->core.operations);
+                operations_schedule_flush(&vm->manager->core->operations);
 }
 
 /* Nobody is told what a restarted service would not know. */
@@ -188,10 +188,10 @@ OperationSpec vm_operation(const Vm *vm, uid_t requester, Operation *parent) {
 }
 
 char *vm_path(const Vm *vm, const char *file) {
-        return strf("%s/vms/%s%s%s", vm->manager->core.config.state_dir, vm_name(vm), file ? "/" : "",
+        return strf("%s/vms/%s%s%s", vm->manager->core->config.state_dir, vm_name(vm), file ? "/" : "",
                         file ?: "");
 }
 
 char *vm_runtime_path(const Vm *vm, const char *file) {
-        return strf("%s/%s/%s", vm->manager->core.config.runtime_dir, vm_name(vm), file);
+        return strf("%s/%s/%s", vm->manager->core->config.runtime_dir, vm_name(vm), file);
 }
