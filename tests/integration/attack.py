@@ -293,11 +293,14 @@ def impostor(vm, client):
 
 
 def answer_of(reply_serial, serial, destination):
-    header = bus.Writer()
-    header.data += struct.pack("<BBBBII", ord("l"), bus.METHOD_RETURN, 1, 1, 0, serial)
-    header.put("a(yv)", [(bus.REPLY_SERIAL, ("u", reply_serial)), (bus.DESTINATION, ("s", destination))])
+    """To a Ping; and to the question how much the bus keeps for us, that it is nothing"""
+    header, body = bus.Writer(), bus.Writer()
+    body.put("a{sv}", {"OutgoingBytes": ("u", 0)})
+    header.data += struct.pack("<BBBBII", ord("l"), bus.METHOD_RETURN, 1, 1, len(body.data), serial)
+    header.put("a(yv)", [(bus.REPLY_SERIAL, ("u", reply_serial)), (bus.DESTINATION, ("s", destination)),
+                         (bus.SIGNATURE, ("g", "a{sv}"))])
     header.align(8)
-    return bytes(header.data)
+    return bytes(header.data) + bytes(body.data)
 
 
 def liars(number, rounds, size):
