@@ -60,19 +60,12 @@ static Client *client_free(Client *c) {
         return NULL;
 }
 
-/* The index of the first client whose name is not below `name`. */
+static const char *name_of(const void *client) {
+        return ((const Client *)client)->name;
+}
+
 static size_t position(const Clients *c, const char *name) {
-        size_t low = 0, high = c->n;
-
-        while (low < high) {
-                size_t middle = low + (high - low) / 2;
-
-                if (strcmp(c->list[middle]->name, name) < 0)
-                        low = middle + 1;
-                else
-                        high = middle;
-        }
-        return low;
+        return sorted_position(c->list, c->n, name_of, name);
 }
 
 static void remove_client(Clients *c, size_t i) {

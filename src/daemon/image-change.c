@@ -145,8 +145,7 @@ int image_rename(Image *image, const char *name, uid_t requester, waiter_t done,
 
         r = admit_change(image, reterr);
         if (r >= 0)
-                r = record_name_reserve(
-                                image->store->records, name, image->record.owner, NULL, &reserved, reterr);
+                r = record_name_reserve(image->store->records, name, NULL, &reserved, reterr);
         return r < 0 ? r : rename_to(image, &reserved, requester, NULL, done, userdata, reterr);
 }
 

@@ -159,8 +159,7 @@ static int find_name(const ImageCommit *c, Image **ret_old, Error **reterr) {
                 *ret_old = there;
                 return 0;
         }
-        return record_name_reserve(s->records, image_name(c->image), c->image->record.owner, NULL,
-                        &c->reservation->name, reterr);
+        return record_name_reserve(s->records, image_name(c->image), NULL, &c->reservation->name, reterr);
 }
 
 /* It is on disk, and is to have its name. Names may be held for others by now, or be free again. */

@@ -317,7 +317,7 @@ static int fill(Import *i, const ImageOptions *o, Error **reterr) {
         sd_id128_t id;
         int r;
 
-        r = record_name_reserve(i->store->records, o->name, o->owner, NULL, &name, reterr);
+        r = record_name_reserve(i->store->records, o->name, NULL, &name, reterr);
         if (r < 0)
                 return r;
         r = reservation_new(name, &i->reservation);

@@ -126,7 +126,7 @@ static int copy_record(const ImageRecord *from, const Pull *p, ImageRecord *ret)
         return -ENOMEM;
 }
 
-static int choose_name(ImageStore *s, const char *url, uid_t owner, Reservation **ret, Error **reterr);
+static int choose_name(ImageStore *s, const char *url, Reservation **ret, Error **reterr);
 
 /* Somebody has the name meanwhile that we chose: there are others. */
 static int take_another_name(Pull *p) {
@@ -134,7 +134,7 @@ static int take_another_name(Pull *p) {
         char *name;
         int r;
 
-        r = choose_name(p->store, p->url, p->op.target_owner, &other, NULL);
+        r = choose_name(p->store, p->url, &other, NULL);
         if (r < 0)
                 return r;
         name = strdup(record_name(other->name));
@@ -313,11 +313,11 @@ static Reservation *find_reservation(ImageStore *s, const Plan *plan, const char
         return NULL;
 }
 
-static int reserve(ImageStore *s, const char *name, uid_t owner, Reservation **ret, Error **reterr) {
+static int reserve(ImageStore *s, const char *name, Reservation **ret, Error **reterr) {
         RecordName *reserved;
         int r;
 
-        r = record_name_reserve(s->records, name, owner, NULL, &reserved, reterr);
+        r = record_name_reserve(s->records, name, NULL, &reserved, reterr);
         if (r < 0)
                 return r;
         r = reservation_new(reserved, ret);
@@ -329,7 +329,7 @@ static char *name_number(const char *base, int i) {
 }
 
 /* The name that the URL suggests may belong to somebody else's image: then it gets a number. */
-static int choose_name(ImageStore *s, const char *url, uid_t owner, Reservation **ret, Error **reterr) {
+static int choose_name(ImageStore *s, const char *url, Reservation **ret, Error **reterr) {
         _cleanup_free_ char *base = image_name_from_path(url);
 
         if (!s->records)
@@ -342,8 +342,8 @@ static int choose_name(ImageStore *s, const char *url, uid_t owner, Reservation 
 
                 if (!name)
                         return error_set_errno(reterr, -ENOMEM, "Cannot pull '%s'", base);
-                if (!record_name_is_taken(s->records, name, NULL))
-                        return reserve(s, name, owner, ret, reterr);
+                if (!record_name_is_taken(s->records, name))
+                        return reserve(s, name, ret, reterr);
         }
         return error_set(reterr, ERROR_IMAGE_EXISTS, "There are too many images '%s-NUMBER'", base);
 }
@@ -374,7 +374,7 @@ static int find_given_name(ImageStore *s, Plan *plan, Error **reterr) {
                 return plan->transfers ? replace_stored(plan, reterr) : 0;
         held = plan->transfers ? find_reservation(s, plan, name) : NULL;
         if (!held)
-                return reserve(s, name, plan->owner, &plan->reservation, reterr);
+                return reserve(s, name, &plan->reservation, reterr);
         plan->reservation = reservation_ref(held);
         return 0;
 }
@@ -389,7 +389,7 @@ static int find_own_name(ImageStore *s, Plan *plan, Error **reterr) {
                 return replace_stored(plan, reterr);
         held = find_chosen(s, plan);
         if (!held)
-                return choose_name(s, plan->options->url, plan->owner, &plan->reservation, reterr);
+                return choose_name(s, plan->options->url, &plan->reservation, reterr);
         plan->reservation = reservation_ref(held);
         return 0;
 }

@@ -156,8 +156,8 @@ int image_reserve_displaced(ImageStore *s, const ImageRecord *rec, RecordName **
 
                 if (!name)
                         return error_set_errno(reterr, -ENOMEM, "Cannot rename image '%s'", rec->name);
-                r = record_name_reserve(s->records, name, rec->owner, NULL, ret, reterr);
-                if (r >= 0 || !record_name_is_taken(s->records, name, NULL))
+                r = record_name_reserve(s->records, name, NULL, ret, reterr);
+                if (r >= 0 || !record_name_is_taken(s->records, name))
                         return r;
         }
         return r;
@@ -247,9 +247,9 @@ static int enter_loaded(ImageStore *s, Image *image, Error **reterr) {
         RecordName *name;
         int r;
 
-        if (record_name_is_taken(s->records, image_name(image), NULL))
+        if (record_name_is_taken(s->records, image_name(image)))
                 return enter_both(s, image, image_find(s, image_name(image)), reterr);
-        r = record_name_reserve(s->records, image_name(image), image->record.owner, NULL, &name, reterr);
+        r = record_name_reserve(s->records, image_name(image), NULL, &name, reterr);
         if (r >= 0)
                 image_enter(image, name);
         return r;

@@ -9,7 +9,6 @@ typedef struct Task Task;
 struct RecordName {
         RecordStore *store; /* borrowed; NULL: it is gone */
         char *name;
-        uid_t owner;
         void *object; /* borrowed */
         bool broken;
         bool released; /* by its owner; kept by `pins` */

@@ -74,19 +74,12 @@ RecordStore *record_store_free(RecordStore *s) {
         return NULL;
 }
 
-/* The index of the first name that is not below `name`. */
+static const char *name_of(const void *n) {
+        return ((const RecordName *)n)->name;
+}
+
 static size_t position(const RecordStore *s, const char *name) {
-        size_t low = 0, high = s->n_names;
-
-        while (low < high) {
-                size_t middle = low + (high - low) / 2;
-
-                if (strcmp(s->names[middle]->name, name) < 0)
-                        low = middle + 1;
-                else
-                        high = middle;
-        }
-        return low;
+        return sorted_position(s->names, s->n_names, name_of, name);
 }
 
 static RecordName *find_name(const RecordStore *s, const char *name) {
@@ -95,13 +88,13 @@ static RecordName *find_name(const RecordStore *s, const char *name) {
         return i < s->n_names && streq(s->names[i]->name, name) ? s->names[i] : NULL;
 }
 
-static int add_name(RecordStore *s, const char *name, uid_t owner, void *object, RecordName **ret) {
+static int add_name(RecordStore *s, const char *name, void *object, RecordName **ret) {
         RecordName *n = malloc(sizeof(RecordName)), **grown;
         size_t i = position(s, name);
 
         if (!n)
                 return -ENOMEM;
-        *n = (RecordName){ .store = s, .name = strdup(name), .owner = owner, .object = object };
+        *n = (RecordName){ .store = s, .name = strdup(name), .object = object };
         grown = n->name ? reallocarray(s->names, s->n_names + 1, sizeof(RecordName *)) : NULL;
         if (!grown) {
                 name_destroy(n);
@@ -114,8 +107,7 @@ static int add_name(RecordStore *s, const char *name, uid_t owner, void *object,
         return 0;
 }
 
-int record_name_reserve(RecordStore *s, const char *name, uid_t owner, void *object, RecordName **ret,
-                Error **reterr) {
+int record_name_reserve(RecordStore *s, const char *name, void *object, RecordName **ret, Error **reterr) {
         const RecordName *other;
         int r;
 
@@ -127,7 +119,7 @@ int record_name_reserve(RecordStore *s, const char *name, uid_t owner, void *obj
                 return error_set(reterr, s->type->exists, "There already is %s %s '%s'%s",
                                 strchr("aeiou", s->type->kind[0]) ? "an" : "a", s->type->kind, name,
                                 other->broken ? ", which cannot be read" : "");
-        r = add_name(s, name, owner, object, ret);
+        r = add_name(s, name, object, ret);
         return r < 0 ? error_set_errno(reterr, r, "Cannot reserve the name '%s'", name) : 0;
 }
 
@@ -165,20 +157,12 @@ const char *record_name(const RecordName *n) {
         return n->name;
 }
 
-uid_t record_name_owner(const RecordName *n) {
-        return n->owner;
-}
-
 void record_name_set_object(RecordName *n, void *object) {
         n->object = object;
 }
 
-bool record_name_is_taken(const RecordStore *s, const char *name, uid_t *ret_owner) {
-        const RecordName *n = find_name(s, name);
-
-        if (n && ret_owner)
-                *ret_owner = n->broken || n->released ? RECORD_OWNER_NONE : n->owner;
-        return n;
+bool record_name_is_taken(const RecordStore *s, const char *name) {
+        return find_name(s, name);
 }
 
 void *record_store_find(const RecordStore *s, const char *name) {
@@ -371,7 +355,7 @@ static int reserve_broken(RecordStore *s) {
 
                 if (find_name(s, s->broken[i].name))
                         continue;
-                r = add_name(s, s->broken[i].name, RECORD_OWNER_NONE, NULL, &n);
+                r = add_name(s, s->broken[i].name, NULL, &n);
                 if (r < 0)
                         return r;
                 n->broken = true;

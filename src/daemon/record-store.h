@@ -66,7 +66,8 @@ DEFINE_CLEANUP(RecordStore *, record_store_free);
  * is made from now on is in danger. Fails only if the store's folder cannot be read. */
 int record_store_load(RecordStore *s);
 
-/* What cannot be read. Its name stays taken: for nobody, as the owner in a broken document means nothing. */
+/* What cannot be read. Its name stays taken, and whose it is is not known: the owner in a broken document
+ * means nothing. */
 typedef struct RecordBroken {
         char *name;   /* as its document or folder says */
         char *folder; /* in the store's */
@@ -89,8 +90,7 @@ int record_store_remove_broken(
 
 /* Takes a name, for an object that is there or (NULL) will come. ERROR_INVALID_NAME (by type->check_name);
  * type->exists, for a broken record with a message that says so. */
-int record_name_reserve(RecordStore *s, const char *name, uid_t owner, void *object, RecordName **ret,
-                Error **reterr);
+int record_name_reserve(RecordStore *s, const char *name, void *object, RecordName **ret, Error **reterr);
 
 /* Gives the name up; the object is not found by it any more. The name can be taken again at once, unless a
  * child that was killed may still make the folder of this name. Returns NULL. */
@@ -98,13 +98,10 @@ RecordName *record_name_free(RecordName *n);
 DEFINE_CLEANUP(RecordName *, record_name_free);
 
 const char *record_name(const RecordName *n);
-uid_t record_name_owner(const RecordName *n);             /* who reserved it */
 void record_name_set_object(RecordName *n, void *object); /* NULL: reserved only */
 
-/* Is it taken? By whom: for reservations and objects; RECORD_OWNER_NONE for what is broken, or not gone yet.
- */
-#define RECORD_OWNER_NONE ((uid_t)-1)
-bool record_name_is_taken(const RecordStore *s, const char *name, uid_t *ret_owner);
+/* By a reservation, an object, what is broken, or what is not gone yet. */
+bool record_name_is_taken(const RecordStore *s, const char *name);
 
 void *record_store_find(const RecordStore *s, const char *name); /* the object; NULL: none */
 

@@ -32,7 +32,7 @@ static int load_vm(void *userdata, Record **stored, const Json *document, Error 
         r = vm_record_read(document, &record, reterr);
         if (r < 0)
                 return r;
-        r = record_name_reserve(m->records, record.name, record.owner, NULL, &place.name, reterr);
+        r = record_name_reserve(m->records, record.name, NULL, &place.name, reterr);
         if (r < 0) {
                 vm_record_done(&record);
                 return r;
@@ -99,7 +99,7 @@ static VmScope scope_of(const Vm *vm, const KnownScopes *scopes) {
 static bool is_left_over(const Manager *m, const char *name, char *const *scopes) {
         _cleanup_free_ char *unit = strf("vmctl-%s.scope", name);
 
-        return unit && vm_name_is_valid(name) && !record_name_is_taken(m->records, name, NULL) &&
+        return unit && vm_name_is_valid(name) && !record_name_is_taken(m->records, name) &&
                         !strv_contains(scopes, unit);
 }
 

@@ -37,7 +37,7 @@ static bool run_creation(int turns, bool displaced[2]) {
         vm_spec_init(&record.spec);
         record.spec.append = strdup("without a kernel");
         CHECK_EQ(vm_create_from_url(&m, 0, &record, files, &options, &job, NULL), 0);
-        CHECK(record_name_is_taken(m.records, "web", NULL));
+        CHECK(record_name_is_taken(m.records, "web"));
         told_wait(&told, job->operation);
         for (int i = 0; i < turns && !over; i++)
                 over = !run_turn(&bed);
@@ -47,7 +47,7 @@ static bool run_creation(int turns, bool displaced[2]) {
         run_out(&bed);
         CHECK_EQ(told.n, 1);
         CHECK_EQ(told.code, over ? ERROR_INVALID_SPEC : ERROR_CANCELED);
-        CHECK(!record_name_is_taken(m.records, "web", NULL));
+        CHECK(!record_name_is_taken(m.records, "web"));
         CHECK_EQ(accounts_total(bed.core->accounts, RESOURCE_VMS), 0);
         check_idle(&bed);
         check_content(&bed, "a", count_images(&bed) > 1 ? "disk" : "older");

@@ -263,6 +263,6 @@ void check_idle(const Bed *bed) {
         CHECK_EQ(accounts_used(accounts, BOB, RESOURCE_IMAGES), images[1]);
         for (const char *const *name = (const char *const[]){ "a", "b", "c", "disk", "disk-2", NULL }; *name;
                         name++)
-                CHECK_EQ(record_name_is_taken(s->records, *name, NULL), image_find(s, *name) != NULL);
+                CHECK_EQ(record_name_is_taken(s->records, *name), image_find(s, *name) != NULL);
         check_folders(bed);
 }

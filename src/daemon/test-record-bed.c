@@ -59,7 +59,7 @@ static int load_thing(void *userdata, Record **record, const Json *document, Err
         snprintf(t->uuid, sizeof(t->uuid), "%s", json_get_string(document, "uuid"));
         if (json_get_unsigned(document, "a", &t->a) < 0 || json_get_unsigned(document, "b", &t->b) < 0)
                 return error_set(reterr, ERROR_IO, "A number is missing");
-        r = record_name_reserve(bed->store, json_get_string(document, "name"), 0, t, &t->name, reterr);
+        r = record_name_reserve(bed->store, json_get_string(document, "name"), t, &t->name, reterr);
         if (r < 0)
                 return r;
         t->record = TAKE_PTR(*record);
@@ -214,7 +214,7 @@ int make_draft(Bed *bed, const char *name, Thing **ret) {
                 return -ENOMEM;
         CHECK(sd_id128_randomize(&id) >= 0);
         sd_id128_to_uuid_string(id, t->uuid);
-        r = record_name_reserve(bed->store, name, 1000, t, &t->name, NULL);
+        r = record_name_reserve(bed->store, name, t, &t->name, NULL);
         if (r >= 0)
                 r = record_new(bed->store, t->uuid, t, &t->record, NULL);
         if (r < 0)

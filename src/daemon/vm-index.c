@@ -8,19 +8,12 @@
 #include "util/fd-util.h"
 #include "vm-index.h"
 
-/* The index of the first VM whose name is not below `name`. */
+static const char *name_of(const void *vm) {
+        return vm_name(vm);
+}
+
 static size_t position(const Manager *m, const char *name) {
-        size_t low = 0, high = m->n_vms;
-
-        while (low < high) {
-                size_t middle = low + (high - low) / 2;
-
-                if (strcmp(vm_name(m->vms[middle]), name) < 0)
-                        low = middle + 1;
-                else
-                        high = middle;
-        }
-        return low;
+        return sorted_position(m->vms, m->n_vms, name_of, name);
 }
 
 Vm *manager_find_vm(const Manager *m, const char *name) {
@@ -228,7 +221,7 @@ int vm_reserve(Manager *manager, const char *name, uid_t owner, VmPlace *ret, Er
         VmPlace place = {};
         int r;
 
-        r = record_name_reserve(manager->records, name, owner, NULL, &place.name, reterr);
+        r = record_name_reserve(manager->records, name, NULL, &place.name, reterr);
         if (r >= 0)
                 r = check_name(manager, name, owner, reterr);
         if (r >= 0)

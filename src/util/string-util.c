@@ -257,3 +257,20 @@ int strv_extendf(char ***v, const char *format, ...) {
         va_end(ap);
         return strv_push(v, r < 0 ? NULL : s);
 }
+
+size_t sorted_position(const void *vector, size_t n, const char *(*name_of)(const void *element),
+                const char *name) {
+        size_t low = 0, high = n;
+
+        while (low < high) {
+                size_t middle = low + (high - low) / 2;
+                const void *element;
+
+                memcpy(&element, (const char *)vector + middle * sizeof(element), sizeof(element));
+                if (strcmp(name_of(element), name) < 0)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        return low;
+}

@@ -35,6 +35,11 @@ char *strf(const char *format, ...) _printf_(1, 2);
 /* Replaces *p by a copy of s (NULL allowed). Returns 0 or -ENOMEM; *p is untouched on failure. */
 int free_and_strdup(char **p, const char *s);
 
+/* In a vector of pointers to what has a name, sorted by that: the index of the first one that is not below
+ * `name`. */
+size_t sorted_position(
+                const void *vector, size_t n, const char *(*name_of)(const void *element), const char *name);
+
 /* Whole-string numbers in base 10. Return 0, -EINVAL (not a number) or -ERANGE. */
 int parse_u64(const char *s, uint64_t *ret);
 int parse_u32(const char *s, uint32_t *ret);

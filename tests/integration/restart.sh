@@ -268,7 +268,7 @@ check "It is destroyed" vmctl destroy doomed
 check "... with what runs" is_gone doomed
 check_output "*spoilt *broken*" "The image is listed" eval 'vmctl image list 2> /dev/null'
 check "... and removed" vmctl image remove spoilt
-check "... from the disk" eval '! ls -d "/var/lib/vmctl/images/$image" 2> /dev/null'
+check "... from the disk" test ! -e "/var/lib/vmctl/images/$image"
 check_output "a(ssss) 0" "Nothing is broken any more" \
         busctl get-property org.vmctl1 /org/vmctl1 org.vmctl1.Manager BrokenRecords
 
