@@ -138,6 +138,9 @@ check_command() {
         check_output "13.*" "... or 13" host --os trixie -- cat /etc/debian_version
         check_output cgroup2fs "it has cgroup version 2 alone if told so" \
                 host --cgroup2 -- stat --file-system --format=%T /sys/fs/cgroup
+        check_output dbus-broker.service "its bus is dbus-broker if told so" \
+                host --bus broker -- systemctl show --property=Id --value dbus.service
+        check_error "*no bus ibus*" "... and no other" host --bus ibus -- true
 
         check_status 2 "no command is wrong usage" host
         check_status 2 "an unknown option, too" host --nonsense -- true

@@ -281,6 +281,20 @@ def pump(connections, until, seconds):
     return True
 
 
+def statistics(name):
+    """What the bus says of a connection. dbus-broker says it of all at once."""
+    def ask(interface, member, *args):
+        return connection.call("org.freedesktop.DBus", "/org/freedesktop/DBus", interface, member, *args)
+
+    connection, stats = Connection(), "org.freedesktop.DBus.Debug.Stats"
+    reply = ask(stats, "GetConnectionStats", "s", name)
+    if not reply.error:
+        return reply.body[0]
+    owner = ask("org.freedesktop.DBus", "GetNameOwner", "s", name).body[0]
+    peers = ask(stats, "GetStats").body[0]["org.bus1.DBus.Debug.Stats.PeerAccounting"]
+    return {peer: numbers for peer, _, numbers in peers}[owner]
+
+
 HAND_OVER = """
 import socket
 mine = socket.socket(fileno=0)

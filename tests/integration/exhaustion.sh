@@ -90,8 +90,7 @@ main_pid() {
 
 # What the service holds at the bus, and of the kernel
 matches_held() {
-        busctl --json=short call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus.Debug.Stats \
-                GetConnectionStats s org.vmctl1 | jq '.data[0].MatchRules.data'
+        bus_stat org.vmctl1 MatchRules Matches
 }
 
 descriptors_held() {
@@ -99,13 +98,6 @@ descriptors_held() {
 
         links=$(find "/proc/$(main_pid)/fd" -mindepth 1 -printf '%l\n' | sed 's/:.*//') && wc -l <<< "$links"
         sort <<< "$links" | uniq --count >&2
-}
-
-# at_most NUMBER COMMAND...: COMMAND prints a number that is not greater.
-at_most() {
-        local number
-
-        number=$("${@:2}") && echo "$number, at most $1" && [ "$number" -le "$1" ]
 }
 
 remember() {

@@ -12,7 +12,7 @@ export BUILD=${BUILD:-$tests/../build/bookworm}
 
 if [ ! -d /run/vmctl-host ]; then
         "$tests/root" --bind "$BUILD" -- "$tests/guest/build" "$BUILD/guest" || exit
-        exec "$tests/host" --build "$BUILD" ${host_options+"${host_options[@]}"} -- \
+        exec "$tests/host" --build "$BUILD" --bus "${HOST_BUS:-daemon}" ${host_options+"${host_options[@]}"} -- \
                 "$(realpath "$0")" "$@"
 fi
 
@@ -92,4 +92,20 @@ wait_for_line() {
         kill "$pid" 2> /dev/null
         wait "$pid"
         return $status
+}
+
+# bus_stat CONNECTION KEY...: a number that the bus has of a connection, by the first of these names that it knows.
+bus_stat() {
+        PYTHONPATH=$tests/integration python3 -c '
+import sys, bus
+numbers = bus.statistics(sys.argv[1])
+print(next(numbers[key] for key in sys.argv[2:] if key in numbers))
+' "$@"
+}
+
+# at_most NUMBER COMMAND...: COMMAND prints a number that is not greater.
+at_most() {
+        local number
+
+        number=$("${@:2}") && echo "$number, at most $1" && [ "$number" -le "$1" ]
 }
