@@ -434,7 +434,7 @@ static void on_left(Client *client, void *userdata) {
         go_on(a);
 }
 
-static void on_drained(uid_t uid, void *userdata) {
+static void on_drained(void *userdata) {
         go_on(userdata);
 }
 

@@ -10,6 +10,7 @@
 #define AWAITED_MAX 96        /* signals that are kept for a client that does not read: of 32 jobs */
 #define INQUIRY_AGAIN_MIN (20 * USEC_PER_MSEC) /* to look again whether a client reads that waits for us */
 #define INQUIRY_AGAIN_MAX (2 * USEC_PER_SEC)
+#define SURVEY_AGAIN (20 * USEC_PER_MSEC) /* it costs the bus something for each of its connections */
 #define CLIENT_SHARE 4 /* of the account of its user, what a single client may fill: one in so many */
 /* What may always be sent to who has read all, however little the others of its user read: of the 256
  * connections that a bus takes of a user, as much as the account, and of all that it takes, half of all. */
@@ -29,7 +30,7 @@ struct Client {
         sd_bus_slot *ping;
         Charge pinging; /* a client that does not read never answers */
         sd_bus_slot *inquiry;
-        uint64_t inquired;      /* of `unread`, what the inquiry under way is about */
+        uint64_t inquired;      /* of `unread`, what the inquiry or survey under way is about */
         sd_event_source *again; /* owned: when the next one is due, at the earliest */
         uint64_t again_usec;    /* how long that is */
 };
@@ -41,7 +42,10 @@ struct Clients {
         const ClientHandlers *handlers;
         void *userdata;
         sd_bus_slot *leaving;
-        Client **list; /* owned, sorted by name */
+        bool surveys; /* the bus tells what it keeps only for all connections at once */
+        sd_bus_slot *survey;
+        sd_event_source *rest; /* owned: until the next survey may begin */
+        Client **list;         /* owned, sorted by name */
         size_t n;
 };
 
@@ -70,7 +74,6 @@ static size_t position(const Clients *c, const char *name) {
 
 static void remove_client(Clients *c, size_t i) {
         Client *client = c->list[i];
-        uid_t uid = client->uid;
         bool known = client->known;
 
         if (c->handlers)
@@ -78,7 +81,7 @@ static void remove_client(Clients *c, size_t i) {
         memmove(c->list + i, c->list + i + 1, (--c->n - i) * sizeof(Client *));
         client_free(client);
         if (c->handlers && known)
-                c->handlers->drained(uid, c->userdata);
+                c->handlers->drained(c->userdata);
 }
 
 /* A name that has no owner any more. Only those of connections can be ours. */
@@ -127,6 +130,8 @@ Clients *clients_free(Clients *c) {
         if (!c)
                 return NULL;
         sd_bus_slot_unref(c->leaving);
+        sd_bus_slot_unref(c->survey);
+        sd_event_source_disable_unref(c->rest);
         for (size_t i = 0; i < c->n; i++)
                 client_free(c->list[i]);
         free(c->list);
@@ -265,7 +270,7 @@ static int on_pong(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         tell_lost(c);
         if (accounts_used(all->accounts, uid, RESOURCE_UNREAD) > PING_AFTER)
                 ping_others(all, uid);
-        all->handlers->drained(uid, all->userdata);
+        all->handlers->drained(all->userdata);
         return 0;
 }
 
@@ -302,7 +307,7 @@ static int on_again(sd_event_source *s, uint64_t usec, void *userdata) {
         Client *c = userdata;
 
         c->again = sd_event_source_disable_unref(c->again);
-        c->clients->handlers->drained(c->uid, c->clients->userdata); /* whose calls still wait ask again */
+        c->clients->handlers->drained(c->clients->userdata); /* whose calls still wait ask again */
         return 0;
 }
 
@@ -312,59 +317,142 @@ static int on_again(sd_event_source *s, uint64_t usec, void *userdata) {
 static void try_again(Client *c) {
         c->again_usec = c->again_usec > 0 ? MIN(2 * c->again_usec, INQUIRY_AGAIN_MAX) : INQUIRY_AGAIN_MIN;
         (void)sd_event_add_time_relative(sd_bus_get_event(c->clients->bus), &c->again, CLOCK_MONOTONIC,
-                        c->again_usec, c->again_usec / 2, on_again, c);
+                        c->again_usec, USEC_PER_MSEC, on_again, c);
 }
 
-/* A bus that does not know the call, or forbids it, has limits of its own for its users. Any other error is
- * no answer: that there was none in time says nothing of who reads. */
-static bool is_unanswerable(sd_bus_message *m) {
-        const sd_bus_error *e = sd_bus_message_get_error(m);
+/* Goes to a value in what was entered. Returns whether it is there. */
+static int find_key(sd_bus_message *m, const char *key) {
+        const char *name;
+        int r;
 
-        return e &&
-                        (sd_bus_error_has_name(e, SD_BUS_ERROR_UNKNOWN_METHOD) ||
-                                        sd_bus_error_has_name(e, SD_BUS_ERROR_UNKNOWN_INTERFACE) ||
-                                        sd_bus_error_has_name(e, SD_BUS_ERROR_NOT_SUPPORTED) ||
-                                        sd_bus_error_has_name(e, SD_BUS_ERROR_ACCESS_DENIED));
+        while ((r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
+                r = sd_bus_message_read(m, "s", &name);
+                if (r < 0 || streq(name, key))
+                        return r;
+                r = sd_bus_message_skip(m, "v");
+                if (r >= 0)
+                        r = sd_bus_message_exit_container(m);
+                if (r < 0)
+                        return r;
+        }
+        return r;
 }
 
 /* The bytes that the bus keeps for the client; all that we have counted, where it does not say. */
 static uint64_t read_queued(sd_bus_message *m, uint64_t otherwise) {
         uint32_t queued;
 
-        if (sd_bus_message_enter_container(m, 'a', "{sv}") < 0)
+        if (sd_bus_message_enter_container(m, 'a', "{sv}") < 0 || find_key(m, "OutgoingBytes") <= 0 ||
+                        sd_bus_message_read(m, "v", "u", &queued) < 0)
                 return otherwise;
-        while (sd_bus_message_enter_container(m, 'e', "sv") > 0) {
-                const char *name;
+        return queued;
+}
 
-                if (sd_bus_message_read(m, "s", &name) < 0)
-                        break;
-                if (streq(name, "OutgoingBytes"))
-                        return sd_bus_message_read(m, "v", "u", &queued) < 0 ? otherwise : queued;
-                if (sd_bus_message_skip(m, "v") < 0 || sd_bus_message_exit_container(m) < 0)
-                        break;
+/* So much the bus keeps for the client. */
+static void take_found(Client *c, uint64_t queued) {
+        uint64_t inquired = c->inquired;
+
+        c->inquired = 0;
+        if (queued >= inquired) {
+                if (!c->again)
+                        try_again(c);
+                return;
         }
-        return otherwise;
+        c->again = sd_event_source_disable_unref(c->again);
+        c->again_usec = 0;
+        take_read(c, inquired - queued);
+        tell_lost(c);
+        c->clients->handlers->drained(c->clients->userdata);
+}
+
+static int read_connection(sd_bus_message *m, const char **ret_name, uint64_t *ret_queued) {
+        const char *key;
+        uint32_t value;
+        int r;
+
+        r = sd_bus_message_read(m, "s", ret_name);
+        if (r >= 0)
+                r = sd_bus_message_skip(m, "a{sv}");
+        if (r >= 0)
+                r = sd_bus_message_enter_container(m, 'a', "{su}");
+        while (r >= 0 && (r = sd_bus_message_read(m, "{su}", &key, &value)) > 0)
+                if (streq(key, "OutgoingBytes"))
+                        *ret_queued = value;
+        return r < 0 ? r : sd_bus_message_exit_container(m);
+}
+
+static int read_survey(Clients *all, sd_bus_message *m) {
+        int r;
+
+        r = sd_bus_message_enter_container(m, 'a', "{sv}");
+        if (r >= 0)
+                r = find_key(m, "org.bus1.DBus.Debug.Stats.PeerAccounting");
+        if (r <= 0)
+                return r;
+        r = sd_bus_message_enter_container(m, 'v', "a(sa{sv}a{su})");
+        if (r >= 0)
+                r = sd_bus_message_enter_container(m, 'a', "(sa{sv}a{su})");
+        while (r >= 0 && (r = sd_bus_message_enter_container(m, 'r', "sa{sv}a{su}")) > 0) {
+                uint64_t queued = 0;
+                const char *name;
+                size_t i;
+
+                r = read_connection(m, &name, &queued);
+                if (r < 0)
+                        return r;
+                i = position(all, name);
+                if (i < all->n && streq(all->list[i]->name, name) && all->list[i]->inquired > 0)
+                        take_found(all->list[i], queued);
+                r = sd_bus_message_exit_container(m);
+        }
+        return r;
+}
+
+static int on_rested(sd_event_source *s, uint64_t usec, void *userdata) {
+        Clients *all = userdata;
+
+        all->rest = sd_event_source_disable_unref(all->rest);
+        all->handlers->drained(all->userdata); /* as on_again() */
+        return 0;
+}
+
+static int on_surveyed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        Clients *all = userdata;
+
+        all->survey = sd_bus_slot_unref(all->survey);
+        if (!sd_bus_message_is_method_error(m, NULL))
+                (void)read_survey(all, m);
+        /* A bus that does not say it, either, has limits of its own for its users. */
+        for (size_t i = 0; i < all->n; i++)
+                if (all->list[i]->inquired > 0)
+                        take_found(all->list[i], 0);
+        (void)sd_event_add_time_relative(sd_bus_get_event(all->bus), &all->rest, CLOCK_MONOTONIC,
+                        SURVEY_AGAIN, USEC_PER_MSEC, on_rested, all);
+        return 0;
+}
+
+static void survey(Clients *all) {
+        if (all->survey || all->rest ||
+                        sd_bus_call_method_async(all->bus, &all->survey, BUS_DRIVER, "/org/freedesktop/DBus",
+                                        "org.freedesktop.DBus.Debug.Stats", "GetStats", on_surveyed, all,
+                                        "") < 0)
+                return;
+        for (size_t i = 0; i < all->n; i++)
+                all->list[i]->inquired = all->list[i]->unread.amount;
 }
 
 static int on_inquired(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         Client *c = userdata;
-        Clients *all = c->clients;
-        uint64_t queued = c->inquired;
-        uid_t uid = c->uid;
 
         c->inquiry = sd_bus_slot_unref(c->inquiry);
-        if (is_unanswerable(m))
-                queued = 0;
-        else if (!sd_bus_message_is_method_error(m, NULL))
-                queued = read_queued(m, queued);
-        if (queued >= c->inquired) {
-                try_again(c);
-                return 0;
+        if (!sd_bus_message_is_method_error(m, NULL))
+                take_found(c, read_queued(m, c->inquired));
+        else if (sd_bus_message_is_method_error(m, SD_BUS_ERROR_NAME_HAS_NO_OWNER))
+                take_found(c, 0);
+        else {
+                c->clients->surveys = true; /* dbus-broker */
+                survey(c->clients);
         }
-        c->again_usec = 0;
-        take_read(c, c->inquired - queued);
-        tell_lost(c);
-        all->handlers->drained(uid, all->userdata);
         return 0;
 }
 
@@ -373,9 +461,11 @@ static void inquire(Client *c) {
 
         if (c->inquiry || c->again || c->unread.amount == 0)
                 return;
-        if (sd_bus_call_method_async(all->bus, &c->inquiry, BUS_DRIVER, "/org/freedesktop/DBus",
-                            "org.freedesktop.DBus.Debug.Stats", "GetConnectionStats", on_inquired, c, "s",
-                            c->name) >= 0)
+        if (all->surveys)
+                survey(all);
+        else if (sd_bus_call_method_async(all->bus, &c->inquiry, BUS_DRIVER, "/org/freedesktop/DBus",
+                                 "org.freedesktop.DBus.Debug.Stats", "GetConnectionStats", on_inquired, c,
+                                 "s", c->name) >= 0)
                 c->inquired = c->unread.amount;
         else
                 try_again(c);

@@ -3,8 +3,9 @@
 /* Who has called us on the bus: each connection with its user, whether it hears signals, and how much of
  * what we sent it may not have read yet. One match tells of all that leave.
  *
- * The bus daemon keeps what a client does not read, and counts it as ours: a client that calls and never
- * reads would in the end keep us from being heard by anybody. So all that is sent to a client is charged to
+ * The bus keeps what a client does not read. dbus-daemon counts it as ours: a client that calls and never
+ * reads would in the end keep us from being heard by anybody. dbus-broker counts it for the client's user,
+ * and takes nothing more for any client of theirs in the end. So all that is sent to a client is charged to
  * its user (RESOURCE_UNREAD), and given back when it answers a Ping that was sent behind it, which every
  * D-Bus library does by itself as soon as it is let, or when the bus, asked for it, keeps less. While the
  * account is full that user's calls wait, but for short answers to clients that have read all, and signals
@@ -21,8 +22,8 @@ typedef struct Clients Clients;
 typedef struct ClientHandlers {
         /* The bus has said who a client is: client_uid() is known. Or it did not (`known` false). */
         void (*identified)(Client *c, bool known, void *userdata);
-        void (*left)(Client *c, void *userdata);    /* frees what it keeps of the client, which goes then */
-        void (*drained)(uid_t uid, void *userdata); /* there is room again in this user's account */
+        void (*left)(Client *c, void *userdata); /* frees what it keeps of the client, which goes then */
+        void (*drained)(void *userdata);         /* there is room again in somebody's account, or may be */
 } ClientHandlers;
 
 /* everybody: all signals go to all, as on a user's own bus; then nobody is kept here. */

@@ -73,4 +73,23 @@ check "... again and again" within_ms 20000 blocking_calls
 check "... and others are" within_ms 2000 vmctl list
 exec {hold}>&-
 check "They end" wait $hoarders
+# A program that makes many calls, and reads what is answered when it is told to
+late_reader() {
+        as bob env PYTHONPATH="$tests/integration" python3 -c '
+import sys, bus
+connection = bus.Connection()
+calls = [connection.send("org.vmctl1", "/org/vmctl1/vm/his", "org.freedesktop.DBus.Properties", "GetAll",
+                         "s", "org.vmctl1.VM") for i in range(120)]
+print(connection.name, flush=True)
+sys.stdin.read()
+print(sum(not connection.wait(call).error for call in calls), flush=True)
+'
+}
+coproc READER { late_reader; }
+exec {answers}<&"${READER[0]}" {go_on}>&"${READER[1]}" {READER[1]}>&-
+read -r -u "$answers" reader
+check "Somebody calls and does not read, while much happens" changes
+check "The bus keeps no more for them than the service may send" at_most 65536 bus_stat "$reader" OutgoingBytes
+exec {go_on}>&-
+check_output 120 "They read all answers then" timeout 20 head --lines 1 <&"$answers"
 check_output 0 "The service was never restarted" systemctl show --property=NRestarts --value vmctld
