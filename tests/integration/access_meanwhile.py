@@ -57,13 +57,14 @@ def check_vm_appears(caller, member, start):
 
 
 def check_vm_appears_at_once(caller):
-    """Without polkit: the call and root's CreateVM are under way together."""
+    """Without polkit: the call and root's CreateVM are under way together. dbus-broker keeps no order between what two
+    send, so the VM may be there first."""
     problems = []
     for _ in range(10):
         serial = caller.send(path_of("vm", "late"), VM, "Destroy")
         created = create(administrator, "late")
         reply = caller.bus.wait(serial)
-        if created.error or reply.error not in UNKNOWN:
+        if created.error or reply.error not in UNKNOWN | REFUSED:
             problems.append("created: %s; destroyed: %s" % (created, reply))
         if destroy("late").error:
             problems.append("it is gone")

@@ -246,6 +246,12 @@ class EndlessJob:
         os.close(reading)
         self.path = reply.body[0]
         self.id = int(self.path.rsplit("/", 1)[1])
+        # From here on nothing changes by itself.
+        bus.pump([caller.bus], lambda: self.waits_for_data(caller), 10)
+
+    def waits_for_data(self, caller):
+        return any(m.path == self.path and m.member == "PropertiesChanged" and m.body[1].get("Phase") == "importing"
+                   for m in caller.heard)
 
     def end(self):
         administrator.call(self.path, JOB, "Cancel")
