@@ -320,6 +320,19 @@ static void try_again(Client *c) {
                         c->again_usec, USEC_PER_MSEC, on_again, c);
 }
 
+/* A bus that does not know the call, as dbus-broker says by Failed, or forbids it. Any other error is no
+ * answer: that there was none in time says nothing of who reads. */
+static bool is_unanswerable(sd_bus_message *m) {
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+
+        return e &&
+                        (sd_bus_error_has_name(e, SD_BUS_ERROR_FAILED) ||
+                                        sd_bus_error_has_name(e, SD_BUS_ERROR_UNKNOWN_METHOD) ||
+                                        sd_bus_error_has_name(e, SD_BUS_ERROR_UNKNOWN_INTERFACE) ||
+                                        sd_bus_error_has_name(e, SD_BUS_ERROR_NOT_SUPPORTED) ||
+                                        sd_bus_error_has_name(e, SD_BUS_ERROR_ACCESS_DENIED));
+}
+
 /* Goes to a value in what was entered. Returns whether it is there. */
 static int find_key(sd_bus_message *m, const char *key) {
         const char *name;
@@ -338,13 +351,13 @@ static int find_key(sd_bus_message *m, const char *key) {
         return r;
 }
 
-/* The bytes that the bus keeps for the client; all that we have counted, where it does not say. */
-static uint64_t read_queued(sd_bus_message *m, uint64_t otherwise) {
+/* The bytes that the bus keeps for the client; UINT64_MAX: it does not say. */
+static uint64_t read_queued(sd_bus_message *m) {
         uint32_t queued;
 
         if (sd_bus_message_enter_container(m, 'a', "{sv}") < 0 || find_key(m, "OutgoingBytes") <= 0 ||
                         sd_bus_message_read(m, "v", "u", &queued) < 0)
-                return otherwise;
+                return UINT64_MAX;
         return queued;
 }
 
@@ -381,6 +394,7 @@ static int read_connection(sd_bus_message *m, const char **ret_name, uint64_t *r
         return r < 0 ? r : sd_bus_message_exit_container(m);
 }
 
+/* Returns whether the bus says what it keeps for its connections. */
 static int read_survey(Clients *all, sd_bus_message *m) {
         int r;
 
@@ -393,7 +407,7 @@ static int read_survey(Clients *all, sd_bus_message *m) {
         if (r >= 0)
                 r = sd_bus_message_enter_container(m, 'a', "(sa{sv}a{su})");
         while (r >= 0 && (r = sd_bus_message_enter_container(m, 'r', "sa{sv}a{su}")) > 0) {
-                uint64_t queued = 0;
+                uint64_t queued = UINT64_MAX;
                 const char *name;
                 size_t i;
 
@@ -405,7 +419,7 @@ static int read_survey(Clients *all, sd_bus_message *m) {
                         take_found(all->list[i], queued);
                 r = sd_bus_message_exit_container(m);
         }
-        return r;
+        return r < 0 ? r : 1;
 }
 
 static int on_rested(sd_event_source *s, uint64_t usec, void *userdata) {
@@ -416,27 +430,34 @@ static int on_rested(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
+static void rest(Clients *all) {
+        (void)sd_event_add_time_relative(sd_bus_get_event(all->bus), &all->rest, CLOCK_MONOTONIC,
+                        SURVEY_AGAIN, USEC_PER_MSEC, on_rested, all);
+}
+
 static int on_surveyed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         Clients *all = userdata;
+        bool known = !is_unanswerable(m);
 
         all->survey = sd_bus_slot_unref(all->survey);
         if (!sd_bus_message_is_method_error(m, NULL))
-                (void)read_survey(all, m);
-        /* A bus that does not say it, either, has limits of its own for its users. */
+                known = read_survey(all, m) != 0;
+        /* Of whom nothing was said. A bus that never does has limits of its own for its users. */
         for (size_t i = 0; i < all->n; i++)
                 if (all->list[i]->inquired > 0)
-                        take_found(all->list[i], 0);
-        (void)sd_event_add_time_relative(sd_bus_get_event(all->bus), &all->rest, CLOCK_MONOTONIC,
-                        SURVEY_AGAIN, USEC_PER_MSEC, on_rested, all);
+                        take_found(all->list[i], known ? UINT64_MAX : 0);
+        rest(all);
         return 0;
 }
 
 static void survey(Clients *all) {
-        if (all->survey || all->rest ||
-                        sd_bus_call_method_async(all->bus, &all->survey, BUS_DRIVER, "/org/freedesktop/DBus",
-                                        "org.freedesktop.DBus.Debug.Stats", "GetStats", on_surveyed, all,
-                                        "") < 0)
+        if (all->survey || all->rest)
                 return;
+        if (sd_bus_call_method_async(all->bus, &all->survey, BUS_DRIVER, "/org/freedesktop/DBus",
+                            "org.freedesktop.DBus.Debug.Stats", "GetStats", on_surveyed, all, "") < 0) {
+                rest(all);
+                return;
+        }
         for (size_t i = 0; i < all->n; i++)
                 all->list[i]->inquired = all->list[i]->unread.amount;
 }
@@ -445,14 +466,11 @@ static int on_inquired(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         Client *c = userdata;
 
         c->inquiry = sd_bus_slot_unref(c->inquiry);
-        if (!sd_bus_message_is_method_error(m, NULL))
-                take_found(c, read_queued(m, c->inquired));
-        else if (sd_bus_message_is_method_error(m, SD_BUS_ERROR_NAME_HAS_NO_OWNER))
-                take_found(c, 0);
-        else {
-                c->clients->surveys = true; /* dbus-broker */
+        if (is_unanswerable(m)) {
+                c->clients->surveys = true;
                 survey(c->clients);
-        }
+        } else
+                take_found(c, sd_bus_message_is_method_error(m, NULL) ? UINT64_MAX : read_queued(m));
         return 0;
 }
 
