@@ -85,8 +85,9 @@ sys.stdin.read()
 print(sum(not connection.wait(call).error for call in calls), flush=True)
 '
 }
-coproc READER { late_reader; }
-exec {answers}<&"${READER[0]}" {go_on}>&"${READER[1]}" {READER[1]}>&-
+mkfifo "$scratch/go-on"
+exec {answers}< <(late_reader < "$scratch/go-on")
+exec {go_on}> "$scratch/go-on"
 read -r -u "$answers" reader
 check "Somebody calls and does not read, while much happens" changes
 check "The bus keeps no more for them than the service may send" at_most 65536 bus_stat "$reader" OutgoingBytes
