@@ -317,7 +317,7 @@ static int on_again(sd_event_source *s, uint64_t usec, void *userdata) {
 static void try_again(Client *c) {
         c->again_usec = c->again_usec > 0 ? MIN(2 * c->again_usec, INQUIRY_AGAIN_MAX) : INQUIRY_AGAIN_MIN;
         (void)sd_event_add_time_relative(sd_bus_get_event(c->clients->bus), &c->again, CLOCK_MONOTONIC,
-                        c->again_usec, USEC_PER_MSEC, on_again, c);
+                        c->again_usec, c->again_usec / 2, on_again, c);
 }
 
 /* A bus that does not know the call, as dbus-broker says by Failed, or forbids it. Any other error is no
