@@ -15,7 +15,7 @@ struct Host {
         void *userdata;
 };
 
-int host_new(sd_event *event, const char *qemu, Host **ret) {
+int host_new(sd_event *event, const char *qemu, bool other_users, Host **ret) {
         *ret = fake_alloc(sizeof(Host));
         return *ret ? 0 : -ENOMEM;
 }

@@ -26,6 +26,7 @@ typedef struct HostWaiter {
 struct Host {
         sd_event *event; /* borrowed */
         char *qemu;
+        bool other_users;
 
         /* the binary that the facts below are of */
         struct stat binary;
@@ -60,12 +61,12 @@ static const struct {
         { "/usr/share/qemu/ovmf-x86_64-code.bin", "/usr/share/qemu/ovmf-x86_64-vars.bin" }, /* openSUSE */
 };
 
-int host_new(sd_event *event, const char *qemu, Host **ret) {
+int host_new(sd_event *event, const char *qemu, bool other_users, Host **ret) {
         _cleanup_(host_freep) Host *h = malloc(sizeof(Host));
 
         if (!h)
                 return -ENOMEM;
-        *h = (Host){ .event = event, .qemu = strdup(qemu) };
+        *h = (Host){ .event = event, .qemu = strdup(qemu), .other_users = other_users };
         if (!h->qemu)
                 return -ENOMEM;
         *ret = TAKE_PTR(h);
@@ -259,16 +260,19 @@ static char *why_no_kvm(Host *h) {
         h->kvm_gid = 0;
         if (fd < 0)
                 return strf("/dev/kvm cannot be opened: %s", strerror(errno));
+        if (fstat(fd, &st) < 0)
+                return strf("/dev/kvm cannot be looked at: %s", strerror(errno));
+        if (h->other_users && (st.st_mode & 0006) != 0006) {
+                if ((st.st_mode & 0060) != 0060 || st.st_gid == 0)
+                        return strdup("/dev/kvm is for root alone");
+                h->kvm_gid = st.st_gid;
+        }
         if (ioctl(fd, KVM_GET_API_VERSION, 0) != KVM_API_VERSION)
                 return strdup("/dev/kvm speaks another version of its interface");
         if (!cpu_has_virtualization())
                 return strdup("the CPU shows neither vmx nor svm");
-        r = fstat(fd, &st) < 0 ? -errno : make_vm(h, fd, &st);
-        if (r < 0)
-                return strf("/dev/kvm creates no VM: %s", strerror(-r));
-        if ((st.st_mode & 0006) != 0006)
-                h->kvm_gid = st.st_gid;
-        return NULL;
+        r = make_vm(h, fd, &st);
+        return r < 0 ? strf("/dev/kvm creates no VM: %s", strerror(-r)) : NULL;
 }
 
 /* A module comes and goes, and so do the rights on its device: it takes some microseconds to see how it is.

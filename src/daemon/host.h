@@ -9,7 +9,8 @@
 
 typedef struct Host Host;
 
-int host_new(sd_event *event, const char *qemu, Host **ret);
+/* other_users: QEMU runs as users who are not us and in no group. */
+int host_new(sd_event *event, const char *qemu, bool other_users, Host **ret);
 Host *host_free(Host *h);
 DEFINE_CLEANUP(Host *, host_free);
 
@@ -29,10 +30,10 @@ const char *host_qemu_version(const Host *h); /* "7.2.22" */
 /* Resolves "q35" to the version that a new VM gets and checks the others. *ret is borrowed. */
 int host_resolve_machine(const Host *h, const char *asked, const char **ret, Error **reterr);
 
-/* KVM works here: /dev/kvm opens, makes a VM, and the CPU has vmx or svm. If not, *ret_reason (borrowed, may
- * be NULL) says why. */
+/* KVM works here: /dev/kvm opens, also for QEMU, makes a VM, and the CPU has vmx or svm. If not, *ret_reason
+ * (borrowed, may be NULL) says why. */
 bool host_has_kvm(const Host *h, const char **ret_reason);
-gid_t host_kvm_gid(const Host *h); /* the group that may open /dev/kvm; 0: anybody may */
+gid_t host_kvm_gid(const Host *h); /* the group that QEMU needs to open /dev/kvm; 0: none */
 
 /* UEFI code and a template of its variables; borrowed. -ENOENT with an error. */
 int host_uefi(const Host *h, const char **ret_code, const char **ret_vars, Error **reterr);

@@ -279,7 +279,7 @@ static int add_identity(Builder *b) {
                 gid_t gid = host_kvm_gid(b->in->host);
 
                 r = strv_extend(&b->options, "--device=/dev/kvm");
-                if (r >= 0 && gid > 0 && b->in->config->uid_count > 0)
+                if (r >= 0 && gid > 0)
                         r = strv_extendf(&b->options, "--group=%u", (unsigned)gid);
         }
         if (r >= 0 && rec->spec.network == VM_NETWORK_NONE)

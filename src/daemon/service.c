@@ -92,7 +92,7 @@ int service_new(sd_event *event, sd_bus *bus, sd_bus *systemd_bus, Config *confi
         if (r >= 0)
                 r = machine_names_new(event, m->core->config.conf_dir, &m->machine_names);
         if (r >= 0)
-                r = host_new(event, m->core->config.qemu, &m->host);
+                r = host_new(event, m->core->config.qemu, m->core->config.uid_count > 0, &m->host);
         if (r >= 0)
                 r = systemd_new(systemd_bus, &systemd_handlers, m, &m->systemd);
         if (r < 0)

@@ -49,7 +49,7 @@ int main(void) {
         CHECK(mkdtemp(folder));
         qemu = strf("%s/qemu", folder);
         CHECK_EQ(sd_event_new(&event), 0);
-        CHECK_EQ(host_new(event, qemu, &h), 0);
+        CHECK_EQ(host_new(event, qemu, true, &h), 0);
 
         CHECK_EQ(host_ensure(h, NULL, NULL), 1);
         CHECK_EQ(host_check_qemu(h, NULL), -ENOENT);

@@ -68,4 +68,13 @@ if [ -e /dev/kvm ]; then
         check_output "*/dev/kvm cannot be opened: No such file or directory*" "Without /dev/kvm there is no KVM" vmctl capabilities
         mv /dev/none /dev/kvm
         check_output "$there" "... and when it is back, all is as before" vmctl capabilities
+        rights=$(stat --format="%a %u:%g" /dev/kvm)
+        chmod 0600 /dev/kvm
+        check_output "*/dev/kvm is for root alone*" "One that udev has not given to its group yet is none" vmctl capabilities
+        chown 0:0 /dev/kvm
+        chmod 0660 /dev/kvm
+        check_output "*/dev/kvm is for root alone*" "... nor is one of root's own group" vmctl capabilities
+        chown "${rights#* }" /dev/kvm
+        chmod "${rights% *}" /dev/kvm
+        check_output "$there" "... and when it is given, all is as before" vmctl capabilities
 fi
