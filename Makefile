@@ -46,7 +46,7 @@ check: setup-roots
 	tests/check --build $(BUILD)
 
 check-machine: $(BUILD)/trixie
-	tests/machine --build $(BUILD)/trixie
+	tests/machine --all --build $(BUILD)/trixie
 
 $(BUILD)/bookworm $(BUILD)/trixie: setup-roots
 	tests/check --build $(BUILD) --only-build $(@F)
