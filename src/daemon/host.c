@@ -15,7 +15,7 @@
 #include "util/log.h"
 #include "util/string-util.h"
 
-#define PROBE_TIMEOUT (10 * USEC_PER_SEC) /* 15 ms on an idle host */
+#define PROBE_TIMEOUT (20 * USEC_PER_SEC) /* 15 ms on an idle host; many seconds in one that boots */
 #define CPUINFO_MAX (4 * MIB)
 
 typedef struct HostWaiter {

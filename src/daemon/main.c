@@ -125,15 +125,16 @@ static void close_buses(const Buses *b) {
         sd_bus_close(b->systemd);
 }
 
-/* What is known of QEMU is wanted with the first call; asking for it now costs nobody time. */
+/* We serve before, but the boot starts VMs after this: from a cold disk QEMU may take long to answer for the
+ * first time, and they have deadlines. */
 static void on_host(void *userdata) {
+        (void)sd_notify(false, "READY=1");
 }
 
 /* Until SIGTERM. */
 static int run_loop(sd_event *event) {
         int r;
 
-        (void)sd_notify(false, "READY=1");
         r = sd_event_loop(event);
         (void)sd_notify(false, "STOPPING=1");
         if (r < 0)
@@ -163,6 +164,7 @@ static int serve(sd_event *event, const Buses *buses, Config *config) {
         _cleanup_(sd_event_source_disable_unrefp) sd_event_source *end = NULL;
         sd_bus *bus = buses->clients;
         BusFace face;
+        bool known;
         int r;
 
         r = service_new(event, bus, buses->systemd, config, &manager_bus_hooks, &m);
@@ -183,9 +185,12 @@ static int serve(sd_event *event, const Buses *buses, Config *config) {
         r = host_ensure(m->host, on_host, m);
         if (r < 0)
                 return log_error_errno(r, "Cannot ask QEMU for its version: %m");
+        known = r > 0;
         r = sd_bus_request_name(bus, BUS_NAME, 0);
         if (r < 0)
                 return log_error_errno(r, "Cannot get the name " BUS_NAME " on the bus: %m");
+        if (known)
+                on_host(m);
         r = run_loop(event);
         close_buses(buses);
         return r;
