@@ -66,10 +66,10 @@ def errors():
 
 class Settings(unittest.TestCase):
     def keys(self):
-        table = re.search(r"config_keys\[\] = \{\n(.*?)\n\};", read("src/daemon/config.c"), re.DOTALL).group(1)
+        table = re.search(r"config_keys\[\] = \{\n(.*?)\n\};", read("src/core/config.c"), re.DOTALL).group(1)
         keys = re.findall(r'\{ "(\w+)", \w+ \}', table)
         self.assertEqual(len(keys), table.count("{"))
-        limits = re.findall(r'\[RESOURCE_\w+\] = "(\w+PerUser)"', read("src/daemon/accounts.c"))
+        limits = re.findall(r'\[RESOURCE_\w+\] = "(\w+PerUser)"', read("src/core/accounts.c"))
         self.assertGreater(len(limits), 10)
         return {*keys, *limits}
 
@@ -141,7 +141,7 @@ class Errors(unittest.TestCase):
 
 class Catalogue(unittest.TestCase):
     def setUp(self):
-        self.ids = dict(re.findall(r'#define (MESSAGE_\w+) "([^"]*)"', read("src/daemon/message-ids.h")))
+        self.ids = dict(re.findall(r'#define (MESSAGE_\w+) "([^"]*)"', read("src/core/message-ids.h")))
         self.entries = re.findall(r"^-- ([0-9a-f]{32})\n((?:[A-Z][\w-]+: .+\n)+)\n((?:.*\n)+?)(?=\n-- |\Z)",
                                   read("units/vmctl.catalog"), re.MULTILINE)
 
@@ -150,7 +150,8 @@ class Catalogue(unittest.TestCase):
         self.assertEqual(read("units/vmctl.catalog").count("\n-- "), len(self.entries))
 
     def test_each_is_sent(self):
-        sources = "".join(read(f"src/daemon/{f}") for f in os.listdir(os.path.join(SOURCE, "src/daemon"))
+        sources = "".join(read(os.path.relpath(os.path.join(folder, f), SOURCE))
+                          for folder, _, names in os.walk(os.path.join(SOURCE, "src")) for f in names
                           if f.endswith(".c"))
         for name in self.ids:
             self.assertIn(name, sources)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What QEMU says, and what it means: greeting, negotiation, replies, events. Any callback that is made here
  * may free the client, which the caller has pinned. */
-#include "qmp-internal.h"
+#include "qmp-client.h"
 #include "util/log.h"
 #include "util/string-util.h"
 

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "bare.h"
-#include "daemon/qemu-command.h"
+#include "vm/qemu-command.h"
 #include "service.h"
 #include "stats.h"
 #include "util/fd-util.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What is sealed must be found whole, and the same; and not with any one bit of it flipped. */
-#include "daemon/record-seal.h"
+#include "core/record-seal.h"
 #include "fuzz.h"
 #include "util/test.h"
 

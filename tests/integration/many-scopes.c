@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "daemon/systemd.h"
+#include "host/systemd.h"
 #include "util/log.h"
 #include "util/string-util.h"
 

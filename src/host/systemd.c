@@ -1,0 +1,615 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The connection, and the jobs that make scopes. Of each signal of PID 1 there is one match for all who want
+ * it, and only while somebody does. */
+#include <signal.h>
+#include <stdarg.h>
+
+#include "cgroup.h"
+#include "core/bus-paths.h"
+#include "systemd-private.h"
+#include "util/log.h"
+
+/* The bus daemon allows 128 a connection, its own calls (matches) among them. */
+#define CALLS_IN_FLIGHT_MAX 64
+
+/* For each job PID 1 watches who asked for it, which takes one of the 512 matches of its own connection; at
+ * the end of them it loses that connection. */
+#define JOBS_MAX 64
+
+#define MANAGER_SIGNAL(member)                                               \
+        "type='signal',sender='" SYSTEMD_DESTINATION "',path='" SYSTEMD_PATH \
+        "',interface='" SYSTEMD_MANAGER "',member='" member "'"
+
+struct ScopeJob {
+        Systemd *systemd; /* borrowed */
+        TAILQ_ENTRY(ScopeJob) link;
+        bool starting; /* in the list of these */
+        char *unit;
+        pid_t pid;                      /* that the scope is made around */
+        char *job;                      /* object path, once PID 1 has named it */
+        char *early_result, *early_job; /* the job's end overtook the reply that names it */
+        Turn turn;
+        sd_bus_message *message; /* owned; until its turn has come */
+        QueuedCall *call;
+        scope_done_t done;
+        void *userdata;
+};
+
+static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *error);
+static void finish_settled(Systemd *s);
+
+static const struct {
+        const char *rule;
+        sd_bus_message_handler_t handle;
+} signal_table[] = {
+        [SYSTEMD_JOB_NEW] = { MANAGER_SIGNAL("JobNew"), scope_watch_on_job_new },
+        [SYSTEMD_JOB_REMOVED] = { MANAGER_SIGNAL("JobRemoved"), on_job_removed },
+        [SYSTEMD_UNIT_CHANGED] = { "type='signal',sender='" SYSTEMD_DESTINATION
+                                   "',path_namespace='" SYSTEMD_PATH
+                                   "/unit',interface='org.freedesktop.DBus.Properties',"
+                                   "member='PropertiesChanged',arg0='org.freedesktop.systemd1.Unit'",
+                        scope_watch_on_unit_changed },
+        [SYSTEMD_UNIT_REMOVED] = { MANAGER_SIGNAL("UnitRemoved"), scope_watch_on_unit_removed },
+};
+
+/* Without this callback a refusal would cost us the connection. What waits for the signal has a deadline. */
+static int on_match_installed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        if (sd_bus_message_is_method_error(m, NULL))
+                log_error("The bus refuses to hand on signals of systemd: %s",
+                                sd_bus_message_get_error(m)->message);
+        return 0;
+}
+
+static int on_signal(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const SignalMatch *match = userdata;
+        Systemd *s = match->systemd;
+
+        if (!s->owner || !streq_ptr(sd_bus_message_get_sender(m), s->owner))
+                return 0;
+        return match->handle(m, s, error);
+}
+
+int systemd_hold(Systemd *s, SystemdSignal signal) {
+        SignalMatch *match = &s->matches[signal];
+        int r;
+
+        if (match->users == 0) {
+                match->systemd = s;
+                match->handle = signal_table[signal].handle;
+                r = sd_bus_add_match_async(s->bus, &match->slot, signal_table[signal].rule, on_signal,
+                                on_match_installed, match);
+                if (r < 0)
+                        return r;
+        }
+        match->users++;
+        return 0;
+}
+
+void systemd_release(Systemd *s, SystemdSignal signal) {
+        if (--s->matches[signal].users == 0)
+                s->matches[signal].slot = sd_bus_slot_unref(s->matches[signal].slot);
+}
+
+static int begin_turn(Systemd *s, Turn *turn) {
+        int r;
+
+        turn->lasts = true;
+        s->n_jobs++;
+        r = turn->go(turn->userdata);
+        if (r < 0) {
+                turn->lasts = false;
+                s->n_jobs--;
+        }
+        return r;
+}
+
+int systemd_take_turn(Systemd *s, Turn *turn) {
+        if (s->n_jobs < JOBS_MAX)
+                return begin_turn(s, turn);
+        turn->waits = true;
+        TAILQ_INSERT_TAIL(&s->turns, turn, link);
+        return 0;
+}
+
+void systemd_end_turn(Systemd *s, Turn *turn) {
+        int r;
+
+        if (turn->waits)
+                TAILQ_REMOVE(&s->turns, turn, link);
+        else if (turn->lasts)
+                s->n_jobs--;
+        turn->waits = turn->lasts = false;
+        while (s->n_jobs < JOBS_MAX && (turn = TAILQ_FIRST(&s->turns))) {
+                TAILQ_REMOVE(&s->turns, turn, link);
+                turn->waits = false;
+                r = begin_turn(s, turn);
+                if (r < 0)
+                        turn->failed(turn->userdata, r);
+        }
+}
+
+/* One that is slow gets to it all the same. */
+static void on_subscribed(sd_bus_message *m, const sd_bus_error *error, void *userdata) {
+        Systemd *s = userdata;
+
+        s->subscribe = NULL;
+        if (!error)
+                return;
+        log_error("Cannot subscribe to systemd's signals: %s", error->message);
+        if (sd_bus_error_get_errno(error) != ETIMEDOUT)
+                (void)sd_event_exit(sd_bus_get_event(s->bus), EXIT_FAILURE);
+}
+
+/* It gets another name when it executes itself anew. What it said before has come, or is lost. */
+static int on_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        Systemd *s = userdata;
+        const char *owner;
+        int r;
+
+        if (!streq_ptr(sd_bus_message_get_sender(m), BUS_DRIVER) ||
+                        sd_bus_message_read(m, "sss", NULL, NULL, &owner) < 0)
+                return 0;
+        r = free_and_strdup(&s->owner, owner);
+        if (r >= 0 && !isempty(owner))
+                finish_settled(s);
+        return r;
+}
+
+static int on_owner(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        Systemd *s = userdata;
+        const char *owner;
+
+        s->owner_asked = sd_bus_slot_unref(s->owner_asked);
+        /* Nobody has the name yet: whoever takes it is told of. */
+        if (sd_bus_message_is_method_error(m, NULL) || sd_bus_message_read(m, "s", &owner) < 0)
+                return 0;
+        return free_and_strdup(&s->owner, owner);
+}
+
+/* The bus answers in order: before any signal that is matched later. */
+static int follow_owner(Systemd *s) {
+        int r;
+
+        r = sd_bus_add_match_async(s->bus, &s->owner_changed,
+                        "type='signal',sender='" BUS_DRIVER "',interface='" BUS_DRIVER
+                        "',member='NameOwnerChanged',arg0='" SYSTEMD_DESTINATION "'",
+                        on_owner_changed, on_match_installed, s);
+        if (r < 0)
+                return r;
+        return sd_bus_call_method_async(s->bus, &s->owner_asked, BUS_DRIVER, "/org/freedesktop/DBus",
+                        BUS_DRIVER, "GetNameOwner", on_owner, s, "s", SYSTEMD_DESTINATION);
+}
+
+int systemd_new(sd_bus *bus, const SystemdHandlers *handlers, void *userdata, Systemd **ret) {
+        _cleanup_(systemd_freep) Systemd *s = malloc(sizeof(Systemd));
+        int r;
+
+        if (!s)
+                return -ENOMEM;
+        *s = (Systemd){ .bus = sd_bus_ref(bus), .handlers = handlers, .userdata = userdata };
+        TAILQ_INIT(&s->turns);
+        TAILQ_INIT(&s->starts);
+        TAILQ_INIT(&s->followed);
+        r = call_queue_new(bus, CALLS_IN_FLIGHT_MAX, SYSTEMD_CALL_TIMEOUT, &s->calls);
+        if (r >= 0)
+                r = follow_owner(s);
+        if (r >= 0)
+                r = systemd_hold(s, SYSTEMD_JOB_NEW);
+        if (r >= 0)
+                r = systemd_call(s, on_subscribed, s, &s->subscribe, "Subscribe", NULL);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(s);
+        return 0;
+}
+
+Systemd *systemd_free(Systemd *s) {
+        if (!s)
+                return NULL;
+        call_queue_free(s->calls);
+        for (SystemdSignal i = 0; i < _SYSTEMD_SIGNAL_MAX; i++)
+                sd_bus_slot_unref(s->matches[i].slot);
+        sd_bus_slot_unref(s->owner_changed);
+        sd_bus_slot_unref(s->owner_asked);
+        free(s->owner);
+        strv_free(s->unsettled);
+        sd_bus_unref(s->bus);
+        free(s);
+        return NULL;
+}
+
+int systemd_new_call(Systemd *s, const char *method, sd_bus_message **ret) {
+        return sd_bus_message_new_method_call(
+                        s->bus, ret, SYSTEMD_DESTINATION, SYSTEMD_PATH, SYSTEMD_MANAGER, method);
+}
+
+int systemd_call(Systemd *s, call_reply_t reply, void *userdata, QueuedCall **ret, const char *method,
+                const char *types, ...) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        va_list ap;
+        int r;
+
+        r = systemd_new_call(s, method, &m);
+        if (r < 0)
+                return r;
+        va_start(ap, types);
+        r = types ? sd_bus_message_appendv(m, types, ap) : 0;
+        va_end(ap);
+        return r < 0 ? r : call_queue_add(s->calls, m, reply, userdata, ret);
+}
+
+int systemd_ask_for_scopes(Systemd *s, sd_bus_message **ret) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        int r;
+
+        r = systemd_new_call(s, "ListUnitsByPatterns", &m);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "asas", 0, 1, "vmctl-*.scope"); /* in any state */
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(m);
+        return 0;
+}
+
+int systemd_read_unit(sd_bus_message *m, UnitState *ret) {
+        uint32_t job;
+        int r;
+
+        r = sd_bus_message_read(m, "(ssssssouso)", &ret->unit, NULL, NULL, &ret->active, NULL, NULL, NULL,
+                        &job, NULL, NULL);
+        if (r > 0)
+                ret->has_job = job != 0;
+        return r;
+}
+
+int systemd_list_scopes(Systemd *s, char ***ret) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
+        _cleanup_strv_ char **scopes = NULL;
+        UnitState state;
+        int r;
+
+        r = systemd_ask_for_scopes(s, &m);
+        if (r >= 0)
+                r = sd_bus_call(s->bus, m, SYSTEMD_CALL_TIMEOUT, &error, &reply);
+        if (r < 0)
+                return log_error_errno(
+                                r, "systemd does not tell of its scopes: %s", error.message ?: strerror(-r));
+        r = sd_bus_message_enter_container(reply, 'a', "(ssssssouso)");
+        while (r >= 0 && (r = systemd_read_unit(reply, &state)) > 0) {
+                r = strv_extend(&scopes, state.unit);
+                if (r >= 0 && (state.has_job || streq(state.active, "deactivating")))
+                        r = strv_extend(&s->unsettled, state.unit);
+        }
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(scopes);
+        return 0;
+}
+
+int systemd_list_processes(Systemd *s, const char *unit, scope_process_t found, void *userdata) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
+        const char *command;
+        uint32_t pid;
+        int r;
+
+        r = systemd_new_call(s, "GetUnitProcesses", &m);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "s", unit);
+        if (r >= 0)
+                r = sd_bus_call(s->bus, m, SYSTEMD_CALL_TIMEOUT, &error, &reply);
+        if (r < 0 && sd_bus_error_has_name(&error, "org.freedesktop.systemd1.NoSuchUnit"))
+                return 0;
+        if (r < 0)
+                return log_error_errno(r, "systemd does not tell what runs in '%s': %s", unit,
+                                error.message ?: strerror(-r));
+        r = sd_bus_message_enter_container(reply, 'a', "(sus)");
+        while (r >= 0 && (r = sd_bus_message_read(reply, "(sus)", NULL, &pid, &command)) > 0)
+                found((pid_t)pid, command, userdata);
+        return r;
+}
+
+static void stop_listening(ScopeJob *j) {
+        systemd_end_turn(j->systemd, &j->turn);
+        if (!j->starting)
+                return;
+        j->starting = false;
+        TAILQ_REMOVE(&j->systemd->starts, j, link);
+        systemd_release(j->systemd, SYSTEMD_JOB_REMOVED);
+}
+
+ScopeJob *scope_job_free(ScopeJob *j) {
+        if (!j)
+                return NULL;
+        queued_call_cancel(j->call);
+        stop_listening(j);
+        sd_bus_message_unref(j->message);
+        free(j->unit);
+        free(j->job);
+        free(j->early_job);
+        free(j->early_result);
+        free(j);
+        return NULL;
+}
+
+static ScopeJob *find_start(const Systemd *s, const char *unit) {
+        ScopeJob *j;
+
+        TAILQ_FOREACH(j, &s->starts, link)
+                if (streq(j->unit, unit))
+                        return j;
+        return NULL;
+}
+
+bool systemd_starts(const Systemd *s, const char *unit) {
+        return find_start(s, unit);
+}
+
+/* The last thing that happens to a job; its owner frees it in the callback. */
+static void finish(ScopeJob *j, int r, const Error *error) {
+        j->call = queued_call_cancel(j->call);
+        stop_listening(j);
+        j->done(j->userdata, r, error);
+}
+
+static void finish_job(ScopeJob *j, const char *result) {
+        _cleanup_error_ Error *e = NULL;
+
+        if (streq(result, "done"))
+                return finish(j, 0, NULL);
+        (void)error_set(&e, ERROR_SCOPE_FAILED, "systemd's job to start '%s' ended as '%s'", j->unit,
+                        result);
+        finish(j, -EIO, e);
+}
+
+static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const char *job, *unit, *result;
+        Systemd *s = userdata;
+        ScopeJob *j;
+
+        if (sd_bus_message_read(m, "uoss", NULL, &job, &unit, &result) < 0)
+                return 0;
+        scope_watch_job_removed(s, unit);
+        j = find_start(s, unit);
+        if (!j)
+                return 0;
+        if (!j->job) {
+                (void)free_and_strdup(&j->early_job, job);
+                (void)free_and_strdup(&j->early_result, result);
+        } else if (streq(job, j->job))
+                finish_job(j, result);
+        return 0;
+}
+
+/* PID 1 has put our process there, which is the last that it does for a scope to start. */
+static bool is_settled(const ScopeJob *j) {
+        _cleanup_free_ char *unit = NULL;
+
+        return cgroup_unit_of_pid(j->pid, &unit) >= 0 && streq(unit, j->unit);
+}
+
+/* Whoever hears of one may begin or end others. */
+static void finish_settled(Systemd *s) {
+        bool again = true;
+        ScopeJob *j;
+
+        while (again) {
+                again = false;
+                TAILQ_FOREACH(j, &s->starts, link)
+                        if (j->job && is_settled(j)) {
+                                finish(j, 0, NULL);
+                                again = true;
+                                break;
+                        }
+        }
+}
+
+static void fail_from_message(ScopeJob *j, const sd_bus_error *be, const char *what) {
+        _cleanup_error_ Error *e = NULL;
+        int r = -sd_bus_error_get_errno(be);
+
+        if (sd_bus_error_has_name(be, "org.freedesktop.systemd1.UnitExists"))
+                r = -EEXIST;
+        (void)error_set(&e, ERROR_SCOPE_FAILED, "systemd cannot %s '%s': %s", what, j->unit, be->message);
+        finish(j, r < 0 ? r : -EIO, e);
+}
+
+static void on_started(sd_bus_message *m, const sd_bus_error *error, void *userdata) {
+        ScopeJob *j = userdata;
+        const char *job;
+
+        j->call = NULL;
+        /* PID 1 had done it, but what it said of that was lost with its connection: it was asked again. */
+        if (error && sd_bus_error_has_name(error, "org.freedesktop.systemd1.UnitExists") && is_settled(j)) {
+                finish(j, 0, NULL);
+                return;
+        }
+        if (error) {
+                fail_from_message(j, error, "start");
+                return;
+        }
+        if (sd_bus_message_read(m, "o", &job) < 0 || free_and_strdup(&j->job, job) < 0) {
+                finish(j, -ENOMEM, NULL);
+                return;
+        }
+        if (j->early_job && streq(j->early_job, j->job))
+                finish_job(j, j->early_result);
+}
+
+static int append_u64(sd_bus_message *m, const char *name, uint64_t v) {
+        return sd_bus_message_append(m, "(sv)", name, "t", v);
+}
+
+/* 0 in our limits is "none", which systemd spells UINT64_MAX. */
+static int append_limits(sd_bus_message *m, const VmLimits *l) {
+        const struct {
+                const char *name;
+                uint64_t value;
+        } table[] = {
+                { "CPUQuotaPerSecUSec", l->cpu_quota * (USEC_PER_SEC / 100) },
+                { "CPUWeight", l->cpu_weight },
+                { "IOWeight", l->io_weight },
+                { "MemoryMax", l->memory_max },
+                { "MemoryHigh", l->memory_high },
+                { "TasksMax", l->tasks_max },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(table); i++) {
+                int r = append_u64(m, table[i].name, table[i].value > 0 ? table[i].value : UINT64_MAX);
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int append_devices(sd_bus_message *m, bool kvm) {
+        static const char *const devices[] = { "/dev/null", "/dev/zero", "/dev/full", "/dev/random",
+                "/dev/urandom", "/dev/kvm" };
+        int r;
+
+        r = sd_bus_message_append(m, "(sv)", "DevicePolicy", "s", "strict");
+        if (r < 0)
+                return r;
+        r = sd_bus_message_open_container(m, 'r', "sv");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "s", "DeviceAllow");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'v', "a(ss)");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'a', "(ss)");
+        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(devices) - (kvm ? 0 : 1); i++)
+                r = sd_bus_message_append(m, "(ss)", devices[i], "rw");
+        for (int i = 0; r >= 0 && i < 3; i++)
+                r = sd_bus_message_close_container(m);
+        return r;
+}
+
+/* Behind vmctl.target, which is active while VMs run and stopped with the host alone, not behind the
+ * service: stops go before starts, so a service that crashed would not come back while PID 1 stops the
+ * scope.
+ *
+ * PID 1 stops a scope by a signal to its processes, or, if it has a controller, by asking that; but it
+ * forgets the controller for good when that once leaves the bus. So there is none: the signal is one that
+ * does nothing, we see the scope's state change, and have TimeoutStopSec to shut the guest down before PID 1
+ * kills. */
+static int append_scope(sd_bus_message *m, const ScopeSpec *spec) {
+        int r;
+
+        r = sd_bus_message_append(m, "ss", spec->unit, "fail");
+        if (r < 0)
+                return r;
+        r = sd_bus_message_open_container(m, 'a', "(sv)");
+        if (r < 0)
+                return r;
+        r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)", "Description", "s",
+                        spec->description, "Slice", "s", "vmctl.slice", "PIDs", "au", 1, (uint32_t)spec->pid,
+                        "KillSignal", "i", (int32_t)SIGCONT, "TimeoutStopUSec", "t", spec->stop_timeout,
+                        "CollectMode", "s", "inactive-or-failed", "Wants", "as", 1, "vmctl.target", "After",
+                        "as", 1, "vmctl.target", "Before", "as", 1, spec->user, "CPUAccounting", "b", true,
+                        "MemoryAccounting", "b", true, "TasksAccounting", "b", true);
+        if (r >= 0)
+                r = append_limits(m, &spec->limits);
+        if (r >= 0)
+                r = append_devices(m, spec->kvm);
+        if (r >= 0)
+                r = sd_bus_message_close_container(m);
+        return r < 0 ? r : sd_bus_message_append(m, "a(sa(sv))", 0);
+}
+
+static int job_new(Systemd *s, const char *unit, scope_done_t done, void *userdata, ScopeJob **ret) {
+        ScopeJob *j = malloc(sizeof(ScopeJob));
+
+        if (!j)
+                return -ENOMEM;
+        *j = (ScopeJob){ .systemd = s, .unit = strdup(unit), .done = done, .userdata = userdata };
+        if (!j->unit) {
+                scope_job_free(j);
+                return -ENOMEM;
+        }
+        *ret = j;
+        return 0;
+}
+
+static int send_start(void *userdata) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        ScopeJob *j = userdata;
+
+        m = TAKE_PTR(j->message);
+        return call_queue_add(j->systemd->calls, m, on_started, j, &j->call);
+}
+
+static void on_unsent(void *userdata, int r) {
+        finish(userdata, r, NULL);
+}
+
+int systemd_start_scope(
+                Systemd *s, const ScopeSpec *spec, scope_done_t done, void *userdata, ScopeJob **ret) {
+        _cleanup_(scope_job_freep) ScopeJob *j = NULL;
+        int r;
+
+        r = job_new(s, spec->unit, done, userdata, &j);
+        if (r < 0)
+                return r;
+        j->pid = spec->pid;
+        j->turn = (Turn){ .go = send_start, .failed = on_unsent, .userdata = j };
+        r = systemd_new_call(s, "StartTransientUnit", &j->message);
+        if (r >= 0)
+                r = append_scope(j->message, spec);
+        /* The ends of all jobs, while we wait: sd-bus matches no argument that stands behind a number. */
+        if (r >= 0)
+                r = systemd_hold(s, SYSTEMD_JOB_REMOVED);
+        if (r < 0)
+                return r;
+        j->starting = true;
+        TAILQ_INSERT_TAIL(&s->starts, j, link);
+        r = systemd_take_turn(s, &j->turn);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(j);
+        return 0;
+}
+
+static void on_limits_set(sd_bus_message *m, const sd_bus_error *error, void *userdata) {
+        ScopeJob *j = userdata;
+
+        j->call = NULL;
+        if (error)
+                fail_from_message(j, error, "change the limits of");
+        else
+                finish(j, 0, NULL);
+}
+
+int systemd_set_limits(Systemd *s, const char *unit, const VmLimits *limits, scope_done_t done,
+                void *userdata, ScopeJob **ret) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        _cleanup_(scope_job_freep) ScopeJob *j = NULL;
+        int r;
+
+        r = job_new(s, unit, done, userdata, &j);
+        if (r >= 0)
+                r = systemd_new_call(s, "SetUnitProperties", &m);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "sb", unit, true);
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'a', "(sv)");
+        if (r >= 0)
+                r = append_limits(m, limits);
+        if (r >= 0)
+                r = sd_bus_message_close_container(m);
+        if (r >= 0)
+                r = call_queue_add(s->calls, m, on_limits_set, j, &j->call);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(j);
+        return 0;
+}
+
+void systemd_kill_scope(Systemd *s, const char *unit) {
+        int r;
+
+        r = systemd_call(s, NULL, NULL, NULL, "KillUnit", "ssi", unit, "all", (int32_t)SIGKILL);
+        if (r < 0)
+                log_error_errno(r, "Cannot have systemd kill '%s': %m", unit);
+}

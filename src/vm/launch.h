@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/* All that a QEMU and its shim are started with: the command lines, and every file and socket opened
+ * beforehand. */
+
+#include "core/config.h"
+#include "host/host.h"
+#include "spec/vm-record.h"
+#include "util/child.h"
+
+#define LAUNCH_FDS_MAX 64 /* a disk takes two */
+
+typedef struct Launch {
+        char **argv; /* the shim's, QEMU's behind "--" */
+        ChildFd fds[LAUNCH_FDS_MAX];
+        size_t n_fds;   /* all owned */
+        int monitor_fd; /* our end of the monitor */
+        int control_fd; /* our end of the shim's control socket */
+        int runtime_fd; /* /run/vmctl/NAME */
+        int vnc_fd;     /* listening socket for QEMU, to be handed over by QMP; -EBADF: none */
+        bool kvm;
+        uint64_t grow_to; /* bytes; 0: the disk has its size */
+} Launch;
+
+typedef struct LaunchInput {
+        const Config *config;
+        const VmRecord *record;
+        const Host *host;
+        int folder_fd;  /* of the VM */
+        int runtime_fd; /* of all VMs */
+        bool kvm;
+} LaunchInput;
+
+/* Opens and makes everything. What fails leaves nothing open; the runtime folder is made anew by the next
+ * start and removed with the VM. */
+int launch_new(const LaunchInput *in, Launch **ret, Error **reterr);
+Launch *launch_free(Launch *l);
+DEFINE_CLEANUP(Launch *, launch_free);
