@@ -71,6 +71,7 @@ typedef struct Parser {
 } Parser;
 
 #define NOTHING_OPEN SIZE_MAX
+#define AWAITED UINT8_MAX /* the type of a value whose key has come; the builder's alone */
 
 static void parser_done(Parser *p) {
         arena_free(p->arena);
@@ -412,10 +413,22 @@ static Parser parser_init(const JsonLimits *limits) {
         return p;
 }
 
+/* Of what is complete. */
+static int take_document(Parser *p, Json **ret) {
+        Document *d = arena_alloc(&p->arena, sizeof(Document), alignof(Document));
+
+        if (!d)
+                return -ENOMEM;
+        assert(p->n_stack == 1 && p->open == NOTHING_OPEN);
+        d->root = p->stack[0].value;
+        d->arena = TAKE_PTR(p->arena);
+        *ret = &d->root;
+        return 0;
+}
+
 int json_parse(const char *text, size_t len, const JsonLimits *limits, Json **ret, Error **reterr) {
         _cleanup_(parser_done) Parser p = parser_init(limits);
         const char *surrogate;
-        Document *d;
         int r;
 
         if (len > p.limits.max_size) {
@@ -432,18 +445,126 @@ int json_parse(const char *text, size_t len, const JsonLimits *limits, Json **re
 
         /* Other locales may have another decimal point. */
         p.c_locale = newlocale(LC_ALL_MASK, "C", NULL);
-        d = p.c_locale ? arena_alloc(&p.arena, sizeof(Document), alignof(Document)) : NULL;
-        if (!d)
+        if (!p.c_locale)
                 return report(reterr, -ENOMEM, NULL, 0, NULL);
         r = parse_text(&p, text, len, reterr);
         if (r < 0)
                 return r;
+        r = take_document(&p, ret);
+        return r < 0 ? report(reterr, r, NULL, 0, NULL) : 0;
+}
 
-        assert(p.n_stack == 1 && p.open == NOTHING_OPEN);
-        d->root = p.stack[0].value;
-        d->arena = TAKE_PTR(p.arena);
-        *ret = &d->root;
+/* What builds a tree without a text calls what yajl would. */
+struct JsonBuilder {
+        Parser parser;
+};
+
+int json_builder_new(JsonBuilder **ret) {
+        JsonBuilder *b = malloc(sizeof(JsonBuilder));
+
+        if (!b)
+                return -ENOMEM;
+        b->parser = (Parser){ .open = NOTHING_OPEN };
+        b->parser.limits = (JsonLimits){ .max_depth = DEFAULT_DEPTH, .max_values = UINT32_MAX };
+        *ret = b;
         return 0;
+}
+
+JsonBuilder *json_builder_free(JsonBuilder *b) {
+        if (b)
+                parser_done(&b->parser);
+        free(b);
+        return NULL;
+}
+
+/* Whether a value (or, in an object, its key) can come now: the first failure sticks. */
+static bool is_expected(JsonBuilder *b, bool key) {
+        Parser *p = &b->parser;
+        bool in_object = p->open != NOTHING_OPEN && p->stack[p->open].value.type == JSON_OBJECT;
+        bool has_key = in_object && p->n_stack > p->open + 1 &&
+                        p->stack[p->n_stack - 1].value.type == AWAITED;
+
+        if (p->r < 0)
+                return false;
+        if (key ? in_object && !has_key : in_object ? has_key : p->open != NOTHING_OPEN || p->n_stack == 0)
+                return true;
+        return stop(p, -EINVAL, NULL);
+}
+
+void json_build_object(JsonBuilder *b) {
+        if (is_expected(b, false))
+                (void)on_start_object(&b->parser);
+}
+
+void json_build_array(JsonBuilder *b) {
+        if (is_expected(b, false))
+                (void)on_start_array(&b->parser);
+}
+
+void json_build_end(JsonBuilder *b) {
+        Parser *p = &b->parser;
+
+        if (p->r < 0)
+                return;
+        if (p->open == NOTHING_OPEN)
+                (void)stop(p, -EINVAL, NULL);
+        else if (p->stack[p->open].value.type == JSON_ARRAY)
+                (void)on_end_array(p);
+        else if (is_expected(b, true))
+                (void)on_end_object(p);
+}
+
+void json_build_key(JsonBuilder *b, const char *key) {
+        if (is_expected(b, true) && on_key(&b->parser, (const unsigned char *)key, strlen(key)))
+                b->parser.stack[b->parser.n_stack - 1].value.type = AWAITED;
+}
+
+void json_build_string(JsonBuilder *b, const char *s) {
+        if (is_expected(b, false))
+                (void)on_string(&b->parser, (const unsigned char *)s, strlen(s));
+}
+
+void json_build_integer(JsonBuilder *b, int64_t v) {
+        Json *value = is_expected(b, false) ? add_value(&b->parser, JSON_INTEGER) : NULL;
+
+        if (value)
+                value->integer = v;
+}
+
+void json_build_unsigned(JsonBuilder *b, uint64_t v) {
+        Json *value = is_expected(b, false) ? add_value(&b->parser, JSON_INTEGER) : NULL;
+
+        if (value) {
+                value->natural = v;
+                value->beyond_int64 = v > INT64_MAX;
+        }
+}
+
+void json_build_real(JsonBuilder *b, double v) {
+        Json *value = is_expected(b, false) ? add_value(&b->parser, JSON_REAL) : NULL;
+
+        if (value && isfinite(v))
+                value->real = v;
+        else if (value)
+                (void)stop(&b->parser, -EINVAL, NULL);
+}
+
+void json_build_boolean(JsonBuilder *b, bool v) {
+        if (is_expected(b, false))
+                (void)on_boolean(&b->parser, v);
+}
+
+void json_build_null(JsonBuilder *b) {
+        if (is_expected(b, false))
+                (void)on_null(&b->parser);
+}
+
+int json_builder_finish(JsonBuilder *b, Json **ret) {
+        Parser *p = &b->parser;
+
+        if (p->r >= 0 && (p->n_stack != 1 || p->open != NOTHING_OPEN))
+                (void)stop(p, -EINVAL, NULL);
+        return p->r < 0 ? p->r : take_document(p, ret);
 }
 
 Json *json_free(Json *v) {

@@ -93,6 +93,29 @@ void json_write_value(JsonWriter *w, const Json *v); /* a whole parsed tree */
 /* Ends the document (every open level must be closed: -EINVAL) and hands the text over, NUL-terminated. */
 int json_writer_finish(JsonWriter *w, char **ret, size_t *ret_len);
 
+/* A tree that comes from no text: calls in document order, as with the writer. The first failure sticks, and
+ * is returned by json_builder_finish(): -EBADMSG for a string that is not UTF-8 or a key that stands twice,
+ * -EFBIG for nesting beyond 64 levels, -EINVAL for what is no document, -ENOMEM. Strings are copied. */
+typedef struct JsonBuilder JsonBuilder;
+
+int json_builder_new(JsonBuilder **ret);
+JsonBuilder *json_builder_free(JsonBuilder *b);
+DEFINE_CLEANUP(JsonBuilder *, json_builder_free);
+
+void json_build_object(JsonBuilder *b);
+void json_build_array(JsonBuilder *b);
+void json_build_end(JsonBuilder *b);
+void json_build_key(JsonBuilder *b, const char *key);
+void json_build_string(JsonBuilder *b, const char *s);
+void json_build_integer(JsonBuilder *b, int64_t v);
+void json_build_unsigned(JsonBuilder *b, uint64_t v);
+void json_build_real(JsonBuilder *b, double v); /* finite only: -EINVAL */
+void json_build_boolean(JsonBuilder *b, bool v);
+void json_build_null(JsonBuilder *b);
+
+/* Hands the tree over, for json_free(). */
+int json_builder_finish(JsonBuilder *b, Json **ret);
+
 /* key and value in one call */
 static inline void json_put_string(JsonWriter *w, const char *key, const char *s) {
         json_write_key(w, key);

@@ -434,6 +434,95 @@ static void test_writer_depth(void) {
         }
 }
 
+static void build(JsonBuilder *b, const char *calls) {
+        for (; *calls; calls++)
+                switch (*calls) {
+                case '{':
+                        json_build_object(b);
+                        break;
+                case '[':
+                        json_build_array(b);
+                        break;
+                case '.':
+                        json_build_end(b);
+                        break;
+                case 's':
+                        json_build_string(b, "text");
+                        break;
+                case '!':
+                        json_build_string(b, "\xff");
+                        break;
+                case '-':
+                        json_build_integer(b, INT64_MIN);
+                        break;
+                case '+':
+                        json_build_unsigned(b, UINT64_MAX);
+                        break;
+                case '1':
+                        json_build_unsigned(b, 1);
+                        break;
+                case 'r':
+                        json_build_real(b, 0.5);
+                        break;
+                case 'i':
+                        json_build_real(b, INFINITY);
+                        break;
+                case 't':
+                        json_build_boolean(b, true);
+                        break;
+                case '0':
+                        json_build_null(b);
+                        break;
+                default:
+                        json_build_key(b, (const char[]){ *calls, '\0' });
+                }
+}
+
+/* Calls, as above, and the text of what is built, or why it isn't. */
+static const struct {
+        const char *calls, *text;
+        int r;
+} builds[] = {
+        { "0", "null", 0 },
+        { "{.", "{}", 0 },
+        { "{As.", "{\"A\":\"text\"}", 0 },
+        { "{A1B[-+rt0.C{As.DtE0F1G[.H1It.",
+                        "{\"A\":1,\"B\":[-9223372036854775808,18446744073709551615,0.5,true,null],"
+                        "\"C\":{\"A\":\"text\"},\"D\":true,\"E\":null,\"F\":1,\"G\":[],\"H\":1,\"I\":true}",
+                        0 },
+        { "", NULL, -EINVAL },
+        { "00", NULL, -EINVAL },
+        { "[", NULL, -EINVAL },
+        { ".", NULL, -EINVAL },
+        { "{A.", NULL, -EINVAL },
+        { "{AB0.", NULL, -EINVAL },
+        { "{0.", NULL, -EINVAL },
+        { "[A0.", NULL, -EINVAL },
+        { "i", NULL, -EINVAL },
+        { "!", NULL, -EBADMSG },
+        { "{A0A0.", NULL, -EBADMSG },
+        { "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[", NULL, -EFBIG },
+};
+
+static void test_builder(void) {
+        for (size_t i = 0; i < ELEMENTSOF(builds); i++) {
+                _cleanup_(json_builder_freep) JsonBuilder *b = NULL;
+                _cleanup_(json_writer_freep) JsonWriter *w = NULL;
+                _cleanup_free_ char *text = NULL;
+                _cleanup_json_ Json *v = NULL;
+
+                CHECK_EQ(json_builder_new(&b), 0);
+                build(b, builds[i].calls);
+                CHECK_EQ(json_builder_finish(b, &v), builds[i].r);
+                if (builds[i].r < 0)
+                        continue;
+                CHECK_EQ(json_writer_new(0, &w), 0);
+                json_write_value(w, v);
+                CHECK_EQ(json_writer_finish(w, &text, NULL), 0);
+                CHECK_STREQ(text, builds[i].text);
+        }
+}
+
 int main(void) {
         test_round_trips();
         test_accessors();
@@ -448,5 +537,6 @@ int main(void) {
         test_writer();
         test_writer_refuses();
         test_writer_depth();
+        test_builder();
         return 0;
 }

@@ -126,6 +126,8 @@ _Static_assert(ELEMENTSOF(error_table) == _ERROR_CODE_MAX, "an error code has no
 
 struct Error {
         ErrorCode code;
+        bool named;       /* it has a name of its own, behind the message */
+        const char *hint; /* if named; lent */
         char message[];
 };
 
@@ -165,19 +167,50 @@ const char *error_message(const Error *e) {
         return e ? e->message : "Unknown error";
 }
 
+const char *error_name(const Error *e) {
+        return e && e->named ? e->message + strlen(e->message) + 1 : error_code_name(error_code(e));
+}
+
+const char *error_hint(const Error *e) {
+        return e && e->named ? e->hint : error_code_hint(error_code(e));
+}
+
 static Error *error_new(ErrorCode code, const char *message, const char *suffix) {
         size_t n = strlen(message), m = suffix ? strlen(suffix) + 2 : 0;
         Error *e = malloc(sizeof(Error) + n + m + 1);
 
         if (!e)
                 return NULL;
-        e->code = checked(code);
+        *e = (Error){ .code = checked(code) };
         memcpy(e->message, message, n + 1);
         if (suffix) {
                 memcpy(e->message + n, ": ", 2);
                 memcpy(e->message + n + 2, suffix, m - 1);
         }
         return e;
+}
+
+static Error *error_new_named(ErrorCode code, const char *name, const char *hint, const char *message) {
+        size_t n = strlen(message) + 1, m = strlen(name) + 1;
+        Error *e = malloc(sizeof(Error) + n + m);
+
+        if (!e)
+                return NULL;
+        *e = (Error){ .code = checked(code), .named = true, .hint = hint };
+        memcpy(e->message, message, n);
+        memcpy(e->message + n, name, m);
+        return e;
+}
+
+int error_set_named(
+                Error **reterr, ErrorCode code, const char *name, const char *hint, const char *message) {
+        if (reterr) {
+                Error *e = error_new_named(code, name, hint, message);
+
+                error_free(*reterr);
+                *reterr = e;
+        }
+        return -error_code_errno(code);
 }
 
 _printf_(4, 0) static void set_formatted(
@@ -216,5 +249,8 @@ int error_set_errno(Error **reterr, int r, const char *format, ...) {
 }
 
 Error *error_copy(const Error *e) {
-        return e ? error_new(e->code, e->message, NULL) : NULL;
+        if (!e)
+                return NULL;
+        return e->named ? error_new_named(e->code, error_name(e), e->hint, e->message)
+                        : error_new(e->code, e->message, NULL);
 }
