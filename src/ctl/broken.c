@@ -27,16 +27,16 @@ static int read_records(BrokenList *l, const char *kind) {
 }
 
 int broken_list_fetch(Ctl *c, const char *kind, BrokenList *ret) {
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_error_ Error *error = NULL;
         int r;
 
-        r = sd_bus_get_property(c->bus, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER, "BrokenRecords", &error,
-                        &ret->reply, "a(ssss)");
-        if (sd_bus_error_has_name(&error, SD_BUS_ERROR_UNKNOWN_PROPERTY)) /* another host's older service */
+        r = client_get(c->client, VMCTL_MANAGER_PATH, VMCTL_MANAGER, "BrokenRecords", "a(ssss)", &ret->reply,
+                        &error);
+        if (streq(error_name(error), SD_BUS_ERROR_UNKNOWN_PROPERTY)) /* another host's older service */
                 return 0;
         if (r >= 0)
                 r = read_records(ret, kind);
-        return r < 0 ? ctl_report(c, &error, r, "Failed to ask what is broken") : 0;
+        return r < 0 ? ctl_report(c, error, r, "Failed to ask what is broken") : 0;
 }
 
 void broken_list_done(BrokenList *l) {

@@ -216,15 +216,14 @@ bool converge_call_is_job(const ConvergeItem *i, ConvergeAction a) {
 int converge_call_new(Ctl *c, const ConvergeItem *i, ConvergeAction a, const ConvergeOptions *o,
                 size_t first, sd_bus_message **ret, size_t *ret_next, Error **reterr) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
-        _cleanup_free_ char *path = ctl_vm_path(i->vm->name);
+        _cleanup_free_ char *path = client_vm_path(i->vm->name);
         _cleanup_error_ Error *e = NULL;
         Call call = { i, o, first, i->vm->n_steps, NULL, &e };
         int r;
 
-        r = path ? sd_bus_message_new_method_call(c->bus, &m, CTL_SERVICE,
-                                   calls[a].manager ? CTL_MANAGER_PATH : path,
-                                   calls[a].manager ? CTL_MANAGER : CTL_VM,
-                                   creates_from_url(i, a) ? "CreateVMFromURL" : calls[a].member)
+        r = path ? client_new_call(c->client, calls[a].manager ? VMCTL_MANAGER_PATH : path,
+                                   calls[a].manager ? VMCTL_MANAGER : VMCTL_VM,
+                                   creates_from_url(i, a) ? "CreateVMFromURL" : calls[a].member, &m)
                  : -ENOMEM;
         if (r >= 0) {
                 call.m = m;

@@ -68,33 +68,33 @@ static int read_definition(ConvergeItem *i, const char *origin, ConvergeLoadFlag
 }
 
 static int ask_image(Ctl *c, ConvergeItem *i, const char *name) {
-        _cleanup_free_ char *path = ctl_image_path(name);
+        _cleanup_free_ char *path = client_image_path(name);
         _cleanup_json_ Json *image = NULL;
         int r;
 
         if (!path)
                 return -ENOMEM;
-        if (ctl_get_all(c, path, CTL_IMAGE, &image, NULL) < 0)
+        if (client_get_all(c->client, path, VMCTL_IMAGE, &image, NULL) < 0)
                 return 0; /* removed, or not for us to see */
         r = free_and_strdup(&i->image_url, json_get_string(image, "URL"));
         return r < 0 ? r : free_and_strdup(&i->image_sha256, json_get_string(image, "SHA256"));
 }
 
 static int ask_service(Ctl *c, ConvergeItem *i, const char *origin) {
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        _cleanup_free_ char *path = ctl_vm_path(i->vm->name);
+        _cleanup_error_ Error *error = NULL;
+        _cleanup_free_ char *path = client_vm_path(i->vm->name);
         const char *image, *theirs;
         const Json *spec;
         int r;
 
-        r = ctl_get_user(c, &i->user);
+        r = client_get_user(c->client, &i->user);
         if (r < 0)
                 return ctl_report(c, NULL, r, "The bus does not tell who we are");
-        r = path ? ctl_get_vm(c, path, &i->properties, &error) : -ENOMEM;
-        if (sd_bus_error_has_names(&error, SD_BUS_ERROR_UNKNOWN_OBJECT, error_code_name(ERROR_NO_SUCH_VM)))
+        r = path ? client_get_all(c->client, path, VMCTL_VM, &i->properties, &error) : -ENOMEM;
+        if (error_is(error, ERROR_NO_SUCH_VM))
                 return 0;
         if (r < 0)
-                return ctl_report(c, &error, r, "Failed to look at VM '%s'", i->vm->name);
+                return ctl_report(c, error, r, "Failed to look at VM '%s'", i->vm->name);
         spec = json_get(i->properties, "Spec");
         theirs = json_get_string(spec, "origin");
         i->origin_gone = !isempty(theirs) && !streq(theirs, origin) && access(theirs, F_OK) < 0 &&

@@ -2,7 +2,7 @@
 #include <stdio.h>
 
 #include "converge-print.h"
-#include "message-json.h"
+#include "json-print.h"
 #include "term.h"
 
 static const char *const converge_effect_table[] = {
@@ -138,7 +138,7 @@ static void write_plan(JsonWriter *w, const ConvergePlan *p) {
 }
 
 static void write_item(JsonWriter *w, const ConvergeItem *i, bool done) {
-        _cleanup_free_ char *path = ctl_vm_path(i->vm->name);
+        _cleanup_free_ char *path = client_vm_path(i->vm->name);
 
         json_write_object(w);
         json_put_string(w, "Name", i->vm->name);
@@ -146,10 +146,8 @@ static void write_item(JsonWriter *w, const ConvergeItem *i, bool done) {
         write_plan(w, &i->plan);
         if (done)
                 json_put_string(w, "Result", converge_result_to_string(i->result));
-        if (done && sd_bus_error_is_set(&i->error)) {
-                json_put_string(w, "ErrorName", i->error.name);
-                json_put_string(w, "ErrorMessage", i->error.message);
-        }
+        if (done && i->error)
+                json_put_error(w, i->error);
         json_write_end(w);
 }
 

@@ -1,22 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Each VM does one action after another: a call, and where the reply is a job, the wait for its end.
- * Callbacks note what came; what is to begin then is found by schedule(), once after each event. Calls go
- * out without leave to ask for a password; those that polkit wants one for are repeated one at a time, as a
- * terminal can take one question at a time. */
+ * Callbacks note what came; what is to begin then is found by schedule(), once after each event. */
 
 #include <signal.h>
 #include <stdio.h>
 
-#include "agent.h"
+#include "client/jobs.h"
 #include "converge-call.h"
-#include "job-wait.h"
 #include "log-follow.h"
-#include "message-json.h"
 #include "term.h"
 #include "text.h"
-
-#define CALLS_AT_ONCE 32                         /* a bus lets a client wait for some 100 replies */
-#define ASKING_TIMEOUT_USEC (300 * USEC_PER_SEC) /* somebody has to find and type a password */
 
 static const char *const converge_result_table[] = {
         [CONVERGE_DONE] = "done",
@@ -46,9 +39,7 @@ _Static_assert(ELEMENTSOF(words) == _CONVERGE_ACTION_MAX, "an action has no word
 
 typedef enum WorkStep {
         WORK_WAITING, /* for others, or for its turn */
-        WORK_CALLING,
-        WORK_TO_ASK, /* polkit wants to */
-        WORK_IN_JOB,
+        WORK_BUSY,    /* with a call or a job */
         WORK_DONE,
 } WorkStep;
 
@@ -62,9 +53,10 @@ typedef struct Work {
         WorkStep step;
         size_t at;                    /* among the plan's actions */
         size_t first_step, next_step; /* of the provisioning that goes on */
-        bool asks;                    /* its call may ask for a password */
-        sd_bus_slot *slot;
-        char *path, *job;
+        ClientCall *call;             /* one of these while it is busy */
+        ClientJob *job;
+        bool begun; /* the job */
+        char *path;
         LogFollow log;
         uint64_t begun_usec;
 } Work;
@@ -74,12 +66,11 @@ struct Run {
         const ConvergeOptions *options;
         sd_event *event;
         Live *live;
+        ClientJobs *jobs;
         Work *works;
-        size_t n, n_calling;
-        bool asking;
+        size_t n;
         bool over;
         int sig; /* that interrupted it; 0: none */
-        sd_bus_slot *removed, *changed;
         sd_event_source *interrupt, *terminate, *post;
 };
 
@@ -90,7 +81,7 @@ void converge_item_done(ConvergeItem *i) {
         free(i->image_url);
         free(i->image_sha256);
         free(i->after);
-        sd_bus_error_free(&i->error);
+        error_free(i->error);
         *i = (ConvergeItem){};
 }
 
@@ -121,13 +112,9 @@ static char *summary(const Work *w) {
 }
 
 static void work_leave(Work *w) {
-        w->slot = sd_bus_slot_unref(w->slot);
-        if (w->step == WORK_CALLING)
-                w->run->n_calling--;
-        if (w->asks)
-                w->run->asking = false;
-        w->asks = false;
-        free(TAKE_PTR(w->job));
+        w->call = client_call_free(w->call);
+        w->job = client_job_free(w->job);
+        w->begun = false;
         w->line->job.done = w->line->job.total = w->line->job.speed = 0;
 }
 
@@ -143,19 +130,19 @@ static void work_finish(Work *w, ConvergeResult result) {
         live_end(w->run->live, w->line, text);
 }
 
-/* With item->error set, or by an errno. */
-static void work_fail(Work *w, int r) {
+static void work_fail(Work *w, const Error *error) {
         ConvergeItem *item = w->item;
         Run *run = w->run;
+        int r;
 
-        if (run->sig != 0 && sd_bus_error_has_name(&item->error, error_code_name(ERROR_CANCELED))) {
+        item->error = error_copy(error);
+        if (run->sig != 0 && error_is(error, ERROR_CANCELED)) {
                 work_finish(w, CONVERGE_CANCELED);
                 return;
         }
-        (void)sd_bus_error_set_errno(&item->error, r);
         log_follow_end(&w->log);
         live_hide(run->live);
-        r = ctl_report(run->ctl, &item->error, r, "Failed to %s VM '%s'", words[action_of(w)].verb,
+        r = ctl_report(run->ctl, error, -EIO, "Failed to %s VM '%s'", words[action_of(w)].verb,
                         item->vm->name);
         work_finish(w, r == EXIT_TIMED_OUT ? CONVERGE_TIMED_OUT : CONVERGE_FAILED);
 }
@@ -174,91 +161,72 @@ static void work_proceed(Work *w) {
                 work_finish(w, CONVERGE_DONE);
 }
 
-static int take_job(Work *w, sd_bus_message *reply) {
-        const char *job;
-        int r;
-
-        r = sd_bus_message_read(reply, "o", &job);
-        if (r >= 0)
-                r = free_and_strdup(&w->job, job);
-        if (r < 0)
-                return r;
-        w->run->n_calling--;
-        w->step = WORK_IN_JOB;
-        if (action_of(w) == CONVERGE_PROVISION && !w->run->options->quiet)
-                log_follow_begin(&w->log, w->run->event);
-        return 0;
+static void on_reply(void *userdata, sd_bus_message *reply, const Error *error) {
+        if (reply)
+                work_proceed(userdata);
+        else
+                work_fail(userdata, error);
 }
 
-static void cancel_job(Work *w);
+static void show_progress(Work *w) {
+        const JobLine *job = &w->line->job;
+        _cleanup_free_ char *text = NULL;
 
-static int on_reply(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        if (streq_ptr(job->phase, "provisioning") && job->total > 0)
+                text = strf("step %u of %u", (unsigned)job->done + 1, (unsigned)job->total);
+        else if (job->total == 0 && job->done == 0 && !isempty(job->phase))
+                text = strdup(job->phase);
+        live_phase(w->run->live, w->line, text);
+}
+
+static void on_job_changed(void *userdata, const ClientJob *job) {
         Work *w = userdata;
-        Ctl *c = w->run->ctl;
-        const sd_bus_error *e = sd_bus_message_get_error(m);
-        int r;
 
-        if (e && !w->asks && ctl_wants_to_ask(c, e)) {
-                work_leave(w);
-                w->step = WORK_TO_ASK;
-                return 0;
-        }
-        if (e) {
-                r = sd_bus_error_copy(&w->item->error, e);
-                work_fail(w, r);
-                return 0;
-        }
-        r = ctl_note_owner(c, m);
-        if (r >= 0 && converge_call_is_job(w->item, action_of(w)))
-                r = take_job(w, m);
-        else if (r >= 0)
-                work_proceed(w);
-        if (r < 0)
-                work_fail(w, r);
-        else if (w->step == WORK_IN_JOB && w->run->sig != 0)
-                cancel_job(w);
-        return 0;
+        if (!w->begun && action_of(w) == CONVERGE_PROVISION && !w->run->options->quiet)
+                log_follow_begin(&w->log, w->run->event);
+        w->begun = true;
+        if (!isempty(client_job_progress(job).phase) && job_line_take(&w->line->job, job) >= 0 &&
+                        w->run->sig == 0)
+                show_progress(w);
 }
 
-static int send_call(Work *w) {
+static void on_job_done(void *userdata, const ClientJob *job, const Error *error) {
+        if (error)
+                work_fail(userdata, error);
+        else
+                work_proceed(userdata);
+}
+
+static int begin_call(Work *w, Error **reterr) {
+        static const ClientJobHandlers handlers = { .changed = on_job_changed, .done = on_job_done };
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         ConvergeAction a = action_of(w);
-        _cleanup_error_ Error *e = NULL;
         Run *run = w->run;
         int r;
 
-        r = converge_call_new(run->ctl, w->item, a, run->options, w->first_step, &m, &w->next_step, &e);
+        r = converge_call_new(run->ctl, w->item, a, run->options, w->first_step, &m, &w->next_step, reterr);
         if (r < 0)
-                return sd_bus_error_set(&w->item->error, error_code_name(error_code(e)), error_message(e));
-        if (w->asks)
-                r = sd_bus_message_set_allow_interactive_authorization(m, true);
-        if (r >= 0)
-                r = sd_bus_call_async(run->ctl->bus, &w->slot, m, on_reply, w,
-                                w->asks ? ASKING_TIMEOUT_USEC : CONVERGE_CALL_TIMEOUT_USEC);
-        return r < 0 ? r : 0;
+                return r;
+        if (converge_call_is_job(w->item, a))
+                r = client_job_begin(run->jobs, m, CONVERGE_CALL_TIMEOUT_USEC, &handlers, w, &w->job);
+        else
+                r = client_call_begin(
+                                run->ctl->client, m, CONVERGE_CALL_TIMEOUT_USEC, on_reply, w, &w->call);
+        return r < 0 ? client_error(run->ctl->client, r, reterr) : 0;
 }
 
 static void work_call(Work *w) {
+        _cleanup_error_ Error *e = NULL;
         Run *run = w->run;
-        int r;
 
         if (w->begun_usec == 0)
                 w->begun_usec = now_monotonic();
-        w->asks = w->step == WORK_TO_ASK;
-        if (w->asks) {
-                run->asking = true;
-                live_hide(run->live);
-                agent_start(run->ctl);
-        }
-        if (action_of(w) == CONVERGE_PROVISION && w->first_step == 0 && !w->asks && !run->options->quiet)
+        if (action_of(w) == CONVERGE_PROVISION && w->first_step == 0 && !run->options->quiet)
                 log_follow_prepare(&w->log);
-        w->step = WORK_CALLING;
-        run->n_calling++;
-        if (!w->asks)
-                live_phase(run->live, w->line, words[action_of(w)].phase);
-        r = send_call(w);
-        if (r < 0)
-                work_fail(w, r);
+        w->step = WORK_BUSY;
+        live_phase(run->live, w->line, words[action_of(w)].phase);
+        if (begin_call(w, &e) < 0)
+                work_fail(w, e);
 }
 
 /* What it waits for: 1 when that is done, 0 when it may be yet, -ECANCELED when it never will be. */
@@ -291,7 +259,7 @@ static bool work_try(Work *w) {
         Run *run = w->run;
         int r;
 
-        if (w->step != WORK_WAITING && w->step != WORK_TO_ASK)
+        if (w->step != WORK_WAITING)
                 return false;
         if (run->sig != 0) {
                 work_finish(w, CONVERGE_CANCELED);
@@ -302,7 +270,7 @@ static bool work_try(Work *w) {
                 work_leave_alone(w);
         else if (r > 0 && w->item->plan.n_actions == 0)
                 work_finish(w, CONVERGE_DONE);
-        else if (r > 0 && run->n_calling < CALLS_AT_ONCE && !(w->step == WORK_TO_ASK && run->asking))
+        else if (r > 0 && !client_is_busy(run->ctl->client)) /* its files would be held open meanwhile */
                 work_call(w);
         else
                 return false;
@@ -325,77 +293,14 @@ static int schedule(sd_event_source *s, void *userdata) {
         return 0;
 }
 
-static Work *find_job(Run *run, const char *job) {
-        for (size_t i = 0; i < run->n; i++)
-                if (run->works[i].step == WORK_IN_JOB && streq_ptr(run->works[i].job, job))
-                        return &run->works[i];
-        return NULL;
-}
-
-static void show_progress(Work *w) {
-        const JobLine *job = &w->line->job;
-        _cleanup_free_ char *text = NULL;
-
-        if (streq_ptr(job->phase, "provisioning") && job->total > 0)
-                text = strf("step %u of %u", (unsigned)job->done + 1, (unsigned)job->total);
-        else if (job->total == 0 && job->done == 0 && !isempty(job->phase))
-                text = strdup(job->phase);
-        live_phase(w->run->live, w->line, text);
-}
-
-static int on_job_properties(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
-        _cleanup_json_ Json *changed = NULL;
-        Run *run = userdata;
-        Work *w;
-
-        if (!ctl_from_service(run->ctl, m))
-                return 0;
-        w = find_job(run, sd_bus_message_get_path(m));
-        if (!w || sd_bus_message_skip(m, "s") < 0 || message_to_json(m, &changed) < 0)
-                return 0;
-        if (job_take_properties(changed, &w->line->job, &w->item->error) < 0)
-                return -ENOMEM;
-        if (run->sig == 0)
-                show_progress(w);
-        return 0;
-}
-
-static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
-        const char *job, *object, *result;
-        Run *run = userdata;
-        uint32_t id;
-        Work *w;
-        int r;
-
-        if (!ctl_from_service(run->ctl, m) ||
-                        sd_bus_message_read(m, "uoos", &id, &job, &object, &result) < 0)
-                return 0;
-        w = find_job(run, job);
-        if (!w)
-                return 0;
-        r = job_judge(result, &w->item->error);
-        if (r < 0)
-                work_fail(w, r);
-        else {
-                sd_bus_error_free(&w->item->error);
-                work_proceed(w);
-        }
-        return 0;
-}
-
-static void on_service_changed(void *userdata, bool present) {
-        Run *run = userdata;
-
-        for (size_t i = 0; i < run->n; i++)
-                if (run->works[i].step == WORK_IN_JOB)
-                        work_fail(&run->works[i], job_judge(NULL, &run->works[i].item->error));
-}
-
-/* Its end is told as that of any job. One that has ended meanwhile cannot be canceled, which is no harm. */
-static void cancel_job(Work *w) {
-        live_phase(w->run->live, w->line, "canceling");
-        (void)sd_bus_call_method_async(
-                        w->run->ctl->bus, NULL, CTL_SERVICE, w->job, CTL_JOB, "Cancel", NULL, NULL, NULL);
+/* What the service has begun it ends: a job when it is asked to, a call by itself. */
+static void work_cancel(Work *w) {
+        if (w->job && client_job_path(w->job))
+                live_phase(w->run->live, w->line, "canceling");
+        if (w->job)
+                client_job_cancel(w->job);
+        else if (client_call_is_waiting(w->call))
+                work_finish(w, CONVERGE_CANCELED);
 }
 
 static int on_signal(sd_event_source *s, const struct signalfd_siginfo *info, void *userdata) {
@@ -407,25 +312,9 @@ static int on_signal(sd_event_source *s, const struct signalfd_siginfo *info, vo
         }
         run->sig = (int)info->ssi_signo;
         for (size_t i = 0; i < run->n; i++)
-                if (run->works[i].step == WORK_IN_JOB)
-                        cancel_job(&run->works[i]);
+                if (run->works[i].step == WORK_BUSY)
+                        work_cancel(&run->works[i]);
         return 0;
-}
-
-static int subscribe(Run *run) {
-        sd_bus *bus = run->ctl->bus;
-        int r;
-
-        r = sd_bus_match_signal_async(bus, &run->removed, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER,
-                        "JobRemoved", on_job_removed, NULL, run);
-        if (r >= 0)
-                r = sd_bus_add_match_async(bus, &run->changed,
-                                "type='signal',sender='" CTL_SERVICE "',path_namespace='" CTL_JOB_PREFIX
-                                "',interface='org.freedesktop.DBus.Properties',member='PropertiesChanged'",
-                                on_job_properties, NULL, run);
-        if (r >= 0)
-                r = ctl_follow_service(run->ctl, on_service_changed, run);
-        return r;
 }
 
 static int run_init(Run *run, ConvergeItem *items, size_t n) {
@@ -444,7 +333,7 @@ static int run_init(Run *run, ConvergeItem *items, size_t n) {
 
                 *w = (Work){ .run = run, .item = &items[i], .line = live_line(run->live, i) };
                 w->line->name = items[i].vm->name;
-                w->path = ctl_vm_path(items[i].vm->name);
+                w->path = client_vm_path(items[i].vm->name);
                 w->log = (LogFollow){ .ctl = run->ctl, .live = run->live, .path = w->path };
                 w->log.log = LOG_READER_NONE;
                 if (items[i].result != CONVERGE_DONE) /* of an earlier run */
@@ -464,32 +353,40 @@ static void run_done(Run *run) {
                 if (w->step != WORK_DONE)
                         w->item->result = CONVERGE_CANCELED;
                 log_follow_end(&w->log);
-                sd_bus_slot_unref(w->slot);
+                client_call_free(w->call);
+                client_job_free(w->job);
                 free(w->path);
-                free(w->job);
         }
         free(run->works);
+        client_jobs_free(run->jobs);
         live_free(run->live);
-        sd_bus_slot_unref(run->removed);
-        sd_bus_slot_unref(run->changed);
         sd_event_source_disable_unref(run->interrupt);
         sd_event_source_disable_unref(run->terminate);
         sd_event_source_disable_unref(run->post);
         sd_event_unref(run->event);
 }
 
-/* Signals are taken by the loop as long as it runs. */
+static void about_to_ask(void *userdata) {
+        Run *run = userdata;
+
+        live_hide(run->live);
+}
+
 static int run_loop(Run *run) {
+        Client *client = run->ctl->client;
         int r;
 
-        r = sd_bus_attach_event(run->ctl->bus, run->event, SD_EVENT_PRIORITY_NORMAL);
+        r = sd_bus_attach_event(client_bus(client), run->event, SD_EVENT_PRIORITY_NORMAL);
         if (r < 0)
                 return r;
-        r = sd_event_add_signal(run->event, &run->interrupt, SIGINT, on_signal, run);
+        client_on_ask(client, about_to_ask, run);
+        r = sd_event_add_signal(
+                        run->event, &run->interrupt, SIGINT | SD_EVENT_SIGNAL_PROCMASK, on_signal, run);
         if (r >= 0)
-                r = sd_event_add_signal(run->event, &run->terminate, SIGTERM, on_signal, run);
+                r = sd_event_add_signal(run->event, &run->terminate, SIGTERM | SD_EVENT_SIGNAL_PROCMASK,
+                                on_signal, run);
         if (r >= 0)
-                r = subscribe(run);
+                r = client_jobs_new(client, &run->jobs);
         if (r >= 0)
                 r = sd_event_add_post(run->event, &run->post, schedule, run);
         if (r >= 0)
@@ -497,25 +394,18 @@ static int run_loop(Run *run) {
         /* sd_event_exit() would close the bus. */
         while (r >= 0 && !run->over)
                 r = sd_event_run(run->event, UINT64_MAX);
-        (void)ctl_follow_service(run->ctl, NULL, NULL);
-        (void)sd_bus_detach_event(run->ctl->bus);
+        client_on_ask(client, NULL, NULL);
+        (void)sd_bus_detach_event(client_bus(client));
         return r;
 }
 
 int converge_run(Ctl *c, ConvergeItem *items, size_t n, const ConvergeOptions *options) {
         _cleanup_(run_done) Run run = { .ctl = c, .options = options };
-        sigset_t mask, before;
         int r;
 
-        sigemptyset(&mask);
-        sigaddset(&mask, SIGINT);
-        sigaddset(&mask, SIGTERM);
-        if (sigprocmask(SIG_BLOCK, &mask, &before) < 0)
-                return ctl_report(c, NULL, -errno, "Failed to wait for signals");
         r = run_init(&run, items, n);
         if (r >= 0)
                 r = run_loop(&run);
-        (void)sigprocmask(SIG_SETMASK, &before, NULL);
         if (r < 0) {
                 if (run.live)
                         live_hide(run.live);

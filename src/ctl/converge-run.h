@@ -30,7 +30,7 @@ typedef struct ConvergeItem {
         size_t *after; /* items of the run that have to be done before */
         size_t n_after;
         ConvergeResult result;
-        sd_bus_error error;
+        Error *error;
 } ConvergeItem;
 
 void converge_item_done(ConvergeItem *i);

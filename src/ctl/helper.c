@@ -43,6 +43,13 @@ static void show(Helper *h, const Json *v) {
         job_line_show(&h->line);
 }
 
+/* One of our own names. */
+static void take_error(Helper *h, const char *name, const char *message) {
+        ErrorCode code = error_code_from_name(name);
+
+        (void)error_set(&h->error, (int)code < 0 ? ERROR_FAILED : code, "%s", message);
+}
+
 static void take_line(Helper *h, const char *text) {
         _cleanup_json_ Json *v = NULL;
         const char *error;
@@ -51,7 +58,7 @@ static void take_line(Helper *h, const char *text) {
                 return;
         error = json_get_string(v, "error");
         if (error)
-                (void)sd_bus_error_set(&h->error, error, json_get_string(v, "message"));
+                take_error(h, error, json_get_string(v, "message") ?: error);
         if (h->line_read)
                 h->line_read(v, h->userdata);
         show(h, v);
@@ -86,8 +93,8 @@ static int judge(Helper *h, int status, const char *what) {
                 ctl_complain(NULL, "Canceled");
                 return 128 + canceled;
         }
-        if (sd_bus_error_is_set(&h->error))
-                return ctl_report(h->ctl, &h->error, -EIO, "Failed to %s", what);
+        if (h->error)
+                return ctl_report(h->ctl, h->error, -EIO, "Failed to %s", what);
         if (WIFSIGNALED(status))
                 return ctl_complain(NULL, "Failed to %s: %s was ended by signal %i (%s)", what, h->name,
                                 WTERMSIG(status), strsignal(WTERMSIG(status)));
@@ -148,5 +155,5 @@ int helper_run(Helper *h, char *const *argv, const ChildFd *fds, size_t n_fds, c
 void helper_done(Helper *h) {
         job_line_done(&h->line);
         json_free(h->result);
-        sd_bus_error_free(&h->error);
+        error_free(h->error);
 }

@@ -15,7 +15,7 @@ typedef struct Helper {
         bool canceled;    /* that happened */
         JobLine line;     /* shown meanwhile */
         Json *result;     /* what it told in the end, or this error */
-        sd_bus_error error;
+        Error *error;
         void (*line_read)(const Json *line, void *userdata); /* or NULL: called for each */
         void *userdata;
 } Helper;

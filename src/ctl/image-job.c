@@ -3,7 +3,7 @@
 
 #include "fields.h"
 #include "image-job.h"
-#include "message-json.h"
+#include "json-print.h"
 #include "term.h"
 #include "text.h"
 
@@ -14,7 +14,7 @@ static int print_json(const ImageJob *j, const char *name, int r) {
                 return ctl_oom();
         json_write_object(w);
         json_put_string(w, "Name", name);
-        json_put_string(w, "Object", name ? j->wait.object : NULL);
+        json_put_string(w, "Object", name ? job_wait_object(&j->wait) : NULL);
         job_wait_write(&j->wait, r, w);
         if (j->kernel)
                 json_put_string(w, "Kernel", j->kernel);
@@ -32,7 +32,7 @@ static void print_image(const ImageJob *j, const char *name, uint64_t started_us
         const Ctl *c = j->wait.ctl;
         bool is_old;
 
-        if (ctl_get_all(j->wait.ctl, j->wait.object, CTL_IMAGE, &image, NULL) < 0)
+        if (client_get_all(j->wait.ctl->client, job_wait_object(&j->wait), VMCTL_IMAGE, &image, NULL) < 0)
                 return; /* somebody removed it again */
         virtual_size = text_size(fields_number(image, "VirtualSize"));
         allocated = text_size(fields_number(image, "Allocated"));
@@ -59,7 +59,7 @@ int image_job_run(ImageJob *j, sd_bus_message *m) {
         if (r < 0)
                 status = job_wait_report(&j->wait, r, j->kept, "Failed to %s '%s'", j->verb, j->what);
         else if (!j->wait.no_wait)
-                name = ctl_image_name(j->wait.object);
+                name = client_image_name(job_wait_object(&j->wait));
         if (c->json) {
                 int q = print_json(j, name, r);
 
@@ -90,7 +90,7 @@ int image_job_import(ImageJob *j, const Args *args, const char *name, int fd, co
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         int r;
 
-        r = ctl_new_call(j->wait.ctl, CTL_MANAGER_PATH, CTL_MANAGER, "ImportImage", &m);
+        r = ctl_new_call(j->wait.ctl, VMCTL_MANAGER_PATH, VMCTL_MANAGER, "ImportImage", &m);
         if (r != 0)
                 return r;
         r = append_import(m, args, name, fd, format);

@@ -72,16 +72,16 @@ static int read_images(ImageList *l) {
 
 int image_list_fetch(Ctl *c, ImageList *ret) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_error_ Error *error = NULL;
         int r;
 
-        r = ctl_new_call(c, CTL_MANAGER_PATH, CTL_MANAGER, "ListImages", &m);
+        r = ctl_new_call(c, VMCTL_MANAGER_PATH, VMCTL_MANAGER, "ListImages", &m);
         if (r != 0)
                 return r;
-        r = ctl_call(c, m, 0, &ret->reply, &error);
+        r = client_call(c->client, m, 0, &ret->reply, &error);
         if (r >= 0)
                 r = read_images(ret);
-        return r < 0 ? ctl_report(c, &error, r, "Failed to list images") : 0;
+        return r < 0 ? ctl_report(c, error, r, "Failed to list images") : 0;
 }
 
 void image_list_done(ImageList *l) {

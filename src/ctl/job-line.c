@@ -114,6 +114,15 @@ char *job_line_text(const JobLine *l, size_t columns) {
         return bar ? strf("%s  %s  %s", title, bar, numbers) : strf("%s  %s", title, numbers);
 }
 
+int job_line_take(JobLine *l, const ClientJob *job) {
+        ClientJobProgress p = client_job_progress(job);
+
+        l->done = p.done;
+        l->total = p.total;
+        l->speed = p.speed;
+        return free_and_strdup(&l->phase, p.phase);
+}
+
 static void show_phase(JobLine *l) {
         _cleanup_free_ char *title = title_text(l->phase), *total = text_size(l->total);
 

@@ -2,7 +2,7 @@
 #pragma once
 /* How far a job is: one line that is written anew on a terminal, else a line for each phase. */
 
-#include "util/macro.h"
+#include "client/jobs.h"
 
 typedef struct JobLine {
         bool quiet; /* nothing is shown */
@@ -10,6 +10,9 @@ typedef struct JobLine {
         char *phase, *shown_phase;
         uint64_t done, total, speed; /* bytes; 0: unknown */
 } JobLine;
+
+/* Takes over how far a job is. -ENOMEM. */
+int job_line_take(JobLine *l, const ClientJob *job);
 
 /* Shows it on standard error. */
 void job_line_show(JobLine *l);

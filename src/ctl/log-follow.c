@@ -7,7 +7,7 @@
 #define PIECE (64 * KIB)
 
 void log_follow_prepare(LogFollow *f) {
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_error_ Error *error = NULL;
 
         f->log = LOG_READER_NONE;
         if (log_reader_open(f->ctl, f->path, &f->log, &error) >= 0)
@@ -40,7 +40,7 @@ static int on_notice(sd_event_source *s, int fd, uint32_t events, void *userdata
 }
 
 void log_follow_begin(LogFollow *f, sd_event *event) {
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_error_ Error *error = NULL;
         int r = 0;
 
         if (f->more)

@@ -11,16 +11,21 @@
 /* A line that is longer is shown in parts. */
 #define LINE_MAX_SHOWN (16 * KIB)
 
-int log_reader_open(Ctl *c, const char *vm_path, LogReader *ret, sd_bus_error *reterr) {
+int log_reader_open(Ctl *c, const char *vm_path, LogReader *ret, Error **reterr) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        _cleanup_error_ Error *e = NULL;
         int r, fd;
 
-        r = sd_bus_message_new_method_call(c->bus, &m, CTL_SERVICE, vm_path, CTL_VM, "OpenProvisionLog");
+        r = client_new_call(c->client, vm_path, VMCTL_VM, "OpenProvisionLog", &m);
         if (r < 0)
                 return r;
-        fd = ctl_call_fd(c, m, reterr);
-        if (fd < 0)
-                return sd_bus_error_has_name(reterr, error_code_name(ERROR_INVALID_STATE)) ? -ENOENT : fd;
+        fd = client_call_fd(c->client, m, &e);
+        if (fd < 0) {
+                bool none = error_is(e, ERROR_INVALID_STATE);
+
+                *reterr = TAKE_PTR(e);
+                return none ? -ENOENT : fd;
+        }
         *ret = (LogReader){ .fd = fd, .notices = -EBADF };
         return 0;
 }

@@ -16,7 +16,7 @@ typedef struct LogReader {
 #define LOG_READER_NONE ((LogReader){ .fd = -EBADF, .notices = -EBADF })
 
 /* Asks the service for it; -ENOENT: the VM has never been provisioned. */
-int log_reader_open(Ctl *c, const char *vm_path, LogReader *ret, sd_bus_error *reterr);
+int log_reader_open(Ctl *c, const char *vm_path, LogReader *ret, Error **reterr);
 void log_reader_done(LogReader *l);
 
 off_t log_reader_size(const LogReader *l);

@@ -25,7 +25,7 @@ static int read_globals(Ctl *c, const Args *args, Error **reterr) {
         c->host = args_get_global(args, "host");
         c->json = args_get_global(args, "json");
         c->ask_password = !args_get_global(args, "no-ask-password");
-        c->choice = user ? BUS_USER : system ? BUS_SYSTEM : BUS_AUTO;
+        c->choice = user ? CLIENT_BUS_USER : system ? CLIENT_BUS_SYSTEM : CLIENT_BUS_AUTO;
         if (user && system)
                 return error_set(reterr, ERROR_INVALID_SPEC, "--user and --system exclude each other");
         if (user && c->host)

@@ -2,9 +2,10 @@
 #include <stdio.h>
 
 #include "broken.h"
+#include "client/decode.h"
 #include "fields.h"
+#include "json-print.h"
 #include "list.h"
-#include "message-json.h"
 #include "overview.h"
 #include "term.h"
 #include "verbs.h"
@@ -14,7 +15,7 @@ static const char *const states[] = { "running", "suspended", "starting", "stopp
 
 typedef struct Overview {
         Json *capabilities; /* NULL: `error` tells why */
-        sd_bus_error error;
+        Error *error;
         char *version;
         BrokenList broken; /* what was set aside */
         size_t counts[ELEMENTSOF(states)], n_vms;
@@ -22,20 +23,19 @@ typedef struct Overview {
 
 static void overview_done(Overview *o) {
         json_free(o->capabilities);
-        sd_bus_error_free(&o->error);
+        error_free(o->error);
         free(o->version);
         broken_list_done(&o->broken);
 }
 
-static int fetch_capabilities(Ctl *c, Json **ret, sd_bus_error *reterr) {
+static int fetch_capabilities(Ctl *c, Json **ret, Error **reterr) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
         int r;
 
-        r = sd_bus_message_new_method_call(
-                        c->bus, &m, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER, "GetCapabilities");
+        r = client_new_call(c->client, VMCTL_MANAGER_PATH, VMCTL_MANAGER, "GetCapabilities", &m);
         if (r >= 0)
-                r = ctl_call(c, m, 0, &reply, reterr);
-        return r < 0 ? r : message_to_json(reply, ret);
+                r = client_call(c->client, m, 0, &reply, reterr);
+        return r < 0 ? r : client_decode(reply, ret);
 }
 
 static int count_vms(Ctl *c, Overview *o) {
@@ -56,16 +56,15 @@ static int count_vms(Ctl *c, Overview *o) {
 }
 
 static int overview_fetch(Ctl *c, Overview *o) {
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_error_ Error *error = NULL;
         int r;
 
         r = count_vms(c, o);
         if (r != 0)
                 return r;
-        r = sd_bus_get_property_string(
-                        c->bus, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER, "Version", &error, &o->version);
+        r = client_get_string(c->client, VMCTL_MANAGER_PATH, VMCTL_MANAGER, "Version", &o->version, &error);
         if (r < 0)
-                return ctl_report(c, &error, r, "Failed to look at the service");
+                return ctl_report(c, error, r, "Failed to look at the service");
         r = broken_list_fetch(c, NULL, &o->broken);
         if (r != 0)
                 return r;
@@ -161,13 +160,13 @@ static void print_overview(const Ctl *c, const Overview *o) {
         if (c->host)
                 printf("on %s\n", c->host);
         else
-                puts(c->bus_is_user ? "your own service" : "the system service");
+                puts(client_is_user(c->client) ? "your own service" : "the system service");
         print_counts(o);
         if (o->capabilities)
                 print_capabilities(o->capabilities);
         else {
                 term_label("QEMU");
-                term_print(stdout, o->error.message ?: "?");
+                term_print(stdout, error_message(o->error));
                 putchar('\n');
         }
         print_broken(&o->broken);
@@ -205,7 +204,7 @@ int overview_show(Ctl *c, JsonWriter *json) {
 }
 
 int verb_capabilities(Ctl *c, const Args *args) {
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_error_ Error *error = NULL;
         _cleanup_(json_writer_freep) JsonWriter *w = NULL;
         _cleanup_json_ Json *capabilities = NULL;
         int r;
@@ -215,7 +214,7 @@ int verb_capabilities(Ctl *c, const Args *args) {
                 return r;
         r = fetch_capabilities(c, &capabilities, &error);
         if (r < 0)
-                return ctl_report(c, &error, r, "Failed to ask what the host can do");
+                return ctl_report(c, error, r, "Failed to ask what the host can do");
         if (!c->json) {
                 print_capabilities(capabilities);
                 return 0;

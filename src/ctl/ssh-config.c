@@ -40,13 +40,13 @@ static int write_named(Ctl *c, FILE *f, const char *name) {
 
 /* One that cannot be described is left out: the others' entries are none the worse for it. */
 static int write_listed(Ctl *c, FILE *f, const char *name) {
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_error_ Error *error = NULL;
         _cleanup_(ssh_target_done) SshTarget t = {};
         int r;
 
         r = ssh_target_load(c, name, &t, &error);
         if (r < 0)
-                return ctl_report(c, &error, r, "Failed to describe VM '%s'", name);
+                return ctl_report(c, error, r, "Failed to describe VM '%s'", name);
         if (!t.vm)
                 return 0;
         r = write_entry(f, &t);
@@ -67,7 +67,7 @@ static int write_own(Ctl *c, FILE *f) {
                 return r;
         r = vm_list_begin(reply);
         while (r >= 0 && result == 0 && (r = vm_list_next(reply, &vm)) > 0)
-                if (vm.ssh_port > 0 && (vm.owner == getuid() || c->bus_is_user))
+                if (vm.ssh_port > 0 && (vm.owner == getuid() || client_is_user(c->client)))
                         result = write_listed(c, f, vm.name);
         return r < 0 ? ctl_report(c, NULL, r, "Failed to read the list of VMs") : result;
 }

@@ -114,7 +114,9 @@ static int make_folder(Install *i) {
 
 /* Nothing is asked of the user: it is not his terminal that ssh runs this on. */
 static char *update_text(const Ctl *c) {
-        const char *bus = c->choice == BUS_USER ? "--user " : c->choice == BUS_SYSTEM ? "--system " : "";
+        const char *bus = c->choice == CLIENT_BUS_USER   ? "--user "
+                        : c->choice == CLIENT_BUS_SYSTEM ? "--system "
+                                                         : "";
 
         return strf("# By 'vmctl ssh-config --install'\n"
                     "Match originalhost vm/*,*.vm exec \"vmctl %s--no-ask-password ssh-config --update\"\n",

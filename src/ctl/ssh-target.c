@@ -9,14 +9,14 @@
 #include "term.h"
 #include "text.h"
 
-static int load(Ctl *c, const char *name, SshTarget *t, sd_bus_error *reterr) {
+static int load(Ctl *c, const char *name, SshTarget *t, Error **reterr) {
         uint64_t port = 0;
         int r;
 
-        *t = (SshTarget){ .name = name, .path = ctl_vm_path(name) };
+        *t = (SshTarget){ .name = name, .path = client_vm_path(name) };
         if (!t->path)
                 return -ENOMEM;
-        r = ctl_get_vm(c, t->path, &t->vm, reterr);
+        r = client_get_all(c->client, t->path, VMCTL_VM, &t->vm, reterr);
         if (r < 0)
                 return r;
         if (json_get_unsigned(t->vm, "SSHPort", &port) >= 0 && port <= UINT16_MAX)
@@ -24,27 +24,22 @@ static int load(Ctl *c, const char *name, SshTarget *t, sd_bus_error *reterr) {
         return 0;
 }
 
-static bool is_gone(const sd_bus_error *e) {
-        return sd_bus_error_has_name(e, error_code_name(ERROR_NO_SUCH_VM)) ||
-                        sd_bus_error_has_name(e, SD_BUS_ERROR_UNKNOWN_OBJECT);
-}
-
-int ssh_target_load(Ctl *c, const char *name, SshTarget *ret, sd_bus_error *reterr) {
+int ssh_target_load(Ctl *c, const char *name, SshTarget *ret, Error **reterr) {
+        _cleanup_error_ Error *e = NULL;
         int r;
 
-        r = load(c, name, ret, reterr);
+        r = load(c, name, ret, &e);
         if (r >= 0 && ret->port > 0)
                 return 0;
         ssh_target_done(ret);
-        if (r < 0 && is_gone(reterr)) {
-                sd_bus_error_free(reterr);
-                r = 0;
-        }
+        if (r < 0 && error_is(e, ERROR_NO_SUCH_VM))
+                return 0;
+        *reterr = TAKE_PTR(e);
         return r;
 }
 
 int ssh_target_find(Ctl *c, const char *name, SshTarget *ret) {
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_error_ Error *error = NULL;
         int r;
 
         r = ctl_connect(c);
@@ -55,7 +50,7 @@ int ssh_target_find(Ctl *c, const char *name, SshTarget *ret) {
                 return 0;
         ssh_target_done(ret);
         if (r < 0)
-                return ctl_report(c, &error, r, "Failed to reach VM '%s'", name);
+                return ctl_report(c, error, r, "Failed to reach VM '%s'", name);
         return ctl_complain("Its network is 'none'; 'vmctl console' needs no network.",
                         "VM '%s' cannot be reached by ssh", name);
 }

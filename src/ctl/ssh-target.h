@@ -15,7 +15,7 @@ typedef struct SshTarget {
 /* Asks the service for the VM of that name; reports failure, also of a VM that has no port. */
 int ssh_target_find(Ctl *c, const char *name, SshTarget *ret);
 /* The same without a report. Returns 0 and no `ret->vm` where it is gone or has no port. */
-int ssh_target_load(Ctl *c, const char *name, SshTarget *ret, sd_bus_error *reterr);
+int ssh_target_load(Ctl *c, const char *name, SshTarget *ret, Error **reterr);
 void ssh_target_done(SshTarget *t);
 
 /* How long to wait for its sshd: what --timeout says (NULL: not given), else longer for a guest that was

@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <systemd/sd-event.h>
 
-#include "message-json.h"
+#include "client/decode.h"
 #include "ssh-wait.h"
 #include "term.h"
 #include "util/fd-util.h"
@@ -43,6 +43,7 @@ struct SshWait {
         sd_event *event;
         sd_event_source *next, *tick, *end;
         sd_bus_slot *changed, *removed;
+        ServiceWatch *watch;
         Attempt attempts[ATTEMPTS_MAX];
         size_t n_attempts;
         Progress progress;
@@ -65,9 +66,9 @@ static void wait_done(SshWait *w) {
         sd_event_source_disable_unref(w->end);
         sd_bus_slot_unref(w->changed);
         sd_bus_slot_unref(w->removed);
-        (void)ctl_follow_service(w->ctl, NULL, NULL);
+        service_watch_free(w->watch);
         if (w->event)
-                (void)sd_bus_detach_event(w->ctl->bus);
+                (void)sd_bus_detach_event(client_bus(w->ctl->client));
         sd_event_unref(w->event);
         progress_end(&w->progress);
         free(w->state);
@@ -166,8 +167,8 @@ static int on_changed(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         SshWait *w = userdata;
         const char *state;
 
-        if (!ctl_from_service(w->ctl, m) || sd_bus_message_skip(m, "s") < 0 ||
-                        message_to_json(m, &changed) < 0)
+        if (!client_from_service(w->ctl->client, m) || sd_bus_message_skip(m, "s") < 0 ||
+                        client_decode(m, &changed) < 0)
                 return 0;
         state = json_get_string(changed, "State");
         return state ? take_state(w, state) : 0;
@@ -177,7 +178,7 @@ static int on_removed(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         SshWait *w = userdata;
         const char *name, *path;
 
-        if (!ctl_from_service(w->ctl, m) || sd_bus_message_read(m, "so", &name, &path) < 0)
+        if (!client_from_service(w->ctl->client, m) || sd_bus_message_read(m, "so", &name, &path) < 0)
                 return 0;
         return streq(path, w->path) ? take_state(w, "destroyed") : 0;
 }
@@ -187,9 +188,7 @@ static void on_service_changed(void *userdata, bool present) {
         _cleanup_free_ char *state = NULL;
         SshWait *w = userdata;
 
-        if (present &&
-                        sd_bus_get_property_string(w->ctl->bus, CTL_SERVICE, w->path, CTL_VM, "State", NULL,
-                                        &state) >= 0)
+        if (present && client_get_string(w->ctl->client, w->path, VMCTL_VM, "State", &state, NULL) >= 0)
                 (void)take_state(w, state);
 }
 
@@ -198,20 +197,20 @@ static int add_timer(SshWait *w, sd_event_source **ret, uint64_t at, sd_event_ti
 }
 
 static int wait_init(SshWait *w) {
-        sd_bus *bus = w->ctl->bus;
+        sd_bus *bus = client_bus(w->ctl->client);
         int r;
 
         r = sd_event_new(&w->event);
         if (r >= 0)
                 r = sd_bus_attach_event(bus, w->event, SD_EVENT_PRIORITY_NORMAL);
         if (r >= 0)
-                r = sd_bus_match_signal_async(bus, &w->changed, CTL_SERVICE, w->path,
+                r = sd_bus_match_signal_async(bus, &w->changed, VMCTL_SERVICE, w->path,
                                 "org.freedesktop.DBus.Properties", "PropertiesChanged", on_changed, NULL, w);
         if (r >= 0)
-                r = sd_bus_match_signal_async(bus, &w->removed, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER,
-                                "VMRemoved", on_removed, NULL, w);
+                r = sd_bus_match_signal_async(bus, &w->removed, VMCTL_SERVICE, VMCTL_MANAGER_PATH,
+                                VMCTL_MANAGER, "VMRemoved", on_removed, NULL, w);
         if (r >= 0)
-                r = ctl_follow_service(w->ctl, on_service_changed, w);
+                r = service_watch_new(w->ctl->client, on_service_changed, w, &w->watch);
         if (r >= 0)
                 r = add_timer(w, &w->end, w->deadline, on_end);
         if (r >= 0)
@@ -223,22 +222,20 @@ static int wait_init(SshWait *w) {
 
 /* Why there is no use in waiting. */
 static int report_state(Ctl *c, const char *name, const char *path, const char *state) {
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_free_ char *message = NULL, *hint = NULL;
         const char *verb = streq(state, "suspended") ? "resume" : streq(state, "stopping") ? NULL : "start";
 
         if (streq(state, "destroyed"))
                 return ctl_complain(NULL, "Failed to reach VM '%s': it was destroyed", name);
         if (streq(state, "failed"))
-                (void)sd_bus_get_property_string(
-                                c->bus, CTL_SERVICE, path, CTL_VM, "FailureMessage", &error, &message);
+                (void)client_get_string(c->client, path, VMCTL_VM, "FailureMessage", &message, NULL);
         hint = verb ? strf("'vmctl %s %s' lets it run.", verb, name) : NULL;
         return ctl_complain(hint, "Failed to reach VM '%s': it is %s%s%s", name, state,
                         isempty(message) ? "" : ": ", message ?: "");
 }
 
 int ssh_wait(Ctl *c, const char *name, const char *path, uint16_t port, uint64_t deadline) {
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_error_ Error *error = NULL;
         _cleanup_free_ char *text = strf("Waiting for ssh on VM '%s'…", name), *state = NULL;
         _cleanup_(wait_done) SshWait w = {
                 .ctl = c,
@@ -254,9 +251,9 @@ int ssh_wait(Ctl *c, const char *name, const char *path, uint16_t port, uint64_t
         r = wait_init(&w);
         if (r < 0)
                 return ctl_report(c, NULL, r, "Failed to wait for VM '%s'", name);
-        r = sd_bus_get_property_string(c->bus, CTL_SERVICE, path, CTL_VM, "State", &error, &state);
+        r = client_get_string(c->client, path, VMCTL_VM, "State", &state, &error);
         if (r < 0)
-                return ctl_report(c, &error, r, "Failed to reach VM '%s'", name);
+                return ctl_report(c, error, r, "Failed to reach VM '%s'", name);
         if (!is_hopeful(state))
                 return report_state(c, name, path, state);
         while (r >= 0 && !w.ended)
@@ -274,16 +271,19 @@ int ssh_wait(Ctl *c, const char *name, const char *path, uint16_t port, uint64_t
 }
 
 int ssh_wait_for_vm(Ctl *c, const char *name, uint64_t deadline) {
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        _cleanup_free_ char *path = ctl_vm_path(name);
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        _cleanup_error_ Error *error = NULL;
+        _cleanup_free_ char *path = client_vm_path(name);
         uint16_t port;
         int r;
 
         if (!path)
                 return ctl_oom();
-        r = sd_bus_get_property_trivial(c->bus, CTL_SERVICE, path, CTL_VM, "SSHPort", &error, 'q', &port);
+        r = client_get(c->client, path, VMCTL_VM, "SSHPort", "q", &m, &error);
+        if (r >= 0)
+                r = sd_bus_message_read(m, "q", &port);
         if (r < 0)
-                return ctl_report(c, &error, r, "Failed to reach VM '%s'", name);
+                return ctl_report(c, error, r, "Failed to reach VM '%s'", name);
         if (port == 0)
                 return ctl_complain("Its network is 'none'; 'vmctl console' needs no network.",
                                 "VM '%s' cannot be reached by ssh", name);

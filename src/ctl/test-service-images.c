@@ -40,7 +40,7 @@ typedef struct FakeJob {
 } FakeJob;
 
 static const FakeImage *find_image(const char *path) {
-        _cleanup_free_ char *name = ctl_image_name(path);
+        _cleanup_free_ char *name = client_image_name(path);
 
         for (size_t i = 0; name && i < ELEMENTSOF(images); i++)
                 if (streq(images[i].name, name))
@@ -49,10 +49,10 @@ static const FakeImage *find_image(const char *path) {
 }
 
 static int job_free(FakeJob *j, const char *result) {
-        _cleanup_free_ char *object = ctl_image_path(service.made_name ?: "none");
+        _cleanup_free_ char *object = client_image_path(service.made_name ?: "none");
         int r;
 
-        r = sd_bus_emit_signal(service.bus, CTL_MANAGER_PATH, CTL_MANAGER, "JobRemoved", "uoos", j->id,
+        r = sd_bus_emit_signal(service.bus, VMCTL_MANAGER_PATH, VMCTL_MANAGER, "JobRemoved", "uoos", j->id,
                         j->path, object, result);
         sd_event_source_disable_unref(j->timer);
         sd_bus_slot_unref(j->slot);
@@ -64,15 +64,15 @@ static int job_free(FakeJob *j, const char *result) {
 
 static int job_tell(const FakeJob *j, const char *phase, uint64_t done, uint64_t total) {
         return sd_bus_emit_signal(service.bus, j->path, "org.freedesktop.DBus.Properties",
-                        "PropertiesChanged", "sa{sv}as", CTL_JOB, 4, "Phase", "s", phase, "Done", "t", done,
-                        "Total", "t", total, "Speed", "t", done > 0 ? 10 * MIB : 0, 0);
+                        "PropertiesChanged", "sa{sv}as", VMCTL_JOB, 4, "Phase", "s", phase, "Done", "t",
+                        done, "Total", "t", total, "Speed", "t", done > 0 ? 10 * MIB : 0, 0);
 }
 
 static int job_fail(FakeJob *j, const char *name, const char *message) {
         int r;
 
         r = sd_bus_emit_signal(service.bus, j->path, "org.freedesktop.DBus.Properties", "PropertiesChanged",
-                        "sa{sv}as", CTL_JOB, 2, "ErrorName", "s", name, "ErrorMessage", "s", message, 0);
+                        "sa{sv}as", VMCTL_JOB, 2, "ErrorName", "s", name, "ErrorMessage", "s", message, 0);
         return r < 0 ? r : job_free(j, "failed");
 }
 
@@ -133,12 +133,12 @@ static int start_job(sd_bus_message *m, const char *end) {
         int r;
 
         *j = (FakeJob){ .id = new_job(), .end = strdup(end) };
-        j->path = strf(CTL_JOB_PREFIX "/%u", j->id);
+        j->path = strf(VMCTL_JOB_PREFIX "/%u", j->id);
         path = strdupa(j->path);
         if (fast)
                 r = job_free(j, "done");
         else {
-                r = sd_bus_add_object_vtable(service.bus, &j->slot, j->path, CTL_JOB, job_vtable, j);
+                r = sd_bus_add_object_vtable(service.bus, &j->slot, j->path, VMCTL_JOB, job_vtable, j);
                 if (r >= 0)
                         r = sd_event_add_time_relative(service.event, &j->timer, CLOCK_MONOTONIC,
                                         20 * USEC_PER_MSEC, 1, on_step, j);
@@ -211,7 +211,7 @@ static int method_list(sd_bus_message *m, void *userdata, sd_bus_error *reterr) 
                 r = sd_bus_message_open_container(reply, 'a', "(sosubtttttsa{sv})");
         for (size_t i = 0; r >= 0 && i < ELEMENTSOF(images); i++) {
                 const FakeImage *image = &images[i];
-                _cleanup_free_ char *path = ctl_image_path(image->name);
+                _cleanup_free_ char *path = client_image_path(image->name);
 
                 r = sd_bus_message_append(reply, "(sosubtttttsa{sv})", image->name, path, image->format,
                                 getuid(), image->in_use, 2 * GIB, 400 * MIB, 300 * MIB, AT(0),
@@ -303,9 +303,9 @@ int images_serve(sd_bus *bus, sd_event *event) {
         service.bus = bus;
         service.event = event;
         /* An interface of the same object may be in two tables, not so in two slots of one table. */
-        r = sd_bus_add_object_vtable(bus, NULL, CTL_MANAGER_PATH, CTL_MANAGER, manager_vtable, NULL);
+        r = sd_bus_add_object_vtable(bus, NULL, VMCTL_MANAGER_PATH, VMCTL_MANAGER, manager_vtable, NULL);
         if (r >= 0)
                 r = sd_bus_add_fallback_vtable(
-                                bus, NULL, CTL_IMAGE_PREFIX, CTL_IMAGE, image_vtable, find, NULL);
+                                bus, NULL, VMCTL_IMAGE_PREFIX, VMCTL_IMAGE, image_vtable, find, NULL);
         return r;
 }

@@ -12,8 +12,8 @@
 #include <systemd/sd-event.h>
 #include <unistd.h>
 
+#include "client/decode.h"
 #include "ctl.h"
-#include "message-json.h"
 #include "test-service.h"
 #include "util/fd-util.h"
 
@@ -36,6 +36,7 @@ typedef struct FakeJob {
         size_t vm; /* its index: the array moves as it grows */
         uint32_t id;
         char *path;
+        sd_bus_slot *slot; /* of its object */
 } FakeJob;
 
 uint32_t new_job(void) {
@@ -55,7 +56,7 @@ static FakeVM *add_vm(const char *name, const char *state) {
         service.vms = reallocarray(service.vms, service.n_vms + 1, sizeof(FakeVM));
         assert(service.vms);
         vm = &service.vms[service.n_vms++];
-        *vm = (FakeVM){ .name = strdup(name), .path = ctl_vm_path(name), .state = strdup(state) };
+        *vm = (FakeVM){ .name = strdup(name), .path = client_vm_path(name), .state = strdup(state) };
         return vm;
 }
 
@@ -68,9 +69,12 @@ void print_call(sd_bus_message *m, const char *name) {
         while (sd_bus_message_at_end(m, true) == 0) {
                 _cleanup_(json_writer_freep) JsonWriter *w = NULL;
                 _cleanup_free_ char *text = NULL;
+                _cleanup_json_ Json *v = NULL;
 
-                if (json_writer_new(0, &w) < 0 || json_write_message(w, m) < 0 ||
-                                json_writer_finish(w, &text, NULL) < 0)
+                if (json_writer_new(0, &w) < 0 || client_decode(m, &v) < 0)
+                        break;
+                json_write_value(w, v);
+                if (json_writer_finish(w, &text, NULL) < 0)
                         break;
                 printf("%s%s", first ? " " : ", ", text);
                 first = false;
@@ -84,12 +88,12 @@ static int emit_state(FakeVM *vm, const char *state) {
         int r;
 
         r = free_and_strdup(&vm->state, state);
-        return r < 0 ? r : sd_bus_emit_properties_changed(service.bus, vm->path, CTL_VM, "State", NULL);
+        return r < 0 ? r : sd_bus_emit_properties_changed(service.bus, vm->path, VMCTL_VM, "State", NULL);
 }
 
 static int take_name(sd_event_source *s, uint64_t usec, void *userdata) {
         sd_event_source_unref(s);
-        return sd_bus_request_name(service.bus, CTL_SERVICE, 0);
+        return sd_bus_request_name(service.bus, VMCTL_SERVICE, 0);
 }
 
 static int in_a_moment(sd_event_time_handler_t handler, void *userdata) {
@@ -107,17 +111,23 @@ static int end_job(sd_event_source *s, uint64_t usec, void *userdata) {
         sd_event_source_unref(s);
         if (stuck)
                 r = sd_bus_emit_signal(service.bus, job->path, "org.freedesktop.DBus.Properties",
-                                "PropertiesChanged", "sa{sv}as", CTL_JOB, 2, "ErrorName", "s",
+                                "PropertiesChanged", "sa{sv}as", VMCTL_JOB, 2, "ErrorName", "s",
                                 "org.vmctl1.Error.QemuFailed", "ErrorMessage", "s", "QEMU is stuck", 0);
         else
                 r = emit_state(&service.vms[job->vm], "stopped");
         if (r >= 0)
-                r = sd_bus_emit_signal(service.bus, CTL_MANAGER_PATH, CTL_MANAGER, "JobRemoved", "uoos",
+                r = sd_bus_emit_signal(service.bus, VMCTL_MANAGER_PATH, VMCTL_MANAGER, "JobRemoved", "uoos",
                                 job->id, job->path, service.vms[job->vm].path, stuck ? "failed" : "done");
+        sd_bus_slot_unref(job->slot);
         free(job->path);
         free(job);
         return r;
 }
+
+static const sd_bus_vtable job_vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_VTABLE_END,
+};
 
 static int method_stop(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         FakeVM *vm = find_path(sd_bus_message_get_path(m));
@@ -125,14 +135,16 @@ static int method_stop(sd_bus_message *m, void *userdata, sd_bus_error *reterr) 
         int r;
 
         print_call(m, NULL);
-        *job = (FakeJob){ (size_t)(vm - service.vms), new_job(), NULL };
-        job->path = strf(CTL_JOB_PREFIX "/%u", job->id);
-        r = sd_bus_reply_method_return(m, "o", job->path);
+        *job = (FakeJob){ .vm = (size_t)(vm - service.vms), .id = new_job() };
+        job->path = strf(VMCTL_JOB_PREFIX "/%u", job->id);
+        r = sd_bus_add_object_vtable(service.bus, &job->slot, job->path, VMCTL_JOB, job_vtable, NULL);
+        if (r >= 0)
+                r = sd_bus_reply_method_return(m, "o", job->path);
         if (r < 0)
                 return r;
         /* A crash: the first job is never heard of again, the VM runs on. */
         if (streq(vm->name, "forgotten") && vm->stops++ == 0) {
-                r = sd_bus_release_name(service.bus, CTL_SERVICE);
+                r = sd_bus_release_name(service.bus, VMCTL_SERVICE);
                 return r < 0 ? r : in_a_moment(take_name, NULL);
         }
         return in_a_moment(end_job, job);
@@ -449,10 +461,10 @@ static int serve(int argc, char *argv[]) {
                 r = sd_bus_open_user(&service.bus);
         if (r >= 0)
                 r = sd_bus_add_object_vtable(
-                                service.bus, NULL, CTL_MANAGER_PATH, CTL_MANAGER, manager_vtable, NULL);
+                                service.bus, NULL, VMCTL_MANAGER_PATH, VMCTL_MANAGER, manager_vtable, NULL);
         if (r >= 0)
                 r = sd_bus_add_fallback_vtable(
-                                service.bus, NULL, CTL_VM_PREFIX, CTL_VM, vm_vtable, find_vm, NULL);
+                                service.bus, NULL, VMCTL_VM_PREFIX, VMCTL_VM, vm_vtable, find_vm, NULL);
         if (r >= 0)
                 r = images_serve(service.bus, service.event);
         if (r >= 0)
@@ -460,7 +472,7 @@ static int serve(int argc, char *argv[]) {
         if (r >= 0)
                 r = sd_bus_set_exit_on_disconnect(service.bus, true);
         if (r >= 0)
-                r = sd_bus_request_name(service.bus, CTL_SERVICE, 0);
+                r = sd_bus_request_name(service.bus, VMCTL_SERVICE, 0);
         if (r < 0)
                 return r;
         puts("ready");

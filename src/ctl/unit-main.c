@@ -64,9 +64,9 @@ static int run(Unit *u) {
 
         r = add_signals(u);
         if (r >= 0)
-                r = sd_bus_attach_event(u->ctl->bus, u->event, SD_EVENT_PRIORITY_NORMAL);
+                r = sd_bus_attach_event(client_bus(u->ctl->client), u->event, SD_EVENT_PRIORITY_NORMAL);
         if (r >= 0)
-                r = sd_bus_set_exit_on_disconnect(u->ctl->bus, true);
+                r = sd_bus_set_exit_on_disconnect(client_bus(u->ctl->client), true);
         if (r < 0)
                 return ctl_report(u->ctl, NULL, r, "Failed to prepare");
         r = unit_begin(u);
@@ -78,7 +78,7 @@ static int run(Unit *u) {
 
 int main(int argc, char *argv[]) {
         bool user = argc == 3 && streq(argv[1], "--user");
-        _cleanup_(ctl_done) Ctl c = { .choice = user ? BUS_USER : BUS_SYSTEM };
+        _cleanup_(ctl_done) Ctl c = { .choice = user ? CLIENT_BUS_USER : CLIENT_BUS_SYSTEM };
         _cleanup_(sd_event_unrefp) sd_event *event = NULL;
         _cleanup_(unit_done) Unit u = { .ctl = &c, .file = getenv("VMCTL_FILE") };
         _cleanup_error_ Error *e = NULL;

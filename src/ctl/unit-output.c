@@ -19,7 +19,7 @@
 
 /* Of LogExtraFields= only root's manager tells the journal. */
 static void print_line(const Unit *u, const char *line) {
-        if (u->ctl->bus_is_user && getenv("JOURNAL_STREAM")) {
+        if (client_is_user(u->ctl->client) && getenv("JOURNAL_STREAM")) {
                 (void)sd_journal_send("MESSAGE=%s", line, "PRIORITY=%i", LOG_INFO, "SYSLOG_IDENTIFIER=vm@%s",
                                 u->name, "VM_NAME=%s", u->name, NULL);
                 return;
@@ -57,41 +57,38 @@ static void on_console_line(void *userdata, const char *line) {
                 unit_query(u);
 }
 
-static int on_console(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+static void on_console(void *userdata, sd_bus_message *reply, const Error *error) {
         Unit *u = userdata;
-        int fd, r;
+        int fd = -EBADF;
 
-        u->console_opening = false;
-        if (sd_bus_message_is_method_error(m, NULL)) {
+        u->console_call = client_call_free(u->console_call);
+        if (!reply) {
                 /* One that has ended meanwhile is no trouble: its state tells. */
-                log_debug("The console cannot be read: %s", sd_bus_message_get_error(m)->message);
-                return 0;
+                log_debug("The console cannot be read: %s", error_message(error));
+                return;
         }
-        r = sd_bus_message_read(m, "h", &fd);
-        if (r < 0)
-                return r;
-        fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-        if (fd < 0)
-                return -errno;
+        if (sd_bus_message_read(reply, "h", &fd) >= 0)
+                fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
         u->console = lines_free(u->console);
         u->console_ended = false;
-        return lines_new(u->event, fd, on_console_line, u, &u->console);
+        if (fd < 0 || lines_new(u->event, fd, on_console_line, u, &u->console) < 0)
+                log_warning("Failed to read the console, ignoring");
 }
 
 void unit_open_console(Unit *u) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        Client *client = u->ctl->client;
         int r;
 
-        if (u->console || u->console_opening)
+        if (u->console || u->console_call)
                 return;
-        r = sd_bus_message_new_method_call(u->ctl->bus, &m, CTL_SERVICE, u->path, CTL_VM, "OpenConsoleLog");
+        r = client_new_call(client, u->path, VMCTL_VM, "OpenConsoleLog", &m);
         if (r >= 0)
                 r = sd_bus_message_append(m, "a{sv}", 2, "follow", "b", true, "this-run", "b", true);
         if (r >= 0)
-                r = sd_bus_call_async(u->ctl->bus, NULL, m, on_console, u, 0);
+                r = client_call_begin(client, m, 0, on_console, u, &u->console_call);
         if (r < 0)
                 log_warning("Failed to open the console, ignoring: %s", strerror(-r));
-        u->console_opening = r >= 0;
 }
 
 static int on_linger(sd_event_source *s, uint64_t usec, void *userdata) {
@@ -166,8 +163,9 @@ static int on_child_exit(sd_event_source *s, const siginfo_t *si, void *userdata
 /* What has been done in the guest is not done again at each boot. Time is the unit's matter
  * (TimeoutStartSec=). */
 int unit_converge(Unit *u) {
-        const char *const argv[] = { VMCTL_PROGRAM, u->ctl->bus_is_user ? "--user" : "--system", "up",
-                "--file", u->file, "--name", u->name, "--provision", "changed", "--timeout", "24h", NULL };
+        const char *const argv[] = { VMCTL_PROGRAM, client_is_user(u->ctl->client) ? "--user" : "--system",
+                "up", "--file", u->file, "--name", u->name, "--provision", "changed", "--timeout", "24h",
+                NULL };
         _cleanup_close_pair_ int out[2] = { -EBADF, -EBADF };
         int r;
 

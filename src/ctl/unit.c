@@ -9,13 +9,12 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-#include "message-json.h"
+#include "client/decode.h"
 #include "term.h"
 #include "unit.h"
 #include "util/fd-util.h"
 #include "util/log.h"
 
-#define PROPERTIES "org.freedesktop.DBus.Properties"
 #define START_TIMEOUT (90 * USEC_PER_SEC) /* the service has a deadline of its own below this */
 #define ATTEMPTS_MAX 10                   /* a service that crashes that often will not do it next time */
 
@@ -38,8 +37,12 @@ void unit_status(Unit *u, const char *format, ...) {
 }
 
 void unit_done(Unit *u) {
-        sd_bus_slot_unref(u->call);
-        sd_bus_slot_unref(u->query);
+        client_call_free(u->call);
+        client_call_free(u->query);
+        client_call_free(u->console_call);
+        client_job_free(u->wait);
+        client_jobs_free(u->jobs);
+        service_watch_free(u->watch);
         for (size_t i = 0; i < ELEMENTSOF(u->signals); i++)
                 sd_event_source_disable_unref(u->signals[i]);
         sd_event_source_disable_unref(u->child_source);
@@ -50,8 +53,6 @@ void unit_done(Unit *u) {
         free(u->private_key);
         free(u->state);
         free(u->failure);
-        free(u->job);
-        free(u->job_error);
         free(u->last_line);
 }
 
@@ -138,23 +139,28 @@ static int on_vm_properties(sd_bus_message *m, void *userdata, sd_bus_error *ret
         _cleanup_json_ Json *changed = NULL;
         Unit *u = userdata;
 
-        if (!ctl_from_service(u->ctl, m) || sd_bus_message_skip(m, "s") < 0 ||
-                        message_to_json(m, &changed) < 0)
+        if (!client_from_service(u->ctl->client, m) || sd_bus_message_skip(m, "s") < 0 ||
+                        client_decode(m, &changed) < 0)
                 return 0;
         return take_properties(u, changed);
 }
 
-static void fail(Unit *u, const sd_bus_error *e, int r, const char *what) {
-        const char *message, *hint;
+static void fail(Unit *u, const Error *e, const char *what) {
+        const char *hint = error_hint(e);
 
-        ctl_explain(u->ctl, e, r, &message, &hint);
-        unit_end(u, EXIT_FAILURE, "%s: %s%s%s%s", what, message, hint ? " (" : "", hint ?: "",
+        unit_end(u, EXIT_FAILURE, "%s: %s%s%s%s", what, error_message(e), hint ? " (" : "", hint ?: "",
                         hint ? ")" : "");
 }
 
-static bool is_missing(const sd_bus_error *e) {
-        return sd_bus_error_has_names(e, SD_BUS_ERROR_UNKNOWN_OBJECT, SD_BUS_ERROR_UNKNOWN_METHOD,
-                        "org.vmctl1.Error.NoSuchVM");
+static void fail_errno(Unit *u, int r, const char *what) {
+        _cleanup_error_ Error *e = NULL;
+
+        (void)client_error(u->ctl->client, r, &e);
+        fail(u, e, what);
+}
+
+static bool is_missing(const Error *e) {
+        return error_is(e, ERROR_NO_SUCH_VM) || streq(error_name(e), SD_BUS_ERROR_UNKNOWN_METHOD);
 }
 
 static void on_missing(Unit *u) {
@@ -166,126 +172,140 @@ static void on_missing(Unit *u) {
                 unit_end(u, UNIT_EXIT_NO_VM,
                                 "There is no VM '%s', and no file of %s defines it ('vmctl create' makes "
                                 "one)",
-                                u->name, u->ctl->bus_is_user ? "~/.config/vmctl" : VMCTL_CONF_DIR);
+                                u->name,
+                                client_is_user(u->ctl->client) ? "~/.config/vmctl" : VMCTL_CONF_DIR);
 }
 
-static bool is_cut_off(Unit *u, const sd_bus_error *e);
-static int begin_start(Unit *u);
+/* Whether a call is to be made again, since the service went away under it. */
+static bool is_cut_off(Unit *u, const Error *e) {
+        return (streq(error_name(e), SD_BUS_ERROR_NO_REPLY) ||
+                               streq(error_name(e), SD_BUS_ERROR_NAME_HAS_NO_OWNER)) &&
+                        u->attempts++ < ATTEMPTS_MAX;
+}
+
+static void call_vm(Unit *u, sd_bus_message *m, uint64_t timeout_usec, ClientCallHandler done,
+                ClientCall **ret, int r, const char *what) {
+        *ret = client_call_free(*ret);
+        if (r >= 0)
+                r = client_call_begin(u->ctl->client, m, timeout_usec, done, u, ret);
+        if (r < 0)
+                fail_errno(u, r, what);
+}
+
+static void begin_start(Unit *u);
 
 /* Before Start: whether there is a VM, and whose it is. */
-static int on_found(sd_bus_message *m, Unit *u) {
-        const sd_bus_error *e = sd_bus_message_get_error(m);
+static void on_found(Unit *u, sd_bus_message *reply, const Error *e) {
         _cleanup_json_ Json *properties = NULL;
 
-        if (e && is_missing(e))
+        if (reply) {
+                if (client_decode(reply, &properties) >= 0 && is_ours(u, properties))
+                        begin_start(u);
+        } else if (is_missing(e))
                 on_missing(u);
-        else if (e && is_cut_off(u, e))
+        else if (is_cut_off(u, e))
                 unit_query(u);
-        else if (e)
-                fail(u, e, 0, "Failed to look at the VM");
-        else if (ctl_note_owner(u->ctl, m) >= 0 && message_to_json(m, &properties) >= 0 &&
-                        is_ours(u, properties))
-                return begin_start(u);
-        return 0;
+        else
+                fail(u, e, "Failed to look at the VM");
 }
 
-static int on_vm(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+static void on_vm(void *userdata, sd_bus_message *reply, const Error *e) {
         _cleanup_json_ Json *properties = NULL;
         Unit *u = userdata;
 
-        u->query = sd_bus_slot_unref(u->query);
-        if (u->step == UNIT_FINDING)
-                return on_found(m, u);
-        if (sd_bus_message_is_method_error(m, NULL)) {
-                if (is_missing(sd_bus_message_get_error(m)) && u->step != UNIT_STARTING)
+        u->query = client_call_free(u->query);
+        if (u->step == UNIT_FINDING) {
+                on_found(u, reply, e);
+                return;
+        }
+        if (!reply) {
+                if (is_missing(e) && u->step != UNIT_STARTING)
                         on_missing(u);
                 else if (u->step == UNIT_STOPPING && u->console_ended)
                         unit_end(u, EXIT_SUCCESS,
                                         NULL); /* QEMU is gone, and at shutdown the service may be */
-                return 0;                      /* a service that is away is back some time */
+                return;                        /* a service that is away is back some time */
         }
-        if (ctl_note_owner(u->ctl, m) < 0 || message_to_json(m, &properties) < 0)
-                return 0;
+        if (client_decode(reply, &properties) < 0)
+                return;
         /* 'vmctl up' looks for itself, and this may have come before it had made the VM. */
-        if (u->step != UNIT_CONVERGING && !is_ours(u, properties))
-                return 0;
-        return take_properties(u, properties);
+        if (u->step == UNIT_CONVERGING || is_ours(u, properties))
+                (void)take_properties(u, properties);
 }
 
 /* Also what lets us hear the service's signals, and what starts it. */
 void unit_query(Unit *u) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         int r;
 
-        u->query = sd_bus_slot_unref(u->query);
-        r = sd_bus_call_method_async(u->ctl->bus, &u->query, CTL_SERVICE, u->path, PROPERTIES, "GetAll",
-                        on_vm, u, "s", CTL_VM);
-        if (r < 0)
-                fail(u, NULL, r, "Failed to look at the VM");
+        r = client_new_call(u->ctl->client, u->path, DBUS_PROPERTIES, "GetAll", &m);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "s", VMCTL_VM);
+        call_vm(u, m, 0, on_vm, &u->query, r, "Failed to look at the VM");
 }
 
 static int on_removed(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         const char *name, *path;
         Unit *u = userdata;
 
-        if (ctl_from_service(u->ctl, m) && sd_bus_message_read(m, "so", &name, &path) >= 0 &&
+        if (client_from_service(u->ctl->client, m) && sd_bus_message_read(m, "so", &name, &path) >= 0 &&
                         streq(path, u->path))
                 on_missing(u);
         return 0;
 }
 
-/* Whether a call is to be made again, since the service went away under it. */
-static bool is_cut_off(Unit *u, const sd_bus_error *e) {
-        return sd_bus_error_has_names(e, SD_BUS_ERROR_NO_REPLY, SD_BUS_ERROR_NAME_HAS_NO_OWNER,
-                               error_code_name(ERROR_SERVICE_ENDING)) &&
-                        u->attempts++ < ATTEMPTS_MAX;
-}
-
-static int on_started(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
-        const sd_bus_error *e = sd_bus_message_get_error(m);
+static void on_started(void *userdata, sd_bus_message *reply, const Error *e) {
         Unit *u = userdata;
 
-        u->call = sd_bus_slot_unref(u->call);
-        if (!e) {
-                (void)ctl_note_owner(u->ctl, m);
+        u->call = client_call_free(u->call);
+        if (reply)
                 unit_wait(u);
-        } else if (is_missing(e))
+        else if (is_missing(e))
                 on_missing(u);
-        else if (!is_cut_off(u, e))
-                fail(u, e, 0, "Failed to start");
+        else if (is_cut_off(u, e))
+                begin_start(u);
         else
-                return begin_start(u);
-        return 0;
+                fail(u, e, "Failed to start");
 }
 
-static int begin_start(Unit *u) {
+static void begin_start(Unit *u) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         int r;
 
         u->step = UNIT_STARTING;
         unit_status(u, "Starting");
-        r = sd_bus_message_new_method_call(u->ctl->bus, &m, CTL_SERVICE, u->path, CTL_VM, "Start");
+        r = client_new_call(u->ctl->client, u->path, VMCTL_VM, "Start", &m);
         if (r >= 0)
                 r = sd_bus_message_append(m, "a{sv}", 0);
-        return r < 0 ? r : sd_bus_call_async(u->ctl->bus, &u->call, m, on_started, u, START_TIMEOUT);
+        call_vm(u, m, START_TIMEOUT, on_started, &u->call, r, "Failed to start");
 }
 
-static int call_wait(Unit *u);
+static void call_wait(Unit *u);
 
-static int on_waiting(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
-        const sd_bus_error *e = sd_bus_message_get_error(m);
-        const char *job;
+static void on_wait_changed(void *userdata, const ClientJob *job) {
+        const char *phase = client_job_progress(job).phase;
+
+        if (!isempty(phase))
+                unit_status(userdata, "Running, waiting for %s", phase);
+}
+
+static void on_wait_done(void *userdata, const ClientJob *job, const Error *error) {
+        bool lost = client_job_is_lost(job), begun = client_job_path(job);
         Unit *u = userdata;
 
-        u->call = sd_bus_slot_unref(u->call);
-        if (e && is_cut_off(u, e))
-                return call_wait(u);
-        if (e) {
-                fail(u, e, 0, "Failed to wait for the guest");
-                return 0;
-        }
-        if (ctl_note_owner(u->ctl, m) < 0 || sd_bus_message_read(m, "o", &job) < 0)
-                return 0;
-        return free_and_strdup(&u->job, job);
+        u->wait = client_job_free(u->wait);
+        if (u->step != UNIT_WAITING)
+                return;
+        if (!error)
+                become_ready(u);
+        else if (lost && !client_has_service(u->ctl->client))
+                ; /* it is asked again when it is back */
+        else if (lost ? u->attempts++ < ATTEMPTS_MAX : !begun && is_cut_off(u, error))
+                call_wait(u);
+        else if (begun)
+                unit_end(u, EXIT_FAILURE, "%s", error_message(error));
+        else
+                fail(u, error, "Failed to wait for the guest");
 }
 
 static int append_key(sd_bus_message *m, const char *path) {
@@ -297,66 +317,35 @@ static int append_key(sd_bus_message *m, const char *path) {
                     : sd_bus_message_append(m, "a{sv}", 0);
 }
 
-static int call_wait(Unit *u) {
+static void call_wait(Unit *u) {
+        static const ClientJobHandlers handlers = { .changed = on_wait_changed, .done = on_wait_done };
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         int r;
 
         unit_status(u, "Running, waiting for %s", vmfile_ready_to_string(u->ready));
-        r = sd_bus_message_new_method_call(u->ctl->bus, &m, CTL_SERVICE, u->path, CTL_VM, "WaitReady");
+        r = client_new_call(u->ctl->client, u->path, VMCTL_VM, "WaitReady", &m);
         if (r >= 0)
                 r = sd_bus_message_append(m, "st", vmfile_ready_to_string(u->ready), WAIT_MAX);
         if (r >= 0)
                 r = append_key(m, u->private_key);
-        return r < 0 ? r : sd_bus_call_async(u->ctl->bus, &u->call, m, on_waiting, u, 0);
+        if (r >= 0)
+                r = client_job_begin(u->jobs, m, 0, &handlers, u, &u->wait);
+        if (r < 0)
+                fail_errno(u, r, "Failed to wait for the guest");
 }
 
 void unit_wait(Unit *u) {
-        int r;
-
         u->step = UNIT_WAITING;
-        r = u->ready == VMFILE_READY_RUNNING ? 0 : call_wait(u);
-        if (r < 0)
-                fail(u, NULL, r, "Failed to wait for the guest");
-        else
+        if (u->ready != VMFILE_READY_RUNNING)
+                call_wait(u);
+        if (u->step == UNIT_WAITING)
                 unit_query(u);
-}
-
-static int on_job_properties(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
-        _cleanup_json_ Json *changed = NULL;
-        Unit *u = userdata;
-        const char *phase, *message;
-
-        if (u->step != UNIT_WAITING || !ctl_from_service(u->ctl, m) ||
-                        !streq_ptr(sd_bus_message_get_path(m), u->job) || sd_bus_message_skip(m, "s") < 0 ||
-                        message_to_json(m, &changed) < 0)
-                return 0;
-        phase = json_get_string(changed, "Phase");
-        message = json_get_string(changed, "ErrorMessage");
-        if (!isempty(phase))
-                unit_status(u, "Running, waiting for %s", phase);
-        return isempty(message) ? 0 : free_and_strdup(&u->job_error, message);
-}
-
-static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
-        const char *job, *object, *result;
-        Unit *u = userdata;
-        uint32_t id;
-
-        if (u->step != UNIT_WAITING || !u->job || !ctl_from_service(u->ctl, m) ||
-                        sd_bus_message_read(m, "uoos", &id, &job, &object, &result) < 0 ||
-                        !streq(job, u->job))
-                return 0;
-        if (streq(result, "done"))
-                become_ready(u);
-        else
-                unit_end(u, EXIT_FAILURE, "%s", u->job_error ?: "The guest could not be waited for");
-        return 0;
 }
 
 static int on_signals_lost(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         Unit *u = userdata;
 
-        if (ctl_from_service(u->ctl, m) && u->step != UNIT_FINDING && u->step != UNIT_ENDED)
+        if (client_from_service(u->ctl->client, m) && u->step != UNIT_FINDING && u->step != UNIT_ENDED)
                 unit_query(u);
         return 0;
 }
@@ -364,7 +353,6 @@ static int on_signals_lost(sd_bus_message *m, void *userdata, sd_bus_error *rete
 /* What happened while it was away is found out; what it did for us is begun again. */
 static void on_service_changed(void *userdata, bool present) {
         Unit *u = userdata;
-        int r = 0;
 
         if (u->step == UNIT_ENDED)
                 return;
@@ -376,12 +364,8 @@ static void on_service_changed(void *userdata, bool present) {
         unit_query(u);
         if (u->step == UNIT_STOPPING && !u->call && u->child <= 0)
                 unit_call_stop(u);
-        else if (u->step == UNIT_WAITING && u->job) {
-                u->job = (free(u->job), NULL);
-                r = call_wait(u);
-        }
-        if (r < 0)
-                fail(u, NULL, r, "Failed to go on");
+        else if (u->step == UNIT_WAITING && u->ready != VMFILE_READY_RUNNING && !u->wait)
+                call_wait(u);
 }
 
 static uint64_t stop_timeout(Unit *u) {
@@ -389,49 +373,46 @@ static uint64_t stop_timeout(Unit *u) {
         uint64_t usec;
 
         if (!unit || sd_bus_path_encode("/org/freedesktop/systemd1/unit", unit, &path) < 0 ||
-                        sd_bus_get_property_trivial(u->ctl->bus, "org.freedesktop.systemd1", path,
-                                        "org.freedesktop.systemd1.Service", "TimeoutStopUSec", NULL, 't',
-                                        &usec) < 0)
+                        sd_bus_get_property_trivial(client_bus(u->ctl->client), "org.freedesktop.systemd1",
+                                        path, "org.freedesktop.systemd1.Service", "TimeoutStopUSec", NULL,
+                                        't', &usec) < 0)
                 return STOP_DEFAULT;
         if (usec == USEC_INFINITY)
                 return WAIT_MAX;
         return usec > 2 * STOP_GRACE ? usec - STOP_GRACE : usec / 2;
 }
 
-static int on_stopping(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
-        const sd_bus_error *e = sd_bus_message_get_error(m);
+static void on_stopping(void *userdata, sd_bus_message *reply, const Error *e) {
         Unit *u = userdata;
 
-        u->call = sd_bus_slot_unref(u->call);
-        if (e && is_missing(e))
-                unit_end(u, EXIT_SUCCESS, NULL);
-        else if (e && is_cut_off(u, e))
-                unit_call_stop(u);
-        else if (e)
-                fail(u, e, 0, "Failed to shut the guest down");
-        else {
-                (void)ctl_note_owner(u->ctl, m);
+        u->call = client_call_free(u->call);
+        if (reply)
                 unit_query(u); /* it may have been down before */
-        }
-        return 0;
+        else if (is_missing(e))
+                unit_end(u, EXIT_SUCCESS, NULL);
+        else if (is_cut_off(u, e))
+                unit_call_stop(u);
+        else
+                fail(u, e, "Failed to shut the guest down");
 }
 
 void unit_call_stop(Unit *u) {
         uint64_t now = now_monotonic(), left = u->stop_deadline > now ? u->stop_deadline - now : 1;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         int r;
 
-        u->call = sd_bus_slot_unref(u->call);
-        r = sd_bus_call_method_async(u->ctl->bus, &u->call, CTL_SERVICE, u->path, CTL_VM, "Stop",
-                        on_stopping, u, "t", left);
-        if (r < 0)
-                fail(u, NULL, r, "Failed to shut the guest down");
+        r = client_new_call(u->ctl->client, u->path, VMCTL_VM, "Stop", &m);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "t", left);
+        call_vm(u, m, 0, on_stopping, &u->call, r, "Failed to shut the guest down");
 }
 
 void unit_stop(Unit *u) {
         if (u->step == UNIT_STOPPING || u->step == UNIT_ENDED)
                 return;
         u->step = UNIT_STOPPING;
-        u->call = sd_bus_slot_unref(u->call);
+        u->call = client_call_free(u->call);
+        u->wait = client_job_free(u->wait);
         u->attempts = 0;
         u->stop_deadline = now_monotonic() + stop_timeout(u);
         (void)sd_notify(false, "STOPPING=1\nSTATUS=Shutting the guest down");
@@ -442,34 +423,29 @@ void unit_stop(Unit *u) {
 }
 
 static int subscribe(Unit *u) {
-        sd_bus *bus = u->ctl->bus;
+        Client *client = u->ctl->client;
+        sd_bus *bus = client_bus(client);
         int r;
 
-        r = sd_bus_match_signal_async(bus, NULL, CTL_SERVICE, u->path, PROPERTIES, "PropertiesChanged",
-                        on_vm_properties, NULL, u);
+        r = sd_bus_match_signal_async(bus, NULL, VMCTL_SERVICE, u->path, DBUS_PROPERTIES,
+                        "PropertiesChanged", on_vm_properties, NULL, u);
         if (r >= 0)
-                r = sd_bus_match_signal_async(bus, NULL, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER,
+                r = sd_bus_match_signal_async(bus, NULL, VMCTL_SERVICE, VMCTL_MANAGER_PATH, VMCTL_MANAGER,
                                 "VMRemoved", on_removed, NULL, u);
         if (r >= 0)
-                r = sd_bus_match_signal_async(bus, NULL, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER,
+                r = sd_bus_match_signal_async(bus, NULL, VMCTL_SERVICE, VMCTL_MANAGER_PATH, VMCTL_MANAGER,
                                 "SignalsLost", on_signals_lost, NULL, u);
         if (r >= 0)
-                r = sd_bus_match_signal_async(bus, NULL, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER,
-                                "JobRemoved", on_job_removed, NULL, u);
+                r = client_jobs_new(client, &u->jobs);
         if (r >= 0)
-                r = sd_bus_add_match_async(bus, NULL,
-                                "type='signal',sender='" CTL_SERVICE "',path_namespace='" CTL_JOB_PREFIX
-                                "',interface='" PROPERTIES "',member='PropertiesChanged'",
-                                on_job_properties, NULL, u);
-        if (r >= 0)
-                r = ctl_follow_service(u->ctl, on_service_changed, u);
+                r = service_watch_new(client, on_service_changed, u, &u->watch);
         return r;
 }
 
 int unit_begin(Unit *u) {
         int r;
 
-        u->path = ctl_vm_path(u->name);
+        u->path = client_vm_path(u->name);
         if (!u->path)
                 return ctl_oom();
         r = subscribe(u);

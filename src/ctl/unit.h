@@ -4,6 +4,7 @@
 
 #include <systemd/sd-event.h>
 
+#include "client/jobs.h"
 #include "ctl.h"
 #include "lines.h"
 #include "spec/vmfile.h"
@@ -31,10 +32,12 @@ typedef struct Unit {
 
         UnitStep step;
         char *state, *failure; /* the VM's, as far as known */
-        char *job, *job_error; /* of WaitReady */
         uint64_t stop_deadline;
         unsigned attempts;
-        sd_bus_slot *call, *query;
+        ClientCall *call, *query, *console_call;
+        ClientJobs *jobs;
+        ClientJob *wait; /* of WaitReady */
+        ServiceWatch *watch;
 
         sd_event_source *signals[2];
 
@@ -45,7 +48,7 @@ typedef struct Unit {
         char *last_line;
 
         Lines *console; /* NULL: not open */
-        bool console_opening, console_ended;
+        bool console_ended;
         sd_event_source *linger;
         int exit_status;
 } Unit;

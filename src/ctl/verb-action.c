@@ -1,23 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Verbs that do one thing to each VM that is named: start, stop, kill, reset, suspend, resume, destroy.
  *
- * All calls go out at once, without leave to ask for a password. Those that polkit wants a password for are
- * repeated one after another, as a terminal can take one question at a time. Stop answers with a job, whose
- * end is then waited for. The job is gone if vmctld restarts meanwhile: then the VM's state tells what
- * became of it, and the power button is pressed again if the guest runs on. */
+ * All calls go out at once. Stop answers with a job, whose end is then waited for. The job is gone if vmctld
+ * restarts meanwhile: then the VM's state tells what became of it, and the power button is pressed again if
+ * the guest runs on. */
 
 #include <stdio.h>
 
-#include "broken.h"
-#include "message-json.h"
+#include "client/decode.h"
+#include "client/jobs.h"
+#include "json-print.h"
 #include "remote.h"
 #include "ssh-install.h"
 #include "ssh-wait.h"
 #include "term.h"
 #include "text.h"
 #include "verbs.h"
-
-#define CALLS_AT_ONCE 32 /* a bus lets a client wait for some 100 replies */
 
 #define STOP_DEFAULT_USEC (30 * USEC_PER_SEC)
 /* From the guest's timeout to the end of QEMU the service needs 5 s, and a little more under load. */
@@ -43,7 +41,6 @@ static const ActionKind kinds[] = {
 typedef enum ActionStep {
         ACTION_NEW,
         ACTION_CALLING,
-        ACTION_TO_ASK, /* polkit wants to ask */
         ACTION_IN_JOB,
         ACTION_LOST, /* its job was the former service's */
         ACTION_DONE,
@@ -55,11 +52,10 @@ typedef struct Action {
         Batch *batch;
         const char *name; /* borrowed from argv */
         char *path;
-        char *job;
-        sd_bus_slot *slot;
+        ClientCall *call; /* one of these */
+        ClientJob *job;
         ActionStep step;
-        bool broken;        /* there is no such VM: it may be one that cannot be read */
-        sd_bus_error error; /* set when it failed */
+        Error *error; /* set when it failed */
 } Action;
 
 struct Batch {
@@ -69,6 +65,9 @@ struct Batch {
         uint64_t stop_timeout_usec, started;
         size_t n, n_calling, n_pending;
         bool recheck; /* the service came back */
+        ClientJobs *jobs;
+        ServiceWatch *watch;
+        sd_bus_slot *properties;
         Action *actions;
 };
 
@@ -76,12 +75,15 @@ static void batch_done(Batch *b) {
         for (size_t i = 0; i < b->n; i++) {
                 Action *a = &b->actions[i];
 
-                sd_bus_slot_unref(a->slot);
-                sd_bus_error_free(&a->error);
+                client_call_free(a->call);
+                client_job_free(a->job);
+                error_free(a->error);
                 free(a->path);
-                free(a->job);
         }
         free(b->actions);
+        client_jobs_free(b->jobs);
+        service_watch_free(b->watch);
+        sd_bus_slot_unref(b->properties);
 }
 
 static bool batch_has(const Batch *b, const char *name) {
@@ -100,7 +102,7 @@ static int batch_init(Batch *b, const Args *args) {
 
                 if (batch_has(b, args->words[i]))
                         continue;
-                *a = (Action){ .batch = b, .name = args->words[i], .path = ctl_vm_path(args->words[i]) };
+                *a = (Action){ .batch = b, .name = args->words[i], .path = client_vm_path(args->words[i]) };
                 b->n++;
                 if (!a->path)
                         return ctl_oom();
@@ -109,16 +111,26 @@ static int batch_init(Batch *b, const Args *args) {
         return 0;
 }
 
-static void action_finish(Action *a) {
-        if (a->step == ACTION_CALLING)
-                a->batch->n_calling--;
-        a->step = ACTION_DONE;
-        a->batch->n_pending--;
+static void action_enter(Action *a, ActionStep step) {
+        a->batch->n_calling += step == ACTION_CALLING;
+        a->batch->n_calling -= a->step == ACTION_CALLING;
+        a->batch->n_pending -= step == ACTION_DONE;
+        a->step = step;
+}
+
+static void action_finish(Action *a, const Error *error) {
+        a->error = error_copy(error);
+        action_enter(a, ACTION_DONE);
 }
 
 static void action_fail(Action *a, int r) {
-        (void)sd_bus_error_set_errno(&a->error, r);
-        action_finish(a);
+        _cleanup_error_ Error *e = NULL;
+
+        if (r == -ETIMEDOUT)
+                (void)error_set(&e, ERROR_TIMEOUT, "vmctld did not answer in time");
+        else
+                (void)client_error(a->batch->ctl->client, r, &e);
+        action_finish(a, e);
 }
 
 /* The time that the guest has, or has left when its job was lost. 0 would mean the default, so "at once" is
@@ -135,9 +147,7 @@ static int action_new_call(Action *a, sd_bus_message **ret) {
         Batch *b = a->batch;
         int r;
 
-        if (a->broken)
-                return broken_new_removal(b->ctl, "vm", a->name, ret);
-        r = sd_bus_message_new_method_call(b->ctl->bus, &m, CTL_SERVICE, a->path, CTL_VM, b->kind->member);
+        r = client_new_call(b->ctl->client, a->path, VMCTL_VM, b->kind->member, &m);
         if (r >= 0 && b->is_stop)
                 r = sd_bus_message_append(m, "t", remaining_stop_usec(a));
         else if (r >= 0 && streq(b->kind->member, "Start"))
@@ -148,187 +158,38 @@ static int action_new_call(Action *a, sd_bus_message **ret) {
         return 0;
 }
 
-static void action_take_reply(Action *a, sd_bus_message *reply) {
-        const char *job;
-        int r = 0;
-
-        sd_bus_error_free(&a->error); /* that it is not there, where it was broken */
-        if (!a->batch->is_stop || !a->batch->block) {
-                action_finish(a);
-                return;
-        }
-        r = sd_bus_message_read(reply, "o", &job);
-        if (r >= 0)
-                r = free_and_strdup(&a->job, job);
-        if (r < 0) {
-                action_fail(a, r);
-                return;
-        }
-        if (a->step == ACTION_CALLING)
-                a->batch->n_calling--;
-        a->step = ACTION_IN_JOB;
+static void on_reply(void *userdata, sd_bus_message *reply, const Error *error) {
+        action_finish(userdata, error);
 }
 
-static void action_call(Action *a);
-
-/* Whether the call was made once more, for one that cannot be read. If there is none, that the VM is not
- * there is what is told. */
-static bool action_fails(Action *a, const sd_bus_error *e) {
-        if (a->broken && broken_is_none(e))
-                return false;
-        sd_bus_error_free(&a->error);
-        (void)sd_bus_error_copy(&a->error, e);
-        if (a->broken || !streq(a->batch->kind->verb, "destroy") ||
-                        !sd_bus_error_has_name(e, SD_BUS_ERROR_UNKNOWN_OBJECT))
-                return false;
-        a->broken = true;
-        return true;
+static void on_job_changed(void *userdata, const ClientJob *job) {
+        action_enter(userdata, ACTION_IN_JOB);
 }
 
-static int on_reply(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+static void on_job_done(void *userdata, const ClientJob *job, const Error *error) {
         Action *a = userdata;
-        Ctl *c = a->batch->ctl;
-        int r;
 
-        if (sd_bus_message_is_method_error(m, NULL)) {
-                if (ctl_wants_to_ask(c, sd_bus_message_get_error(m))) {
-                        a->batch->n_calling--;
-                        a->step = ACTION_TO_ASK;
-                        return 0;
-                }
-                if (action_fails(a, sd_bus_message_get_error(m))) {
-                        a->batch->n_calling--;
-                        a->slot = sd_bus_slot_unref(a->slot);
-                        action_call(a);
-                } else
-                        action_finish(a);
-                return 0;
-        }
-        r = ctl_note_owner(c, m);
-        if (r < 0)
-                action_fail(a, r);
+        if (client_job_is_lost(job))
+                action_enter(a, ACTION_LOST);
         else
-                action_take_reply(a, m);
-        return 0;
+                action_finish(a, error);
 }
 
 static void action_call(Action *a) {
+        static const ClientJobHandlers handlers = { .changed = on_job_changed, .done = on_job_done };
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         Batch *b = a->batch;
         int r;
 
-        a->step = ACTION_CALLING;
-        b->n_calling++;
         r = action_new_call(a, &m);
-        if (r >= 0)
-                r = sd_bus_call_async(b->ctl->bus, &a->slot, m, on_reply, a, b->kind->timeout_usec);
+        action_enter(a, ACTION_CALLING);
+        a->job = client_job_free(a->job);
+        if (r >= 0 && b->jobs)
+                r = client_job_begin(b->jobs, m, b->kind->timeout_usec, &handlers, a, &a->job);
+        else if (r >= 0)
+                r = client_call_begin(b->ctl->client, m, b->kind->timeout_usec, on_reply, a, &a->call);
         if (r < 0)
                 action_fail(a, r);
-}
-
-static void action_call_and_wait(Action *a) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        int r;
-
-        r = action_new_call(a, &m);
-        if (r < 0) {
-                action_fail(a, r);
-                return;
-        }
-        if (a->step == ACTION_TO_ASK)
-                r = ctl_call_asking(a->batch->ctl, m, a->batch->kind->timeout_usec, &reply, &error);
-        else
-                r = ctl_call(a->batch->ctl, m, a->batch->kind->timeout_usec, &reply, &error);
-        if (r >= 0)
-                action_take_reply(a, reply);
-        else if (action_fails(a, &error))
-                action_call_and_wait(a);
-        else
-                action_finish(a);
-}
-
-static int batch_call_all(Batch *b) {
-        int r;
-
-        for (size_t next = 0; next < b->n || b->n_calling > 0;) {
-                if (next < b->n && b->n_calling < CALLS_AT_ONCE) {
-                        action_call(&b->actions[next++]);
-                        continue;
-                }
-                r = ctl_step(b->ctl, UINT64_MAX, NULL); /* each call has its own deadline */
-                if (r < 0)
-                        return r;
-        }
-        for (size_t i = 0; i < b->n; i++)
-                if (b->actions[i].step == ACTION_TO_ASK)
-                        action_call_and_wait(&b->actions[i]);
-        return 0;
-}
-
-static Action *find_job(Batch *b, const char *job) {
-        for (size_t i = 0; i < b->n; i++)
-                if (b->actions[i].step == ACTION_IN_JOB && streq_ptr(b->actions[i].job, job))
-                        return &b->actions[i];
-        return NULL;
-}
-
-static void set_job_error(Action *a, const char *result) {
-        if (sd_bus_error_is_set(&a->error)) /* the job's properties told */
-                return;
-        if (streq(result, "timeout"))
-                (void)sd_bus_error_set_const(&a->error, error_code_name(ERROR_TIMEOUT),
-                                "QEMU could not be ended in time");
-        else if (streq(result, "canceled"))
-                (void)sd_bus_error_set_const(
-                                &a->error, error_code_name(ERROR_CANCELED), "The job was canceled");
-        else
-                (void)sd_bus_error_setf(
-                                &a->error, error_code_name(ERROR_FAILED), "The job ended as '%s'", result);
-}
-
-static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
-        const char *job, *object, *result;
-        Batch *b = userdata;
-        Action *a;
-        uint32_t id;
-
-        if (!ctl_from_service(b->ctl, m) || sd_bus_message_read(m, "uoos", &id, &job, &object, &result) < 0)
-                return 0;
-        a = find_job(b, job);
-        if (!a)
-                return 0;
-        if (streq(result, "done"))
-                sd_bus_error_free(&a->error);
-        else
-                set_job_error(a, result);
-        action_finish(a);
-        return 0;
-}
-
-/* The string property of that name among those that changed, or NULL. */
-static const char *changed_string(const Json *changed, const char *name) {
-        const char *s = json_get_string(changed, name);
-
-        return isempty(s) ? NULL : s;
-}
-
-static int on_job_properties(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
-        _cleanup_json_ Json *changed = NULL;
-        Batch *b = userdata;
-        Action *a;
-
-        if (!ctl_from_service(b->ctl, m))
-                return 0;
-        a = find_job(b, sd_bus_message_get_path(m));
-        if (!a || sd_bus_message_skip(m, "s") < 0 || message_to_json(m, &changed) < 0)
-                return 0;
-        if (changed_string(changed, "ErrorName")) {
-                sd_bus_error_free(&a->error);
-                (void)sd_bus_error_set(&a->error, changed_string(changed, "ErrorName"),
-                                changed_string(changed, "ErrorMessage"));
-        }
-        return 0;
 }
 
 static bool is_down(const char *state) {
@@ -339,17 +200,17 @@ static int on_vm_properties(sd_bus_message *m, void *userdata, sd_bus_error *ret
         _cleanup_json_ Json *changed = NULL;
         Batch *b = userdata;
 
-        if (!ctl_from_service(b->ctl, m))
+        if (!client_from_service(b->ctl->client, m))
                 return 0;
         for (size_t i = 0; i < b->n; i++) {
                 Action *a = &b->actions[i];
 
                 if (a->step != ACTION_LOST || !streq(a->path, sd_bus_message_get_path(m)))
                         continue;
-                if (sd_bus_message_skip(m, "s") < 0 || message_to_json(m, &changed) < 0)
+                if (sd_bus_message_skip(m, "s") < 0 || client_decode(m, &changed) < 0)
                         return 0;
                 if (is_down(json_get_string(changed, "State")))
-                        action_finish(a);
+                        action_finish(a, NULL);
                 return 0;
         }
         return 0;
@@ -358,62 +219,56 @@ static int on_vm_properties(sd_bus_message *m, void *userdata, sd_bus_error *ret
 static void on_service_changed(void *userdata, bool present) {
         Batch *b = userdata;
 
-        for (size_t i = 0; i < b->n; i++)
-                if (b->actions[i].step == ACTION_IN_JOB) {
-                        b->actions[i].step = ACTION_LOST;
-                        sd_bus_error_free(&b->actions[i].error);
-                }
         b->recheck = present;
 }
 
+static bool is_away(const Error *e) {
+        return streq(error_name(e), SD_BUS_ERROR_NO_REPLY) ||
+                        streq(error_name(e), SD_BUS_ERROR_SERVICE_UNKNOWN) ||
+                        streq(error_name(e), SD_BUS_ERROR_NAME_HAS_NO_OWNER);
+}
+
 static void action_recheck(Action *a) {
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_error_ Error *error = NULL;
         _cleanup_free_ char *state = NULL;
         int r;
 
-        r = sd_bus_get_property_string(
-                        a->batch->ctl->bus, CTL_SERVICE, a->path, CTL_VM, "State", &error, &state);
-        if (r < 0) {
-                bool away = sd_bus_error_has_names(&error, SD_BUS_ERROR_NO_REPLY,
-                                SD_BUS_ERROR_SERVICE_UNKNOWN, SD_BUS_ERROR_NAME_HAS_NO_OWNER,
-                                error_code_name(ERROR_SERVICE_ENDING));
-                bool gone = sd_bus_error_has_names(
-                                &error, SD_BUS_ERROR_UNKNOWN_OBJECT, error_code_name(ERROR_NO_SUCH_VM));
-
-                if (away)
-                        return; /* we are told when it is back */
-                if (!gone)
-                        (void)sd_bus_error_move(&a->error, &error);
-                action_finish(a);
-        } else if (is_down(state))
-                action_finish(a);
+        r = client_get_string(a->batch->ctl->client, a->path, VMCTL_VM, "State", &state, &error);
+        if (r < 0 && is_away(error))
+                return; /* we are told when it is back */
+        if (r < 0)
+                action_finish(a, error_is(error, ERROR_NO_SUCH_VM) ? NULL : error);
+        else if (is_down(state))
+                action_finish(a, NULL);
         else if (!streq(state, "stopping"))
-                action_call_and_wait(a);
+                action_call(a);
 }
 
 static int batch_subscribe(Batch *b) {
-        sd_bus *bus = b->ctl->bus;
+        Client *client = b->ctl->client;
         int r;
 
-        r = sd_bus_match_signal_async(bus, NULL, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER, "JobRemoved",
-                        on_job_removed, NULL, b);
+        r = client_jobs_new(client, &b->jobs);
         if (r >= 0)
-                r = sd_bus_add_match_async(bus, NULL,
-                                "type='signal',sender='" CTL_SERVICE "',path_namespace='" CTL_JOB_PREFIX
-                                "',interface='org.freedesktop.DBus.Properties',member='PropertiesChanged'",
-                                on_job_properties, NULL, b);
-        if (r >= 0)
-                r = sd_bus_add_match_async(bus, NULL,
-                                "type='signal',sender='" CTL_SERVICE "',path_namespace='" CTL_VM_PREFIX
-                                "',interface='org.freedesktop.DBus.Properties',member='PropertiesChanged',"
-                                "arg0='" CTL_VM "'",
+                r = sd_bus_add_match_async(client_bus(client), &b->properties,
+                                "type='signal',sender='" VMCTL_SERVICE "',path_namespace='" VMCTL_VM_PREFIX
+                                "',interface='" DBUS_PROPERTIES
+                                "',member='PropertiesChanged',arg0='" VMCTL_VM "'",
                                 on_vm_properties, NULL, b);
         if (r >= 0)
-                r = ctl_follow_service(b->ctl, on_service_changed, b);
+                r = service_watch_new(client, on_service_changed, b, &b->watch);
         return r;
 }
 
-static int batch_wait(Batch *b) {
+static void batch_recheck(Batch *b) {
+        b->recheck = false;
+        for (size_t i = 0; i < b->n; i++)
+                if (b->actions[i].step == ACTION_LOST)
+                        action_recheck(&b->actions[i]);
+}
+
+/* Each call has its own deadline, and may ask for a password. */
+static void batch_wait(Batch *b) {
         uint64_t deadline = b->started + b->stop_timeout_usec + STOP_GRACE_USEC;
         Progress progress;
         int r = 0;
@@ -421,29 +276,22 @@ static int batch_wait(Batch *b) {
         progress_begin(&progress,
                         b->n == 1 ? "Waiting for the guest to shut down…"
                                   : "Waiting for the guests to shut down…");
-        while (b->n_pending > 0) {
-                if (b->recheck) {
-                        b->recheck = false;
-                        for (size_t i = 0; i < b->n; i++)
-                                if (b->actions[i].step == ACTION_LOST)
-                                        action_recheck(&b->actions[i]);
-                        continue;
-                }
-                r = ctl_step(b->ctl, deadline, &progress);
-                if (r < 0)
-                        break;
-        }
+        while (r >= 0 && b->n_pending > 0)
+                if (b->recheck)
+                        batch_recheck(b);
+                else
+                        r = b->n_calling > 0 ? ctl_step(b->ctl, UINT64_MAX, NULL)
+                                             : ctl_step(b->ctl, deadline, &progress);
         progress_end(&progress);
         for (size_t i = 0; i < b->n; i++)
                 if (b->actions[i].step != ACTION_DONE)
                         action_fail(&b->actions[i], r);
-        return 0;
 }
 
 static void write_json(const Batch *b, JsonWriter *w) {
         json_write_array(w);
         for (size_t i = 0; i < b->n; i++)
-                json_write_result(w, b->actions[i].name, &b->actions[i].error);
+                json_write_result(w, b->actions[i].name, b->actions[i].error);
         json_write_end(w);
 }
 
@@ -467,26 +315,24 @@ static int batch_report(Batch *b) {
         for (size_t i = 0; i < b->n; i++) {
                 Action *a = &b->actions[i];
 
-                if (sd_bus_error_is_set(&a->error))
+                if (a->error)
                         r = worse(r,
-                                        ctl_report(b->ctl, &a->error, -EIO, "Failed to %s VM '%s'",
+                                        ctl_report(b->ctl, a->error, -EIO, "Failed to %s VM '%s'",
                                                         b->kind->verb, a->name));
         }
         return b->ctl->json ? worse(r, batch_print_json(b)) : r;
 }
 
 static int batch_run(Batch *b) {
-        int r = 0;
+        int r;
 
         b->started = now_monotonic();
-        if (b->is_stop && b->block)
-                r = batch_subscribe(b);
-        if (r >= 0)
-                r = batch_call_all(b);
-        if (r >= 0)
-                r = batch_wait(b);
+        r = b->is_stop && b->block ? batch_subscribe(b) : 0;
         if (r < 0)
                 return ctl_report(b->ctl, NULL, r, "Failed to speak to vmctld");
+        for (size_t i = 0; i < b->n; i++)
+                action_call(&b->actions[i]);
+        batch_wait(b);
         return batch_report(b);
 }
 
@@ -496,14 +342,14 @@ static int batch_wait_for_ssh(Batch *b, uint64_t timeout_usec) {
         int r = 0;
 
         for (size_t i = 0; i < b->n; i++)
-                if (!sd_bus_error_is_set(&b->actions[i].error))
+                if (!b->actions[i].error)
                         r = worse(r, ssh_wait_for_vm(b->ctl, b->actions[i].name, deadline));
         return r;
 }
 
 static void batch_print_warnings(const Batch *b) {
         for (size_t i = 0; i < b->n; i++)
-                if (b->actions[i].step == ACTION_DONE && !sd_bus_error_is_set(&b->actions[i].error))
+                if (b->actions[i].step == ACTION_DONE && !b->actions[i].error)
                         ctl_print_warnings(b->ctl, b->actions[i].path, b->n > 1 ? b->actions[i].name : NULL);
 }
 

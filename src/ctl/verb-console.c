@@ -10,17 +10,17 @@
 
 static int open_console(Ctl *c, const char *name) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        _cleanup_free_ char *path = ctl_vm_path(name);
+        _cleanup_error_ Error *error = NULL;
+        _cleanup_free_ char *path = client_vm_path(name);
         int r;
 
         if (!path)
                 return ctl_oom();
-        r = ctl_new_call(c, path, CTL_VM, "OpenConsole", &m);
+        r = ctl_new_call(c, path, VMCTL_VM, "OpenConsole", &m);
         if (r != 0)
                 return r;
-        r = ctl_call_fd(c, m, &error);
-        return r < 0 ? ctl_report(c, &error, r, "Failed to open the console of VM '%s'", name) : r;
+        r = client_call_fd(c->client, m, &error);
+        return r < 0 ? ctl_report(c, error, r, "Failed to open the console of VM '%s'", name) : r;
 }
 
 _printf_(1, 2) static void say(const char *format, ...) {

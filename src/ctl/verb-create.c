@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #include "job-wait.h"
-#include "message-json.h"
+#include "json-print.h"
 #include "spec-args.h"
 #include "ssh-install.h"
 #include "ssh-wait.h"
@@ -113,12 +113,11 @@ static int append_create(sd_bus_message *m, const Args *args, const char *name, 
 }
 
 /* A name that is neither a file's nor an image's: the service knows but of the one. */
-static bool is_nothing(const Args *args, const sd_bus_error *e) {
-        return args_has(args, "image") && !find_url(args) &&
-                        sd_bus_error_has_name(e, error_code_name(ERROR_NO_SUCH_IMAGE));
+static bool is_nothing(const Args *args, const Error *e) {
+        return args_has(args, "image") && !find_url(args) && error_is(e, ERROR_NO_SUCH_IMAGE);
 }
 
-static int create_failed(Ctl *c, const Args *args, const char *name, const sd_bus_error *e, int r) {
+static int create_failed(Ctl *c, const Args *args, const char *name, const Error *e, int r) {
         if (is_nothing(args, e))
                 return ctl_complain("'vmctl image list' shows images; a private one is its owner's alone to "
                                     "use.",
@@ -130,22 +129,22 @@ static int create_failed(Ctl *c, const Args *args, const char *name, const sd_bu
 
 static int call_create(Ctl *c, const Args *args, const char *name) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_error_ Error *error = NULL;
         _cleanup_error_ Error *e = NULL;
         const char *path;
         int r;
 
-        r = ctl_new_call(c, CTL_MANAGER_PATH, CTL_MANAGER, "CreateVM", &m);
+        r = ctl_new_call(c, VMCTL_MANAGER_PATH, VMCTL_MANAGER, "CreateVM", &m);
         if (r != 0)
                 return r;
         r = append_create(m, args, name, &e);
         if (r < 0)
                 return spec_failed(args, name, e);
-        r = ctl_call(c, m, CREATE_TIMEOUT_USEC, &reply, &error);
+        r = client_call(c->client, m, CREATE_TIMEOUT_USEC, &reply, &error);
         if (r >= 0)
                 r = sd_bus_message_read(reply, "o", &path);
         if (r < 0)
-                return create_failed(c, args, name, &error, r);
+                return create_failed(c, args, name, error, r);
         ctl_print_warnings(c, path, NULL);
         return print_created(c, name, path);
 }
@@ -164,13 +163,13 @@ static int append_create_from(
 static int call_create_from(Ctl *c, const Args *args, const char *name, const char *url) {
         _cleanup_(job_wait_done) JobWait w = { .ctl = c, .line.quiet = c->json };
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
-        _cleanup_free_ char *path = ctl_vm_path(name);
+        _cleanup_free_ char *path = client_vm_path(name);
         _cleanup_error_ Error *e = NULL;
         int r;
 
         if (!path)
                 return ctl_oom();
-        r = ctl_new_call(c, CTL_MANAGER_PATH, CTL_MANAGER, "CreateVMFromURL", &m);
+        r = ctl_new_call(c, VMCTL_MANAGER_PATH, VMCTL_MANAGER, "CreateVMFromURL", &m);
         if (r != 0)
                 return r;
         r = append_create_from(m, args, name, url, &e);
@@ -205,7 +204,7 @@ int verb_create(Ctl *c, const Args *args) {
 }
 
 /* As start, stop and the like do, which take several names. */
-static int print_changed(const char *name, const sd_bus_error *error) {
+static int print_changed(const char *name, const Error *error) {
         _cleanup_(json_writer_freep) JsonWriter *w = NULL;
 
         if (json_writer_new(JSON_WRITER_PRETTY, &w) < 0)
@@ -218,25 +217,25 @@ static int print_changed(const char *name, const sd_bus_error *error) {
 
 static int call_change(Ctl *c, const Args *args, const char *member) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        _cleanup_free_ char *path = ctl_vm_path(args->words[0]);
+        _cleanup_error_ Error *error = NULL;
+        _cleanup_free_ char *path = client_vm_path(args->words[0]);
         _cleanup_error_ Error *e = NULL;
         int r;
 
         if (!path)
                 return ctl_oom();
-        r = ctl_new_call(c, path, CTL_VM, member, &m);
+        r = ctl_new_call(c, path, VMCTL_VM, member, &m);
         if (r != 0)
                 return r;
         r = spec_append_changes(m, args, args->words + 1, &e);
         if (r < 0)
                 return spec_failed(args, args->words[0], e);
-        r = ctl_call(c, m, CREATE_TIMEOUT_USEC, NULL, &error);
+        r = client_call(c->client, m, CREATE_TIMEOUT_USEC, NULL, &error);
         if (r < 0)
-                r = ctl_report(c, &error, r, "Failed to %s VM '%s'",
+                r = ctl_report(c, error, r, "Failed to %s VM '%s'",
                                 streq(args->verb->name, "set") ? "set limits of" : "update", args->words[0]);
         if (c->json) {
-                int q = print_changed(args->words[0], &error);
+                int q = print_changed(args->words[0], error);
 
                 return r != 0 ? r : q;
         }

@@ -18,14 +18,14 @@ typedef struct UnitJob {
 } UnitJob;
 
 static int new_call(Ctl *c, const char *member, sd_bus_message **ret) {
-        return sd_bus_message_new_method_call(c->bus, ret, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, member);
+        return sd_bus_message_new_method_call(
+                        client_bus(c->client), ret, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, member);
 }
 
 /* What systemd says of itself is plain enough; ctl_report() would take it to be about vmctld. */
-static int report(Ctl *c, const sd_bus_error *e, int r, const char *what) {
-        return e->name && startswith(e->name, SYSTEMD ".")
-                        ? ctl_complain(NULL, "%s: %s", what, e->message ?: e->name)
-                        : ctl_report(c, e, r, "%s", what);
+static int report(Ctl *c, const Error *e, int r, const char *what) {
+        return startswith(error_name(e), SYSTEMD ".") ? ctl_complain(NULL, "%s: %s", what, error_message(e))
+                                                      : ctl_report(c, e, r, "%s", what);
 }
 
 static char *unit_name(const char *vm) {
@@ -50,14 +50,14 @@ static bool has_file(Ctl *c, const char *name) {
         _cleanup_free_ char *unit = unit_name(name), *path = NULL, *source = NULL;
 
         return unit && sd_bus_path_encode(SYSTEMD_PATH "/unit", unit, &path) >= 0 &&
-                        sd_bus_get_property_string(c->bus, SYSTEMD, path, SYSTEMD ".Unit", "SourcePath",
-                                        NULL, &source) >= 0 &&
+                        sd_bus_get_property_string(client_bus(c->client), SYSTEMD, path, SYSTEMD ".Unit",
+                                        "SourcePath", NULL, &source) >= 0 &&
                         !isempty(source);
 }
 
 static int check_vm(Ctl *c, const char *name) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_error_ Error *error = NULL;
         _cleanup_error_ Error *e = NULL;
         int r;
 
@@ -65,13 +65,13 @@ static int check_vm(Ctl *c, const char *name) {
                 ctl_complain(error_code_hint(error_code(e)), "%s", error_message(e));
                 return EXIT_USAGE;
         }
-        r = ctl_new_call(c, CTL_MANAGER_PATH, CTL_MANAGER, "GetVM", &m);
+        r = ctl_new_call(c, VMCTL_MANAGER_PATH, VMCTL_MANAGER, "GetVM", &m);
         if (r != 0)
                 return r;
         r = sd_bus_message_append(m, "s", name);
         if (r >= 0)
-                r = ctl_call(c, m, 0, NULL, &error);
-        return r >= 0 || has_file(c, name) ? 0 : ctl_report(c, &error, r, "Failed to enable VM '%s'", name);
+                r = client_call(c->client, m, 0, NULL, &error);
+        return r >= 0 || has_file(c, name) ? 0 : ctl_report(c, error, r, "Failed to enable VM '%s'", name);
 }
 
 static int print_changes(sd_bus_message *m) {
@@ -88,7 +88,7 @@ static int print_changes(sd_bus_message *m) {
 
 static int change_links(Ctl *c, bool enable, char **units) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_error_ Error *error = NULL;
         int r;
 
         r = new_call(c, enable ? "EnableUnitFiles" : "DisableUnitFiles", &m);
@@ -98,23 +98,23 @@ static int change_links(Ctl *c, bool enable, char **units) {
                 r = enable ? sd_bus_message_append(m, "bb", false, false)
                            : sd_bus_message_append(m, "b", false);
         if (r >= 0)
-                r = ctl_call(c, m, 0, &reply, &error);
+                r = client_call(c->client, m, 0, &reply, &error);
         if (r >= 0 && enable)
                 r = sd_bus_message_skip(reply, "b");
         if (r >= 0)
                 r = print_changes(reply);
-        return r < 0 ? report(c, &error, r, enable ? "Failed to enable" : "Failed to disable") : 0;
+        return r < 0 ? report(c, error, r, enable ? "Failed to enable" : "Failed to disable") : 0;
 }
 
 static int reload(Ctl *c) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_error_ Error *error = NULL;
         int r;
 
         r = new_call(c, "Reload", &m);
         if (r >= 0)
-                r = ctl_call(c, m, 90 * USEC_PER_SEC, NULL, &error);
-        return r < 0 ? report(c, &error, r, "Failed to have systemd notice it") : 0;
+                r = client_call(c->client, m, 90 * USEC_PER_SEC, NULL, &error);
+        return r < 0 ? report(c, error, r, "Failed to have systemd notice it") : 0;
 }
 
 static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
@@ -144,7 +144,7 @@ static int wait_for_job(Ctl *c, UnitJob *j, bool enable) {
 /* Signals that come before the reply are kept until we look for them. */
 static int run_unit(Ctl *c, const char *name, bool enable) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_error_ Error *error = NULL;
         _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *slot = NULL;
         _cleanup_free_ char *unit = unit_name(name), *hint = NULL;
         UnitJob j = {};
@@ -152,24 +152,25 @@ static int run_unit(Ctl *c, const char *name, bool enable) {
 
         if (!unit)
                 return ctl_oom();
-        r = sd_bus_match_signal(c->bus, &slot, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER, "JobRemoved",
-                        on_job_removed, &j);
+        r = sd_bus_match_signal(client_bus(c->client), &slot, SYSTEMD, SYSTEMD_PATH, SYSTEMD_MANAGER,
+                        "JobRemoved", on_job_removed, &j);
         if (r >= 0)
                 r = new_call(c, enable ? "StartUnit" : "StopUnit", &m);
         if (r >= 0)
                 r = sd_bus_message_append(m, "ss", unit, "replace");
         if (r >= 0)
-                r = ctl_call(c, m, 0, &reply, &error);
+                r = client_call(c->client, m, 0, &reply, &error);
         if (r >= 0)
                 r = sd_bus_message_read(reply, "o", &j.path);
         j.sender = reply ? sd_bus_message_get_sender(reply) : NULL;
         if (r >= 0)
                 r = wait_for_job(c, &j, enable);
         if (r < 0)
-                return report(c, &error, r, enable ? "Failed to start" : "Failed to stop");
+                return report(c, error, r, enable ? "Failed to start" : "Failed to stop");
         r = streq(j.result, "done") || streq(j.result, "skipped") ? 0 : -EIO;
         if (r < 0) {
-                hint = strf("'systemctl %sstatus %s' tells why.", c->bus_is_user ? "--user " : "", unit);
+                hint = strf("'systemctl %sstatus %s' tells why.", client_is_user(c->client) ? "--user " : "",
+                                unit);
                 ctl_complain(hint, "Failed to %s '%s': the job ended as '%s'", enable ? "start" : "stop",
                                 unit, j.result);
         }

@@ -100,7 +100,7 @@ static int check_args(const Ctl *c, const Args *args, uint64_t *ret_size) {
 
 /* Building takes minutes, so what would make it useless is looked for first. */
 static int check_name(Build *b) {
-        _cleanup_free_ char *path = ctl_image_path(b->name), *uuid = NULL;
+        _cleanup_free_ char *path = client_image_path(b->name), *uuid = NULL;
         int r;
 
         if (!path)
@@ -108,7 +108,7 @@ static int check_name(Build *b) {
         r = ctl_connect(b->ctl);
         if (r != 0)
                 return r;
-        if (sd_bus_get_property_string(b->ctl->bus, CTL_SERVICE, path, CTL_IMAGE, "UUID", NULL, &uuid) >= 0)
+        if (client_get_string(b->ctl->client, path, VMCTL_IMAGE, "UUID", &uuid, NULL) >= 0)
                 return ctl_complain(error_code_hint(ERROR_IMAGE_EXISTS),
                                 "Failed to build '%s': there is an image '%s' already", b->args->words[0],
                                 b->name);

@@ -6,9 +6,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "client/decode.h"
 #include "fields.h"
 #include "image-list.h"
-#include "message-json.h"
+#include "json-print.h"
 #include "spec-args.h"
 #include "table.h"
 #include "text.h"
@@ -150,21 +151,20 @@ static int print_json(const Json *v) {
         return json_print(w);
 }
 
-static int call_inspect(Ctl *c, int fd, Json **ret, sd_bus_error *reterr) {
+static int call_inspect(Ctl *c, int fd, Json **ret, Error **reterr) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
         int r;
 
-        r = sd_bus_message_new_method_call(
-                        c->bus, &m, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER, "InspectImage");
+        r = client_new_call(c->client, VMCTL_MANAGER_PATH, VMCTL_MANAGER, "InspectImage", &m);
         if (r >= 0)
                 r = sd_bus_message_append(m, "ha{sv}", fd, 0);
         if (r >= 0)
-                r = ctl_call(c, m, INSPECT_TIMEOUT_USEC, &reply, reterr);
-        return r < 0 ? r : message_to_json(reply, ret);
+                r = client_call(c->client, m, INSPECT_TIMEOUT_USEC, &reply, reterr);
+        return r < 0 ? r : client_decode(reply, ret);
 }
 
 static int inspect_file(Ctl *c, const char *path) {
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_error_ Error *error = NULL;
         _cleanup_error_ Error *e = NULL;
         _cleanup_close_ int fd = -EBADF;
         _cleanup_json_ Json *facts = NULL;
@@ -178,7 +178,7 @@ static int inspect_file(Ctl *c, const char *path) {
                 return ctl_complain(NULL, "Failed to inspect '%s': %s", path, error_message(e));
         r = call_inspect(c, fd, &facts, &error);
         if (r < 0)
-                return ctl_report(c, &error, r, "Failed to inspect '%s'", path);
+                return ctl_report(c, error, r, "Failed to inspect '%s'", path);
         return c->json ? print_json(facts) : print_facts(path, facts);
 }
 
@@ -226,8 +226,8 @@ static int neither(const char *name) {
 }
 
 int verb_image_inspect(Ctl *c, const Args *args) {
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        _cleanup_free_ char *path = ctl_image_path(args->words[0]);
+        _cleanup_error_ Error *error = NULL;
+        _cleanup_free_ char *path = client_image_path(args->words[0]);
         const char *name = args->words[0];
         _cleanup_json_ Json *image = NULL;
         int r;
@@ -239,11 +239,10 @@ int verb_image_inspect(Ctl *c, const Args *args) {
                 return r;
         if (strchr(name, '/'))
                 return inspect_file(c, name);
-        r = ctl_get_all(c, path, CTL_IMAGE, &image, &error);
+        r = client_get_all(c->client, path, VMCTL_IMAGE, &image, &error);
         if (r >= 0)
                 return show_image(c, image);
-        ctl_name_image(&error, name);
-        if (!sd_bus_error_has_name(&error, error_code_name(ERROR_NO_SUCH_IMAGE)))
-                return ctl_report(c, &error, r, "Failed to inspect image '%s'", name);
+        if (!error_is(error, ERROR_NO_SUCH_IMAGE))
+                return ctl_report(c, error, r, "Failed to inspect image '%s'", name);
         return spec_image_kind(name) == IMAGE_FILE ? inspect_file(c, name) : neither(name);
 }

@@ -8,7 +8,7 @@
 
 #include "image-job.h"
 #include "image-name.h"
-#include "message-json.h"
+#include "json-print.h"
 #include "output-file.h"
 #include "remote.h"
 #include "spec-args.h"
@@ -130,7 +130,7 @@ static int pull(Ctl *c, const Args *args, const char *url) {
         _cleanup_error_ Error *e = NULL;
         int r;
 
-        r = ctl_new_call(c, CTL_MANAGER_PATH, CTL_MANAGER, "PullImage", &m);
+        r = ctl_new_call(c, VMCTL_MANAGER_PATH, VMCTL_MANAGER, "PullImage", &m);
         if (r != 0)
                 return r;
         r = sd_bus_message_append(m, "s", url);
@@ -226,13 +226,13 @@ static int print_exported(const Ctl *c, const JobWait *w, const char *name, cons
 static int export_to(Ctl *c, const Args *args, int fd, JobWait *w, int *ret_error) {
         const char *name = args->words[0], *file = args->words[1];
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
-        _cleanup_free_ char *path = ctl_image_path(name);
+        _cleanup_free_ char *path = client_image_path(name);
         Target t = find_target(args, file);
         int r;
 
         if (!path)
                 return ctl_oom();
-        r = ctl_new_call(c, path, CTL_IMAGE, "Export", &m);
+        r = ctl_new_call(c, path, VMCTL_IMAGE, "Export", &m);
         if (r != 0)
                 return r;
         r = append_target(m, fd, &t);
@@ -241,7 +241,6 @@ static int export_to(Ctl *c, const Args *args, int fd, JobWait *w, int *ret_erro
         if (r >= 0)
                 return 0;
         *ret_error = r;
-        ctl_name_image(&w->error, name);
         return job_wait_report(w, r, NULL, "Failed to export image '%s'", name);
 }
 

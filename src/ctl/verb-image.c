@@ -8,7 +8,7 @@
 
 #include "broken.h"
 #include "image-list.h"
-#include "message-json.h"
+#include "json-print.h"
 #include "table.h"
 #include "text.h"
 #include "verbs.h"
@@ -195,50 +195,18 @@ int verb_image_list(Ctl *c, const Args *args) {
  * remove, share, unshare: one image after another
  */
 
-/* There is no image of that name: it may be one that cannot be read. */
-static int remove_broken(Ctl *c, const char *name, sd_bus_error *reterr) {
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+static int call_change(Ctl *c, const char *verb, const char *name, Error **reterr) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
-        int r;
-
-        r = broken_new_removal(c, "image", name, &m);
-        if (r >= 0)
-                r = ctl_call(c, m, REMOVE_TIMEOUT_USEC, NULL, &error);
-        if (r < 0 && broken_is_none(&error))
-                return r;
-        sd_bus_error_free(reterr);
-        return r < 0 ? sd_bus_error_move(reterr, &error) : r;
-}
-
-static int call_change(Ctl *c, const char *verb, const char *name, sd_bus_error *reterr) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
-        _cleanup_free_ char *path = ctl_image_path(name);
+        _cleanup_free_ char *path = client_image_path(name);
         bool remove = streq(verb, "remove");
         int r;
 
-        if (!path)
-                return -ENOMEM;
-        r = sd_bus_message_new_method_call(
-                        c->bus, &m, CTL_SERVICE, path, CTL_IMAGE, remove ? "Remove" : "SetShared");
+        r = path ? client_new_call(c->client, path, VMCTL_IMAGE, remove ? "Remove" : "SetShared", &m)
+                 : -ENOMEM;
         if (r >= 0 && !remove)
                 r = sd_bus_message_append(m, "b", streq(verb, "share"));
-        if (r >= 0)
-                r = ctl_call(c, m, REMOVE_TIMEOUT_USEC, NULL, reterr);
-        if (remove && sd_bus_error_has_name(reterr, SD_BUS_ERROR_UNKNOWN_OBJECT))
-                r = remove_broken(c, name, reterr);
-        ctl_name_image(reterr, name);
-        return r;
-}
-
-static void write_outcome(JsonWriter *w, const char *name, int r, const sd_bus_error *e) {
-        json_write_object(w);
-        json_put_string(w, "Name", name);
-        json_put_string(w, "Result", r < 0 ? "failed" : "done");
-        if (r < 0) {
-                json_put_string(w, "ErrorName", e->name);
-                json_put_string(w, "ErrorMessage", e->message);
-        }
-        json_write_end(w);
+        return r < 0 ? client_error(c->client, r, reterr)
+                     : client_call(c->client, m, REMOVE_TIMEOUT_USEC, NULL, reterr);
 }
 
 int verb_image_change(Ctl *c, const Args *args) {
@@ -254,13 +222,13 @@ int verb_image_change(Ctl *c, const Args *args) {
         if (w)
                 json_write_array(w);
         for (size_t i = 0; i < args->n_words; i++) {
-                _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+                _cleanup_error_ Error *error = NULL;
 
                 r = call_change(c, verb, args->words[i], &error);
                 if (w)
-                        write_outcome(w, args->words[i], r, &error);
+                        json_write_result(w, args->words[i], error);
                 if (r < 0)
-                        r = ctl_report(c, &error, r, "Failed to %s image '%s'", verb, args->words[i]);
+                        r = ctl_report(c, error, r, "Failed to %s image '%s'", verb, args->words[i]);
                 result = result != 0 ? result : r;
         }
         if (w) {
@@ -272,22 +240,21 @@ int verb_image_change(Ctl *c, const Args *args) {
 
 int verb_image_rename(Ctl *c, const Args *args) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        _cleanup_free_ char *path = ctl_image_path(args->words[0]);
+        _cleanup_error_ Error *error = NULL;
+        _cleanup_free_ char *path = client_image_path(args->words[0]);
         int r;
 
         if (!path)
                 return ctl_oom();
-        r = ctl_new_call(c, path, CTL_IMAGE, "Rename", &m);
+        r = ctl_new_call(c, path, VMCTL_IMAGE, "Rename", &m);
         if (r != 0)
                 return r;
         r = sd_bus_message_append(m, "s", args->words[1]);
         if (r >= 0)
-                r = ctl_call(c, m, 0, NULL, &error);
+                r = client_call(c->client, m, 0, NULL, &error);
         if (r >= 0)
                 return 0;
-        ctl_name_image(&error, args->words[0]);
-        return ctl_report(c, &error, r, "Failed to rename image '%s'", args->words[0]);
+        return ctl_report(c, error, r, "Failed to rename image '%s'", args->words[0]);
 }
 
 /*
@@ -309,18 +276,18 @@ static int append_prune(sd_bus_message *m, uint64_t unused_usec, bool all, bool 
 
 static int call_prune(Ctl *c, uint64_t unused_usec, bool all, bool dry_run, char ***ret) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_error_ Error *error = NULL;
         int r;
 
-        r = ctl_new_call(c, CTL_MANAGER_PATH, CTL_MANAGER, "PruneImages", &m);
+        r = ctl_new_call(c, VMCTL_MANAGER_PATH, VMCTL_MANAGER, "PruneImages", &m);
         if (r != 0)
                 return r;
         r = append_prune(m, unused_usec, all, dry_run);
         if (r >= 0)
-                r = ctl_call(c, m, REMOVE_TIMEOUT_USEC, &reply, &error);
+                r = client_call(c->client, m, REMOVE_TIMEOUT_USEC, &reply, &error);
         if (r >= 0)
                 r = sd_bus_message_read_strv(reply, ret);
-        return r < 0 ? ctl_report(c, &error, r, "Failed to prune images") : 0;
+        return r < 0 ? ctl_report(c, error, r, "Failed to prune images") : 0;
 }
 
 static int print_names(const Ctl *c, char *const *names) {

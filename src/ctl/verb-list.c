@@ -5,21 +5,21 @@
 #include <unistd.h>
 
 #include "broken.h"
+#include "json-print.h"
 #include "list.h"
-#include "message-json.h"
 #include "table.h"
 #include "verbs.h"
 
 int vm_list_fetch(Ctl *c, sd_bus_message **ret) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_error_ Error *error = NULL;
         int r;
 
-        r = ctl_new_call(c, CTL_MANAGER_PATH, CTL_MANAGER, "ListVMs", &m);
+        r = ctl_new_call(c, VMCTL_MANAGER_PATH, VMCTL_MANAGER, "ListVMs", &m);
         if (r != 0)
                 return r;
-        r = ctl_call(c, m, 0, ret, &error);
-        return r < 0 ? ctl_report(c, &error, r, "Failed to list VMs") : 0;
+        r = client_call(c->client, m, 0, ret, &error);
+        return r < 0 ? ctl_report(c, error, r, "Failed to list VMs") : 0;
 }
 
 int vm_list_begin(sd_bus_message *reply) {

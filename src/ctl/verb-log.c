@@ -17,14 +17,14 @@
 #define CONSOLE_TEXT_MAX (256 * KIB) /* of some lines, which may be any length */
 #define LOG_PATIENCE_MS 10000        /* for more of a log that is all there already */
 
-int console_log_open(Ctl *c, const char *name, uint32_t tail, bool follow, sd_bus_error *reterr) {
+int console_log_open(Ctl *c, const char *name, uint32_t tail, bool follow, Error **reterr) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
-        _cleanup_free_ char *path = ctl_vm_path(name);
+        _cleanup_free_ char *path = client_vm_path(name);
         int r;
 
         if (!path)
                 return -ENOMEM;
-        r = sd_bus_message_new_method_call(c->bus, &m, CTL_SERVICE, path, CTL_VM, "OpenConsoleLog");
+        r = client_new_call(c->client, path, VMCTL_VM, "OpenConsoleLog", &m);
         if (r >= 0)
                 r = sd_bus_message_open_container(m, 'a', "{sv}");
         if (r >= 0 && tail > 0)
@@ -33,7 +33,7 @@ int console_log_open(Ctl *c, const char *name, uint32_t tail, bool follow, sd_bu
                 r = sd_bus_message_append(m, "{sv}", "follow", "b", true);
         if (r >= 0)
                 r = sd_bus_message_close_container(m);
-        return r < 0 ? r : ctl_call_fd(c, m, reterr);
+        return r < 0 ? r : client_call_fd(c->client, m, reterr);
 }
 
 /* As read(), and -ETIMEDOUT. */
@@ -100,19 +100,19 @@ typedef struct LogView {
 } LogView;
 
 static int show_console(Ctl *c, const LogView *v) {
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_error_ Error *error = NULL;
         _cleanup_close_ int fd = -EBADF;
         int r;
 
         fd = console_log_open(c, v->name, v->tail, v->follow, &error);
         if (fd < 0)
-                return ctl_report(c, &error, fd, "Failed to open the console log of VM '%s'", v->name);
+                return ctl_report(c, error, fd, "Failed to open the console log of VM '%s'", v->name);
         r = copy(fd, v->raw, v->follow);
         if (r == -ETIMEDOUT)
-                (void)sd_bus_error_setf(&error, error_code_name(ERROR_CONSOLE_UNAVAILABLE),
-                                "The console of VM '%s' does not answer", v->name);
+                (void)error_set(&error, ERROR_CONSOLE_UNAVAILABLE, "The console of VM '%s' does not answer",
+                                v->name);
         if (r == -ETIMEDOUT)
-                return ctl_report(c, &error, r, "Failed to read the console log of VM '%s'", v->name);
+                return ctl_report(c, error, r, "Failed to read the console log of VM '%s'", v->name);
         return r < 0 ? ctl_report(c, NULL, r, "Failed to read the console log of VM '%s'", v->name) : 0;
 }
 
@@ -209,8 +209,8 @@ static int print_provision_log(LogReader *l, const LogView *v) {
 
 static int show_provision(Ctl *c, const LogView *v) {
         _cleanup_(log_reader_done) LogReader log = LOG_READER_NONE;
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        _cleanup_free_ char *path = ctl_vm_path(v->name);
+        _cleanup_error_ Error *error = NULL;
+        _cleanup_free_ char *path = client_vm_path(v->name);
         int r;
 
         if (!path)
@@ -223,7 +223,7 @@ static int show_provision(Ctl *c, const LogView *v) {
         }
         if (r >= 0)
                 r = print_provision_log(&log, v);
-        return r < 0 ? ctl_report(c, &error, r, "Failed to read the provision log of VM '%s'", v->name) : 0;
+        return r < 0 ? ctl_report(c, error, r, "Failed to read the provision log of VM '%s'", v->name) : 0;
 }
 
 int verb_log(Ctl *c, const Args *args) {

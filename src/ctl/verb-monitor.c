@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <time.h>
 
-#include "message-json.h"
+#include "client/decode.h"
+#include "json-print.h"
 #include "term.h"
 #include "verbs.h"
 
@@ -15,6 +16,7 @@
 typedef struct Monitor {
         Ctl *ctl;
         const char *const *names; /* only these; empty: all */
+        ServiceWatch *watch;
 } Monitor;
 
 static bool is_wanted(const Monitor *m, const char *name) {
@@ -167,7 +169,7 @@ static int on_image_removed(Monitor *m, sd_bus_message *message) {
 }
 
 static int print_job(Monitor *m, uint32_t id, const char *object, const char *what) {
-        _cleanup_free_ char *vm = ctl_vm_name(object), *image = ctl_image_name(object),
+        _cleanup_free_ char *vm = client_vm_name(object), *image = client_image_name(object),
                             *type = strf("job %" PRIu32, id);
 
         if (!type)
@@ -196,23 +198,23 @@ static int on_job_removed(Monitor *m, sd_bus_message *message) {
 }
 
 static int on_event(Monitor *m, sd_bus_message *message) {
-        _cleanup_free_ char *vm = ctl_vm_name(sd_bus_message_get_path(message));
+        _cleanup_free_ char *vm = client_vm_name(sd_bus_message_get_path(message));
         _cleanup_json_ Json *details = NULL;
         const char *event;
 
         if (!vm || !is_wanted(m, vm) || sd_bus_message_read(message, "s", &event) < 0 ||
-                        message_to_json(message, &details) < 0)
+                        client_decode(message, &details) < 0)
                 return 0;
         return print(m, &(Happening){ .vm = vm, .type = "event", .what = event, .details = details });
 }
 
 static int on_properties(Monitor *m, sd_bus_message *message) {
-        _cleanup_free_ char *vm = ctl_vm_name(sd_bus_message_get_path(message));
+        _cleanup_free_ char *vm = client_vm_name(sd_bus_message_get_path(message));
         _cleanup_json_ Json *changed = NULL;
         const char *interface, *state;
 
         if (!vm || !is_wanted(m, vm) || sd_bus_message_read(message, "s", &interface) < 0 ||
-                        !streq(interface, CTL_VM) || message_to_json(message, &changed) < 0)
+                        !streq(interface, VMCTL_VM) || client_decode(message, &changed) < 0)
                 return 0;
         state = json_get_string(changed, "State");
         return print(m,
@@ -235,21 +237,21 @@ static const struct {
         const char *interface, *member;
         int (*handle)(Monitor *m, sd_bus_message *message);
 } signals[] = {
-        { CTL_MANAGER, "VMNew", on_vm_new },
-        { CTL_MANAGER, "VMRemoved", on_vm_removed },
-        { CTL_MANAGER, "ImageNew", on_image_new },
-        { CTL_MANAGER, "ImageRemoved", on_image_removed },
-        { CTL_MANAGER, "JobNew", on_job_new },
-        { CTL_MANAGER, "JobRemoved", on_job_removed },
-        { CTL_MANAGER, "SignalsLost", on_signals_lost },
-        { CTL_VM, "Event", on_event },
+        { VMCTL_MANAGER, "VMNew", on_vm_new },
+        { VMCTL_MANAGER, "VMRemoved", on_vm_removed },
+        { VMCTL_MANAGER, "ImageNew", on_image_new },
+        { VMCTL_MANAGER, "ImageRemoved", on_image_removed },
+        { VMCTL_MANAGER, "JobNew", on_job_new },
+        { VMCTL_MANAGER, "JobRemoved", on_job_removed },
+        { VMCTL_MANAGER, "SignalsLost", on_signals_lost },
+        { VMCTL_VM, "Event", on_event },
         { "org.freedesktop.DBus.Properties", "PropertiesChanged", on_properties },
 };
 
 static int on_signal(sd_bus_message *message, void *userdata, sd_bus_error *reterr) {
         Monitor *m = userdata;
 
-        if (!ctl_from_service(m->ctl, message))
+        if (!client_from_service(m->ctl->client, message))
                 return 0;
         for (size_t i = 0; i < ELEMENTSOF(signals); i++)
                 if (sd_bus_message_is_signal(message, signals[i].interface, signals[i].member))
@@ -259,8 +261,8 @@ static int on_signal(sd_bus_message *message, void *userdata, sd_bus_error *rete
 
 /* The service tells those who have called it, and each of them what they may see. */
 static int introduce(Monitor *m, sd_bus_message_handler_t answered) {
-        return sd_bus_call_method_async(m->ctl->bus, NULL, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER,
-                        "ListVMs", answered, m, NULL);
+        return sd_bus_call_method_async(client_bus(m->ctl->client), NULL, VMCTL_SERVICE, VMCTL_MANAGER_PATH,
+                        VMCTL_MANAGER, "ListVMs", answered, m, NULL);
 }
 
 static int on_introduced(sd_bus_message *message, void *userdata, sd_bus_error *reterr) {
@@ -276,29 +278,21 @@ static void on_service_changed(void *userdata, bool present) {
 }
 
 static int subscribe(Monitor *m) {
-        sd_bus *bus = m->ctl->bus;
         int r;
 
-        r = ctl_follow_service(m->ctl, on_service_changed, m);
+        r = service_watch_new(m->ctl->client, on_service_changed, m, &m->watch);
         if (r >= 0)
-                r = sd_bus_add_match(bus, NULL,
-                                "type='signal',sender='" CTL_SERVICE "',path_namespace='" CTL_MANAGER_PATH
-                                "'",
+                r = sd_bus_add_match(client_bus(m->ctl->client), NULL,
+                                "type='signal',sender='" VMCTL_SERVICE
+                                "',path_namespace='" VMCTL_MANAGER_PATH "'",
                                 on_signal, m);
         return r;
 }
 
 /* A service that does not run yet isn't started for the sake of looking at it. */
 static int find_service(Monitor *m) {
-        _cleanup_(sd_bus_creds_unrefp) sd_bus_creds *creds = NULL;
-        const char *owner;
-        int r;
-
-        if (sd_bus_get_name_creds(m->ctl->bus, CTL_SERVICE, SD_BUS_CREDS_UNIQUE_NAME, &creds) >= 0 &&
-                        sd_bus_creds_get_unique_name(creds, &owner) >= 0) {
-                r = introduce(m, on_introduced);
-                return r < 0 ? r : free_and_strdup(&m->ctl->owner, owner);
-        }
+        if (sd_bus_get_name_creds(client_bus(m->ctl->client), VMCTL_SERVICE, 0, NULL) >= 0)
+                return introduce(m, on_introduced);
         return print(m, &(Happening){ .type = "service", .what = "not running" });
 }
 
@@ -314,5 +308,6 @@ int verb_monitor(Ctl *c, const Args *args) {
                 r = find_service(&m);
         while (r >= 0)
                 r = ctl_step(c, UINT64_MAX, NULL);
+        service_watch_free(m.watch);
         return ctl_report(c, NULL, r, "The connection to the bus ended");
 }

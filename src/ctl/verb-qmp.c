@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <stdio.h>
 
-#include "message-json.h"
+#include "json-print.h"
 #include "term.h"
 #include "verbs.h"
 #include "json/json.h"
@@ -71,8 +71,8 @@ static int print_reply(const char *reply) {
 
 int verb_qmp(Ctl *c, const Args *args) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        _cleanup_free_ char *path = ctl_vm_path(args->words[0]), *command = NULL;
+        _cleanup_error_ Error *error = NULL;
+        _cleanup_free_ char *path = client_vm_path(args->words[0]), *command = NULL;
         _cleanup_error_ Error *e = NULL;
         const char *text;
         int r;
@@ -86,15 +86,15 @@ int verb_qmp(Ctl *c, const Args *args) {
                                 "%s", error_message(e));
                 return EXIT_USAGE;
         }
-        r = ctl_new_call(c, path, CTL_VM, "Qmp", &m);
+        r = ctl_new_call(c, path, VMCTL_VM, "Qmp", &m);
         if (r != 0)
                 return r;
         r = sd_bus_message_append(m, "s", command);
         if (r >= 0)
-                r = ctl_call(c, m, 0, &reply, &error);
+                r = client_call(c->client, m, 0, &reply, &error);
         if (r >= 0)
                 r = sd_bus_message_read(reply, "s", &text);
         if (r < 0)
-                return ctl_report(c, &error, r, "Failed to send the command to VM '%s'", args->words[0]);
+                return ctl_report(c, error, r, "Failed to send the command to VM '%s'", args->words[0]);
         return print_reply(text);
 }

@@ -35,7 +35,7 @@ static int choose_only(Ctl *c, SshCall *s) {
                 return r;
         r = vm_list_begin(reply);
         while (r >= 0 && (r = vm_list_next(reply, &vm)) > 0)
-                if (vm.owner == getuid() || c->bus_is_user)
+                if (vm.owner == getuid() || client_is_user(c->client))
                         r = strv_extend(&names, vm.name);
         if (r < 0)
                 return ctl_report(c, NULL, r, "Failed to read the list of VMs");

@@ -9,7 +9,7 @@
 #include "broken.h"
 #include "console-log.h"
 #include "fields.h"
-#include "message-json.h"
+#include "json-print.h"
 #include "overview.h"
 #include "sanitize.h"
 #include "term.h"
@@ -212,22 +212,22 @@ static void print_no_console(const char *why) {
 
 /* The last lines of the console, if the caller may see them without being asked for a password. */
 static void print_console(Ctl *c, const char *name, uint32_t lines) {
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_error_ Error *error = NULL;
         _cleanup_free_ char *text = NULL;
         _cleanup_close_ int fd = -EBADF;
-        bool ask = c->ask_password;
+        bool ask;
         Sanitizer s = { .plain = !term_has_colors(stdout) };
         size_t len = 0;
         int r;
 
         if (lines == 0 || c->host)
                 return;
-        c->ask_password = false;
+        ask = client_set_may_ask(c->client, false);
         fd = console_log_open(c, name, lines, false, &error);
-        c->ask_password = ask;
+        (void)client_set_may_ask(c->client, ask);
         r = fd < 0 ? fd : console_log_read(fd, CONSOLE_PATIENCE, &text, &len);
-        if (r == -ETIMEDOUT || sd_bus_error_has_name(&error, error_code_name(ERROR_CONSOLE_UNAVAILABLE)))
-                print_no_console(error.message ?: "It does not answer");
+        if (r == -ETIMEDOUT || error_is(error, ERROR_CONSOLE_UNAVAILABLE))
+                print_no_console(error ? error_message(error) : "It does not answer");
         if (len == 0)
                 return;
         putchar('\n');
@@ -271,20 +271,20 @@ static int show_broken(Ctl *c, const char *name, JsonWriter *json) {
 }
 
 static int show_vm(Ctl *c, const char *name, uint32_t lines, JsonWriter *json) {
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        _cleanup_free_ char *path = ctl_vm_path(name);
+        _cleanup_error_ Error *error = NULL;
+        _cleanup_free_ char *path = client_vm_path(name);
         _cleanup_json_ Json *vm = NULL;
         int r;
 
         if (!path)
                 return ctl_oom();
-        r = ctl_get_vm(c, path, &vm, &error);
+        r = client_get_all(c->client, path, VMCTL_VM, &vm, &error);
         if (r < 0) {
                 int q = show_broken(c, name, json);
 
                 if (q <= 0)
                         return q;
-                return ctl_report(c, &error, r, "Failed to look at VM '%s'", name);
+                return ctl_report(c, error, r, "Failed to look at VM '%s'", name);
         }
         if (json) {
                 json_write_value(json, vm);

@@ -253,7 +253,7 @@ int verb_up(Ctl *c, const Args *args) {
                 r = up_do(&u, plan_up, false);
         if (r != 0 || u.set.n != 1 || option(args, "plan"))
                 return r;
-        path = ctl_vm_path(u.set.items[0].vm->name);
+        path = client_vm_path(u.set.items[0].vm->name);
         if (path && converge_has(&u.set.items[0].plan, CONVERGE_START))
                 ctl_print_warnings(c, path, NULL);
         return 0;

@@ -81,6 +81,10 @@ ErrorCode error_code(const Error *e); /* NULL counts as ERROR_FAILED */
  * comes with libext2fs, has an error_message(), too, and would call ours. */
 const char *error_message(const Error *e) __asm__("vmctl_error_message");
 
+static inline bool error_is(const Error *e, ErrorCode code) {
+        return e && error_code(e) == code;
+}
+
 /* The D-Bus name and the hint (or NULL): the code's, or those that it was given. Lent by the error. */
 const char *error_name(const Error *e);
 const char *error_hint(const Error *e);
@@ -97,8 +101,7 @@ int error_set_errno(Error **reterr, int r, const char *format, ...) _printf_(3, 
 
 /* The same for what another program told by a name of its own; the code is what comes closest. `hint` (or
  * NULL) is lent and has to stay. */
-int error_set_named(
-                Error **reterr, ErrorCode code, const char *name, const char *hint, const char *message);
+int error_set_named(Error **reterr, ErrorCode code, const char *name, const char *hint, const char *message);
 
 /* A copy, for those who report one failure to several askers. NULL when memory is short or e is NULL. */
 Error *error_copy(const Error *e);

@@ -159,7 +159,8 @@ static void test_errors(void) {
         CHECK_STREQ(error_message(NULL), "Unknown error");
         CHECK_STREQ(error_name(e), "org.vmctl1.Error.NoSpace");
         CHECK_STREQ(error_hint(e), error_code_hint(ERROR_NO_SPACE));
-        CHECK_EQ(error_set_named(&e, ERROR_TIMEOUT, "org.example.Late", "Be patient.", "It is late"), -ETIMEDOUT);
+        CHECK_EQ(error_set_named(&e, ERROR_TIMEOUT, "org.example.Late", "Be patient.", "It is late"),
+                        -ETIMEDOUT);
         copy = error_free(copy);
         copy = error_copy(e);
         CHECK_EQ(error_code(copy), ERROR_TIMEOUT);

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "agent.h"
-#include "term.h"
 #include "util/child.h"
 #include "util/fd-util.h"
 #include "util/log.h"
@@ -19,9 +18,9 @@
 /* Registration is a call to polkitd; beyond this the question will not come anyway. */
 #define READY_TIMEOUT_MSEC 5000
 
-static bool makes_sense(const Ctl *c) {
-        return c->ask_password && !c->bus_is_user && !c->host && geteuid() != 0 && isatty(STDIN_FILENO) &&
-                        isatty(STDERR_FILENO) && access(AGENT_PATH, X_OK) >= 0;
+static bool makes_sense(void) {
+        return geteuid() != 0 && isatty(STDIN_FILENO) && isatty(STDERR_FILENO) &&
+                        access(AGENT_PATH, X_OK) >= 0;
 }
 
 static int spawn(int notify_fd, pid_t *ret) {
@@ -51,17 +50,17 @@ static int spawn(int notify_fd, pid_t *ret) {
         return child_spawn(&spec, ret);
 }
 
-void agent_start(Ctl *c) {
+void agent_start(Agent *a) {
         _cleanup_close_pair_ int notify[2] = { -EBADF, -EBADF };
         struct pollfd p;
         int r;
 
-        if (c->agent_tried || !makes_sense(c))
+        if (a->tried || !makes_sense())
                 return;
-        c->agent_tried = true;
+        a->tried = true;
         if (pipe2(notify, O_CLOEXEC) < 0)
                 return;
-        r = spawn(notify[1], &c->agent);
+        r = spawn(notify[1], &a->pid);
         if (r < 0) {
                 log_debug_errno(r, "Failed to start " AGENT_PATH ", ignoring: %m");
                 return;
@@ -72,12 +71,12 @@ void agent_start(Ctl *c) {
                 ;
 }
 
-void agent_stop(Ctl *c) {
-        if (c->agent <= 0)
+void agent_stop(Agent *a) {
+        if (a->pid <= 0)
                 return;
         /* It is our child and not yet waited for, so the number cannot mean another process. */
-        (void)kill(c->agent, SIGTERM);
-        (void)kill(c->agent, SIGCONT);
-        (void)waitpid(c->agent, NULL, 0);
-        c->agent = 0;
+        (void)kill(a->pid, SIGTERM);
+        (void)kill(a->pid, SIGCONT);
+        (void)waitpid(a->pid, NULL, 0);
+        a->pid = 0;
 }
