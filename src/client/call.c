@@ -112,7 +112,7 @@ static int on_reply(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
                 leave_bus(call);
                 call->step = CALL_TO_ASK;
         } else {
-                r = e ? -sd_bus_error_get_errno(e) : client_note_owner(c, m);
+                r = e ? -sd_bus_error_get_errno(e) : client_note_owner(c, call->m, m);
                 complete(call, r < 0 ? NULL : m, e, r);
         }
         send_next(c);
@@ -162,6 +162,7 @@ ClientCall *client_call_free(ClientCall *call) {
                 _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *slot = TAKE_PTR(call->slot);
 
                 call->done = NULL;
+                call->m = sd_bus_message_unref(call->m); /* holds the bus, which is to hold this */
                 (void)sd_bus_slot_set_destroy_callback(slot, destroy);
                 if (sd_bus_slot_set_floating(slot, true) >= 0)
                         return NULL;

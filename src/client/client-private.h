@@ -30,7 +30,7 @@ struct Client {
 bool client_wants_to_ask(const Client *c, const sd_bus_error *e);
 /* A copy of a call that was sent, with leave to ask; the agent is there then. */
 int client_copy_asking(Client *c, sd_bus_message *call, sd_bus_message **ret);
-/* Takes the service's unique name from a reply of it. */
-int client_note_owner(Client *c, sd_bus_message *reply);
+/* Takes the service's unique name from a reply, if it was called. */
+int client_note_owner(Client *c, sd_bus_message *call, sd_bus_message *reply);
 /* A failed call as an error. */
 int client_call_error(const Client *c, sd_bus_message *call, const sd_bus_error *e, int r, Error **reterr);

@@ -192,7 +192,9 @@ int client_new_call(Client *c, const char *path, const char *interface, const ch
         return sd_bus_message_new_method_call(c->bus, ret, VMCTL_SERVICE, path, interface, member);
 }
 
-int client_note_owner(Client *c, sd_bus_message *reply) {
+int client_note_owner(Client *c, sd_bus_message *call, sd_bus_message *reply) {
+        if (!streq_ptr(sd_bus_message_get_destination(call), VMCTL_SERVICE))
+                return 0;
         return free_and_strdup(&c->owner, sd_bus_message_get_sender(reply));
 }
 
@@ -210,7 +212,7 @@ static int call_and_wait(Client *c, sd_bus_message *call, uint64_t timeout_usec,
                         r = sd_bus_call(c->bus, again, MAX(timeout_usec, CLIENT_ASK_USEC), &error, &reply);
         }
         if (r >= 0)
-                r = client_note_owner(c, reply);
+                r = client_note_owner(c, call, reply);
         if (r < 0)
                 return client_call_error(c, call, &error, r, reterr);
         if (ret)

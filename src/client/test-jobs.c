@@ -8,6 +8,7 @@
 #include <systemd/sd-event.h>
 
 #include "decode.h"
+#include "errors.h"
 #include "jobs.h"
 #include "util/string-util.h"
 #include "util/test.h"
@@ -20,7 +21,7 @@ static struct {
         sd_bus_slot *slots[2];
         sd_bus_message *held; /* a call that it has not answered */
         uint32_t last_id;
-        unsigned n_calls, n_held, n_canceled, n_asked, n_asking, n_asking_max;
+        unsigned n_calls, n_held, n_canceled, n_asked, n_asking;
         bool has_job[JOBS_MAX];
 } service;
 
@@ -73,12 +74,9 @@ static int on_call(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
                 return sd_bus_error_set(
                                 reterr, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED, "Who are you?");
         }
-        if (streq(member, "Guarded")) {
-                service.n_asking_max = MAX(service.n_asking_max, ++service.n_asking);
-                return 1; /* somebody thinks */
-        }
-        if (streq(member, "Held")) {
-                service.n_held++;
+        if (streq(member, "Held") || streq(member, "Guarded")) { /* somebody thinks */
+                service.n_asking += streq(member, "Guarded");
+                service.n_held += streq(member, "Held");
                 sd_bus_message_unref(service.held);
                 service.held = sd_bus_message_ref(m);
                 return 1;
@@ -219,6 +217,15 @@ static void follow(Fixture *x, const char *member, Followed *f) {
         while (!(condition)) \
         CHECK(sd_event_run(event, UINT64_MAX) >= 0)
 
+/* All that the service has said until now: its answers come in their order. */
+static void hear_all(Fixture *x) {
+        Followed f = {};
+
+        follow(x, "Plain", &f);
+        RUN_UNTIL(f.n_changed);
+        followed_done(&f);
+}
+
 static void test_plain(void) {
         Fixture x = setup(false);
         Followed f = { .free_when_done = true }, other = {};
@@ -283,6 +290,7 @@ static void test_lost_in_job(void) {
         service_stop();
         RUN_UNTIL(f[0].n_done && f[1].n_done);
         CHECK(f[0].lost && f[1].lost && f[0].error && !client_job_result(f[1].job));
+        followed_done(&f[0]);
         followed_done(&f[1]);
 
         /* Another one is none of its heirs: with the same number it is another job. */
@@ -453,19 +461,20 @@ static void test_ask(void) {
         for (size_t i = 0; i < ELEMENTSOF(f); i++)
                 follow(&x, "Guarded", &f[i]);
         RUN_UNTIL(service.n_asked == 3 && service.n_asking == 1);
+        hear_all(&x);
         CHECK_EQ(n_asked, 1);
         /* Of the two that wait for their turn one is called off. */
         client_job_cancel(f[2].job);
         CHECK_EQ(f[2].n_done, 1);
         CHECK_EQ(error_code(f[2].error), ERROR_CANCELED);
-        client_job_free(f[0].job); /* its question goes on */
-        f[0].job = NULL;
-        for (unsigned i = 0; i < 5; i++)
-                CHECK(sd_event_run(event, 0) >= 0);
+        f[0].job = client_job_free(f[0].job); /* its question goes on */
+        hear_all(&x);
         CHECK_EQ(service.n_asking, 1);
-        service_stop();
-        RUN_UNTIL(f[1].n_done);
-        CHECK_EQ(service.n_asking_max, 0);
+        CHECK(reply(service.held, begin()) >= 0);
+        RUN_UNTIL(service.n_asking == 2);
+        CHECK_EQ(n_asked, 2);
+        CHECK(reply(service.held, begin()) >= 0);
+        RUN_UNTIL(f[1].n_changed);
         for (size_t i = 0; i < ELEMENTSOF(f); i++)
                 followed_done(&f[i]);
         teardown(&x);
@@ -477,6 +486,46 @@ static void test_ask(void) {
         CHECK(error_hint(f[0].error));
         followed_done(&f[0]);
         teardown(&x);
+}
+
+/* What is said of an error, by where it came from. `message` NULL: its own. */
+static const struct {
+        const char *host, *path, *name;
+        int r;
+        ErrorCode code;
+        const char *message, *hint; /* the latter a part of it */
+} errors[] = {
+        { NULL, "/", "org.vmctl1.Error.NoSuchVM", 0, ERROR_NO_SUCH_VM, NULL, "'vmctl list'" },
+        { NULL, VMCTL_VM_PREFIX "/x", SD_BUS_ERROR_UNKNOWN_OBJECT, 0, ERROR_NO_SUCH_VM,
+                        "There is no such VM", "'vmctl list'" },
+        { NULL, VMCTL_IMAGE_PREFIX "/x", SD_BUS_ERROR_UNKNOWN_OBJECT, 0, ERROR_NO_SUCH_IMAGE,
+                        "There is no image 'x'", "'vmctl image list'" },
+        { NULL, VMCTL_JOB_PREFIX "/1", SD_BUS_ERROR_UNKNOWN_OBJECT, 0, ERROR_NO_SUCH_JOB,
+                        "There is no such job", "finished" },
+        { NULL, "/org/freedesktop/systemd1", SD_BUS_ERROR_UNKNOWN_OBJECT, 0, ERROR_FAILED, NULL, NULL },
+        { NULL, "/", SD_BUS_ERROR_NO_REPLY, 0, ERROR_TIMEOUT, "vmctld did not answer", "journalctl" },
+        { NULL, "/", "org.freedesktop.systemd1.NoSuchUnit", 0, ERROR_FAILED, NULL, "systemctl status" },
+        { NULL, "/", "org.example.Strange", 0, ERROR_FAILED, NULL, NULL },
+        { NULL, NULL, NULL, -ENOMEM, ERROR_NO_MEMORY, "Cannot allocate memory", NULL },
+        { NULL, NULL, NULL, -ECONNRESET, ERROR_FAILED, "The connection was lost", NULL },
+        { "there", NULL, NULL, -ECONNRESET, ERROR_FAILED, "The connection to the host was lost",
+                        "ssh HOST" },
+        { "there", "/", SD_BUS_ERROR_DISCONNECTED, 0, ERROR_FAILED, "The connection to the host was lost",
+                        "ssh HOST" },
+};
+
+static void test_errors(void) {
+        for (size_t i = 0; i < ELEMENTSOF(errors); i++) {
+                const sd_bus_error e = SD_BUS_ERROR_MAKE_CONST(errors[i].name, "Its own words");
+                const ErrorSource source = { .host = errors[i].host };
+                _cleanup_error_ Error *told = NULL;
+
+                CHECK(client_error_set(&told, &source, errors[i].path, &e, errors[i].r) < 0);
+                CHECK_EQ(error_code(told), errors[i].code);
+                CHECK_STREQ(error_message(told), errors[i].message ?: "Its own words");
+                CHECK(!errors[i].hint == !error_hint(told));
+                CHECK(!errors[i].hint || strstr(error_hint(told), errors[i].hint));
+        }
 }
 
 static void test_decode(void) {
@@ -502,6 +551,7 @@ static void test_decode(void) {
 
 int main(void) {
         CHECK(sd_event_new(&event) >= 0);
+        test_errors();
         test_decode();
         test_plain();
         test_early_end();
