@@ -22,7 +22,7 @@ static int check_stage(const char *stage, GuestOptions *o, Error **reterr) {
         o->stage = guest_stage_from_string(stage);
         if ((int)o->stage < 0)
                 return error_set(reterr, ERROR_INVALID_SPEC,
-                                "stage '%s' is not known: 'running', 'ssh' or 'cloud-init'", stage);
+                                "stage '%s' is not known: 'running', 'sshd', 'ssh' or 'cloud-init'", stage);
         return 0;
 }
 
@@ -229,7 +229,7 @@ int vm_guest_bus_provision(sd_bus_message *m, void *userdata, sd_bus_error *erro
         /* What is handed over is not for whoever has the name now. */
         if (r >= 0 && owner != vm->record.owner)
                 r = error_set(&e, ERROR_NO_SUCH_VM, "There is no VM '%s' of user %u", vm_name(vm), owner);
-        if (r >= 0 && o.stage == GUEST_RUNNING)
+        if (r >= 0 && o.stage < GUEST_SSH)
                 r = error_set(&e, ERROR_INVALID_SPEC, "Steps need SSH: stage is 'ssh' or 'cloud-init'");
         if (r >= 0)
                 r = vm_guest_provision(userdata, bus_face_caller(m), &o, &job, &e);

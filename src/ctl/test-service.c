@@ -124,30 +124,70 @@ static int end_job(sd_event_source *s, uint64_t usec, void *userdata) {
         return r;
 }
 
+/* "doomed" is not so lucky, and whoever listens nowhere is not, either. */
+static int end_wait(sd_event_source *s, uint64_t usec, void *userdata) {
+        FakeJob *job = userdata;
+        FakeVM *vm = &service.vms[job->vm];
+        bool doomed = streq(vm->name, "doomed"), deaf = streq(vm->name, "deaf");
+        int r = 0;
+
+        sd_event_source_unref(s);
+        if (doomed)
+                r = emit_state(vm, "failed");
+        else if (deaf)
+                r = sd_bus_emit_signal(service.bus, job->path, "org.freedesktop.DBus.Properties",
+                                "PropertiesChanged", "sa{sv}as", VMCTL_JOB, 2, "ErrorName", "s",
+                                "org.vmctl1.Error.GuestNotReady", "ErrorMessage", "s",
+                                "The guest was not ready after 1 s", 0);
+        if (r >= 0)
+                r = sd_bus_emit_signal(service.bus, VMCTL_MANAGER_PATH, VMCTL_MANAGER, "JobRemoved", "uoos",
+                                job->id, job->path, vm->path,
+                                doomed                 ? "canceled"
+                                                : deaf ? "failed"
+                                                       : "done");
+        sd_bus_slot_unref(job->slot);
+        free(job->path);
+        free(job);
+        return r;
+}
+
 static const sd_bus_vtable job_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_VTABLE_END,
 };
 
-static int method_stop(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+static int reply_job(sd_bus_message *m, sd_event_time_handler_t end) {
         FakeVM *vm = find_path(sd_bus_message_get_path(m));
         FakeJob *job = calloc(1, sizeof(FakeJob));
         int r;
 
-        print_call(m, NULL);
         *job = (FakeJob){ .vm = (size_t)(vm - service.vms), .id = new_job() };
         job->path = strf(VMCTL_JOB_PREFIX "/%u", job->id);
         r = sd_bus_add_object_vtable(service.bus, &job->slot, job->path, VMCTL_JOB, job_vtable, NULL);
         if (r >= 0)
                 r = sd_bus_reply_method_return(m, "o", job->path);
-        if (r < 0)
-                return r;
-        /* A crash: the first job is never heard of again, the VM runs on. */
-        if (streq(vm->name, "forgotten") && vm->stops++ == 0) {
-                r = sd_bus_release_name(service.bus, VMCTL_SERVICE);
-                return r < 0 ? r : in_a_moment(take_name, NULL);
-        }
-        return in_a_moment(end_job, job);
+        return r < 0 ? r : in_a_moment(end, job);
+}
+
+/* A crash: the job is never heard of again. */
+static int crash(sd_event_source *s, uint64_t usec, void *userdata) {
+        int r;
+
+        sd_event_source_unref(s);
+        r = sd_bus_release_name(service.bus, VMCTL_SERVICE);
+        return r < 0 ? r : in_a_moment(take_name, NULL);
+}
+
+static int method_stop(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        FakeVM *vm = find_path(sd_bus_message_get_path(m));
+
+        print_call(m, NULL);
+        return reply_job(m, streq(vm->name, "forgotten") && vm->stops++ == 0 ? crash : end_job);
+}
+
+static int method_wait(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        print_call(m, NULL);
+        return reply_job(m, end_wait);
 }
 
 static int method_state(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
@@ -282,17 +322,12 @@ static int method_qmp(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         return sd_bus_reply_method_return(m, "s", "{\"return\": {\"status\": \"running\"}}");
 }
 
-/* A guest's sshd that comes up: QEMU closes what nobody in the guest takes, then nobody answers, then it
- * does. */
+/* A guest's sshd that comes up: QEMU closes what nobody in the guest takes, then it greets. */
 static int on_guest(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
-        static _unused_ int silent; /* kept open */
-        static unsigned n;
         _cleanup_close_ int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+        static unsigned n;
 
-        n++;
-        if (n == 3)
-                silent = TAKE_FD(client);
-        else if (n > 3)
+        if (n++ > 0)
                 (void)write_all(client, "SSH-2.0-fake\r\n", 14);
         return 0;
 }
@@ -309,11 +344,6 @@ static uint16_t listen_as_guest(void) {
         return ntohs(address.sin_port);
 }
 
-static int on_doom(sd_event_source *s, uint64_t usec, void *userdata) {
-        sd_event_source_unref(s);
-        return emit_state(userdata, "failed");
-}
-
 /* A file of that VM's in $FAKE_FOLDER. */
 static int get_file(sd_bus *bus, const char *path, const char *interface, const char *property,
                 sd_bus_message *reply, void *userdata, sd_bus_error *reterr) {
@@ -327,8 +357,6 @@ static int get_string(sd_bus *bus, const char *path, const char *interface, cons
                 sd_bus_message *reply, void *userdata, sd_bus_error *reterr) {
         FakeVM *vm = find_path(path);
 
-        if (vm && streq(vm->name, "doomed") && streq(property, "State") && streq(vm->state, "running"))
-                (void)in_a_moment(on_doom, vm);
         return sd_bus_message_append(reply, "s",
                         streq(property, "Version")                  ? "0.1"
                                         : streq(property, "Name")   ? vm->name
@@ -404,6 +432,7 @@ static const sd_bus_vtable vm_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD("Start", "a{sv}", "", method_state, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("Stop", "t", "o", method_stop, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("WaitReady", "sta{sv}", "o", method_wait, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("Kill", "", "", method_state, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("Reset", "", "", method_state, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("Suspend", "", "", method_state, SD_BUS_VTABLE_UNPRIVILEGED),

@@ -249,12 +249,14 @@ echo
 -n
 a b" "ssh waits for sshd's greeting, hands on arguments and status" \
         with_fake_ssh ssh booting --user root --key "/a %b" -o Compression=yes echo -n "a b"
+check_calls 'WaitReady booting "sshd", *, {}' "which the service waits for"
 check_output "*User=ubuntu*" "the VM's user is the default" with_fake_ssh ssh --name booting
+check_calls "" "a guest that is up is not waited for"
 check_output "*VM 'doomed': it is failed: the guest panicked*Hint: *" "ssh gives up on a VM that fails meanwhile" \
         v_errors 1 ssh doomed
 check_output "*VM 'db': it is stopped*Hint: *vmctl start db*" "and on one that doesn't run" eval \
         'v stop db && v_errors 1 ssh db'
-check_output "*sshd did not answer in time*Hint: *" "it waits in vain" v_errors 124 ssh deaf --timeout 1
+check_output "*VM 'deaf': The guest was not ready*Hint: *" "it waits in vain" v_errors 124 ssh deaf --timeout 1
 
 #
 # Other hosts

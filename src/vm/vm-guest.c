@@ -18,6 +18,7 @@
 
 static const char *const guest_stage_table[] = {
         [GUEST_RUNNING] = "running",
+        [GUEST_SSHD] = "sshd",
         [GUEST_SSH] = "ssh",
         [GUEST_CLOUD_INIT] = "cloud-init",
 };
@@ -369,6 +370,7 @@ static int format_request(
         json_put_unsigned(w, "wait-usec", o->wait_usec);
         /* A guest may listen before cloud-init has made its user. */
         json_put_unsigned(w, "auth-retry-usec", o->wait_usec);
+        json_put_boolean(w, "log-in", o->stage != GUEST_SSHD);
         json_put_boolean(w, "cloud-init", o->stage == GUEST_CLOUD_INIT);
         if (o->n_steps > 0) {
                 r = write_steps(w, o, wanted);
@@ -415,15 +417,18 @@ static int collect_files(Guest *g, const GuestOptions *o, const bool *wanted) {
 }
 
 static int prepare(Guest *g, const GuestOptions *o, const bool *wanted, Error **reterr) {
-        int key, r;
+        int r;
 
         g->files = calloc(FILES_BEFORE_STEPS + o->n_steps, sizeof(WorkerFile));
-        key = g->files ? open_key(g->vm, o, reterr) : -ENOMEM;
-        if (key >= 0)
+        r = g->files ? 0 : -ENOMEM;
+        if (r >= 0 && o->stage != GUEST_SSHD) { /* else nobody logs in */
+                int key = open_key(g->vm, o, reterr);
+
+                if (key < 0)
+                        return key;
                 add_file(g, "--private-key", key);
-        else if (g->files)
-                return key;
-        r = key < 0 ? key : collect_files(g, o, wanted);
+                r = collect_files(g, o, wanted);
+        }
         if (r >= 0)
                 r = format_request(g->vm, o, wanted, &g->request, &g->len);
         return r < 0 ? error_set_errno(reterr, r, "Cannot prepare for SSH to VM '%s'", vm_name(g->vm)) : 0;

@@ -11,6 +11,7 @@
 
 typedef enum GuestStage {
         GUEST_RUNNING,    /* QEMU runs */
+        GUEST_SSHD,       /* an SSH server greets */
         GUEST_SSH,        /* somebody can log in */
         GUEST_CLOUD_INIT, /* and cloud-init has ended */
         _GUEST_STAGE_MAX,

@@ -339,6 +339,14 @@ static int run_wait_ready(Error **reterr) {
 
         return vm_guest_wait(web(), OWNER, &o, &guest_job, reterr);
 }
+
+/* Nobody logs in, so no key is needed. */
+static int run_wait_sshd(Error **reterr) {
+        const GuestOptions o = { .stage = GUEST_SSHD, .private_key = -EBADF };
+
+        return vm_guest_wait(web(), OWNER, &o, &guest_job, reterr);
+}
+
 static void check_job(bool done) {
         VmRecord record;
 
@@ -376,6 +384,7 @@ static const Scenario scenarios[] = {
         { "limits", .run = run_limits, .check = check_limits },
         { "limits while it runs", true, .run = run_limits, .check = check_limits },
         { "wait", true, .run = run_wait_ready, .check = check_job, .is_job = true },
+        { "wait for sshd", true, .run = run_wait_sshd, .check = check_job, .is_job = true },
         { "provision", true, .run = run_provision, .check = check_provision, .is_job = true },
 };
 

@@ -169,6 +169,7 @@ static const RequestKey request_keys[] = {
         { "user", set_user, FIELD(ProvisionRequest, user) },
         { "wait-usec", request_set_unsigned, FIELD(ProvisionRequest, wait_usec) },
         { "auth-retry-usec", request_set_unsigned, FIELD(ProvisionRequest, auth_retry_usec) },
+        { "log-in", request_set_boolean, FIELD(ProvisionRequest, log_in) },
         { "cloud-init", request_set_boolean, FIELD(ProvisionRequest, cloud_init) },
         { "steps", set_later, 0 },
         { "copy", set_later, 0 },
@@ -304,6 +305,7 @@ int provision_request_parse(
         *ret = (ProvisionRequest){
                 .host = "127.0.0.1",
                 .wait_usec = PROVISION_WAIT_USEC,
+                .log_in = true,
                 .cloud_init = true,
                 .copy.recursive = true,
         };
@@ -316,6 +318,8 @@ int provision_request_parse(
                 r = parse_copy(ret, json_get(ret->root, "copy"), n_files, reterr);
         if (r >= 0 && ret->copy.set && ret->n_steps > 0)
                 r = error_set(reterr, ERROR_INVALID_SPEC, "'steps' and 'copy' exclude each other");
+        if (r >= 0 && !ret->log_in && (ret->copy.set || ret->n_steps > 0))
+                r = error_set(reterr, ERROR_INVALID_SPEC, "'steps' and 'copy' need a log-in");
         return r;
 }
 

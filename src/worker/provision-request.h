@@ -2,7 +2,7 @@
 #pragma once
 /* What vmctl-ssh is asked for, and how it answers.
  *
- *     vmctl-ssh [--uid N --gid N] --private-key FD [--known-host FD] [--socket FD] [--file FD]...
+ *     vmctl-ssh [--uid N --gid N] [--private-key FD] [--known-host FD] [--socket FD] [--file FD]...
  *               [--output FD] [--log FD]
  *
  * The request is one JSON object on standard input:
@@ -11,6 +11,8 @@
  * a connected socket: then there is one attempt, as nobody can connect it anew "user": "vm", "wait-usec":
  * 120000000,              how long the guest may take to be ready (default: 120 s) "auth-retry-usec": 0, for
  * how long after the first refusal logging in is tried again: a guest that boots may not know its user yet
+ *      "log-in": true,                      whether that is part of it: else a greeting is enough, and no
+ * private key needed (default: true)
  *      "cloud-init": true,                  whether to wait for the end of cloud-init (default: true)
  *      "steps": [STEP, ...],                or "copy": COPY, or neither: then "ready" was the question
  *     }
@@ -136,7 +138,7 @@ typedef struct ProvisionRequest {
         const char *user;
         uint64_t wait_usec;
         uint64_t auth_retry_usec;
-        bool cloud_init;
+        bool log_in, cloud_init;
         ProvisionStep *steps; /* owned */
         size_t n_steps;
         ProvisionCopy copy;

@@ -91,7 +91,7 @@ static int parse_options(Worker *w, Error **reterr) {
                 return r;
         while (w->n_files < FILES_MAX && w->files[w->n_files] >= 0)
                 w->n_files++;
-        return w->private_key_fd < 0 ? error_set(reterr, ERROR_FAILED, "vmctl-ssh needs --private-key") : 0;
+        return 0;
 }
 
 static int catch_cancel(Worker *w, Error **reterr) {
@@ -126,6 +126,10 @@ static int read_keys(Worker *w, Error **reterr) {
         _cleanup_free_ char *known = NULL;
         int r;
 
+        if (!w->request.log_in)
+                return 0;
+        if (w->private_key_fd < 0)
+                return error_set(reterr, ERROR_FAILED, "vmctl-ssh needs --private-key");
         r = read_all(w->private_key_fd, SSH_PRIVATE_KEY_MAX, &w->private_key, &w->private_key_len);
         if (r < 0)
                 return error_set_errno(reterr, r, "Failed to read the private key");
@@ -255,6 +259,10 @@ static int attempt(Worker *w, Error **reterr) {
         r = connect_guest(w, &fd, reterr);
         if (r < 0)
                 return r;
+        if (!w->request.log_in) { /* it has greeted */
+                safe_close(fd);
+                return 0;
+        }
         limit = MIN(w->deadline, ssh_later(now_usec(), ATTEMPT_USEC));
         enter_stage(w, "authenticating");
         r = ssh_session_new(fd, w->cancel_fd, limit, &w->peer, &w->session, reterr);
@@ -264,6 +272,11 @@ static int attempt(Worker *w, Error **reterr) {
                 return r;
         enter_stage(w, "waiting for cloud-init");
         return wait_for_cloud_init(w, reterr);
+}
+
+/* NULL: nobody has logged in. */
+static const char *host_key(const Worker *w) {
+        return w->session ? w->session->host_key : NULL;
 }
 
 static int reach(Worker *w, Error **reterr) {
@@ -276,7 +289,7 @@ static int reach(Worker *w, Error **reterr) {
                 int r = attempt(w, &error);
 
                 if (r >= 0) {
-                        ssh_report_ready(w->session->host_key, *w->cloud_init ? w->cloud_init : NULL);
+                        ssh_report_ready(host_key(w), *w->cloud_init ? w->cloud_init : NULL);
                         return 0;
                 }
                 w->session = ssh_session_free(w->session);
@@ -306,6 +319,8 @@ static int copy(Worker *w, Error **reterr) {
 }
 
 static int work(Worker *w, Error **reterr) {
+        if (!w->session)
+                return 0;
         if (w->request.copy.set)
                 return copy(w, reterr);
         w->steps = (SshSteps){
@@ -329,7 +344,7 @@ static int run(void *userdata, JsonWriter *j, Error **reterr) {
                 r = work(w, reterr);
         if (r < 0)
                 return r;
-        json_put_string(j, "host-key", w->session->host_key);
+        json_put_string(j, "host-key", host_key(w));
         json_put_string(j, "cloud-init", *w->cloud_init ? w->cloud_init : NULL);
         json_put_unsigned(j, "files", w->tree.files);
         json_put_unsigned(j, "bytes", w->steps.bytes + w->tree.progress.done);

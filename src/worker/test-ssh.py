@@ -71,8 +71,11 @@ class Worker:
         self.frames = []
         self.output = bytearray()
         self.changed = threading.Condition()
-        fds = [os.open(KEYS.path(key), os.O_RDONLY)]
-        argv = [PROGRAM, "--private-key", str(fds[0])]
+        fds = []
+        argv = [PROGRAM]
+        if key is not None:
+            fds.append(os.open(KEYS.path(key), os.O_RDONLY))
+            argv += ["--private-key", str(fds[0])]
         if known is not None:
             fds.append(os.memfd_create("known"))
             os.write(fds[-1], known.encode())
@@ -288,6 +291,13 @@ class Reach(Case):
         self.assertEqual(w.phases(), ["waiting for sshd", "authenticating", "ready"])
         self.assertEqual(w.result["host-key"], KEYS.public("host"))
         self.assertEqual(w.lines[2]["host-key"], KEYS.public("host"))
+
+    def test_no_log_in(self):
+        w = self.expect({"log-in": False}, key=None, port=self.sshd())
+        self.assertEqual(w.phases(), ["waiting for sshd", "ready"])
+        self.assertIsNone(w.result["host-key"])
+        self.expect_error("InvalidSpec", "need a log-in", {"log-in": False, **self.shell("true")}, key=None, port=1)
+        self.expect_error("Failed", "--private-key", {}, key=None, port=1)
 
     def test_nobody_listens(self):
         with socket.create_server(("127.0.0.1", 0)) as s:
