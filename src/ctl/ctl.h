@@ -10,6 +10,7 @@
 
 #define EXIT_USAGE 2
 #define EXIT_TIMED_OUT 124
+#define EXIT_SIGNALED 128 /* and the number of the signal that interrupted it */
 
 struct Ctl {
         ClientBus choice;

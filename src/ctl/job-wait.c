@@ -119,7 +119,7 @@ int job_wait_report(JobWait *w, int r, const char *kept, const char *format, ...
 
                 ctl_complain(left ? "The service may still be at it: 'vmctl monitor' shows." : kept,
                                 left ? "Left" : "Canceled");
-                return 128 + w->sig;
+                return EXIT_SIGNALED + w->sig;
         }
         va_start(ap, format);
         if (vasprintf(&what, format, ap) < 0)

@@ -8,7 +8,8 @@
 #define SSH_WAIT_USEC (30 * USEC_PER_SEC)       /* for one that has had time to boot */
 
 /* Returns 0 once sshd greets on 127.0.0.1:port. Ends early when the VM of that object leaves the states in
- * which this could still happen. Reports failure; EXIT_TIMED_OUT at the deadline (CLOCK_MONOTONIC). */
+ * which this could still happen. Reports failure; EXIT_TIMED_OUT at the deadline (CLOCK_MONOTONIC), 128 and
+ * a signal's number when that interrupted it. */
 int ssh_wait(Ctl *c, const char *name, const char *path, uint16_t port, uint64_t deadline);
 
 /* The same for a VM known by its name, whose port is asked for. */

@@ -103,6 +103,13 @@ static int in_a_moment(sd_event_time_handler_t handler, void *userdata) {
                         service.event, &s, CLOCK_MONOTONIC, 100 * USEC_PER_MSEC, 1, handler, userdata);
 }
 
+static int job_free(FakeJob *job, int r) {
+        sd_bus_slot_unref(job->slot);
+        free(job->path);
+        free(job);
+        return r;
+}
+
 static int end_job(sd_event_source *s, uint64_t usec, void *userdata) {
         FakeJob *job = userdata;
         bool stuck = streq(service.vms[job->vm].name, "stuck");
@@ -118,10 +125,7 @@ static int end_job(sd_event_source *s, uint64_t usec, void *userdata) {
         if (r >= 0)
                 r = sd_bus_emit_signal(service.bus, VMCTL_MANAGER_PATH, VMCTL_MANAGER, "JobRemoved", "uoos",
                                 job->id, job->path, service.vms[job->vm].path, stuck ? "failed" : "done");
-        sd_bus_slot_unref(job->slot);
-        free(job->path);
-        free(job);
-        return r;
+        return job_free(job, r);
 }
 
 /* "doomed" is not so lucky, and whoever listens nowhere is not, either. */
@@ -145,17 +149,28 @@ static int end_wait(sd_event_source *s, uint64_t usec, void *userdata) {
                                 doomed                 ? "canceled"
                                                 : deaf ? "failed"
                                                        : "done");
-        sd_bus_slot_unref(job->slot);
-        free(job->path);
-        free(job);
-        return r;
+        return job_free(job, r);
+}
+
+static int method_cancel(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        FakeJob *job = userdata;
+        int r;
+
+        print_call(m, NULL);
+        r = sd_bus_reply_method_return(m, NULL);
+        if (r >= 0)
+                r = sd_bus_emit_signal(service.bus, VMCTL_MANAGER_PATH, VMCTL_MANAGER, "JobRemoved", "uoos",
+                                job->id, job->path, service.vms[job->vm].path, "canceled");
+        return job_free(job, r);
 }
 
 static const sd_bus_vtable job_vtable[] = {
         SD_BUS_VTABLE_START(0),
+        SD_BUS_METHOD("Cancel", "", "", method_cancel, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_VTABLE_END,
 };
 
+/* `end` NULL: it goes on until it is canceled. */
 static int reply_job(sd_bus_message *m, sd_event_time_handler_t end) {
         FakeVM *vm = find_path(sd_bus_message_get_path(m));
         FakeJob *job = calloc(1, sizeof(FakeJob));
@@ -163,10 +178,10 @@ static int reply_job(sd_bus_message *m, sd_event_time_handler_t end) {
 
         *job = (FakeJob){ .vm = (size_t)(vm - service.vms), .id = new_job() };
         job->path = strf(VMCTL_JOB_PREFIX "/%u", job->id);
-        r = sd_bus_add_object_vtable(service.bus, &job->slot, job->path, VMCTL_JOB, job_vtable, NULL);
+        r = sd_bus_add_object_vtable(service.bus, &job->slot, job->path, VMCTL_JOB, job_vtable, job);
         if (r >= 0)
                 r = sd_bus_reply_method_return(m, "o", job->path);
-        return r < 0 ? r : in_a_moment(end, job);
+        return r < 0 || !end ? r : in_a_moment(end, job);
 }
 
 /* A crash: the job is never heard of again. */
@@ -186,8 +201,10 @@ static int method_stop(sd_bus_message *m, void *userdata, sd_bus_error *reterr) 
 }
 
 static int method_wait(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        bool forever = streq(find_path(sd_bus_message_get_path(m))->name, "asleep");
+
         print_call(m, NULL);
-        return reply_job(m, end_wait);
+        return reply_job(m, forever ? NULL : end_wait);
 }
 
 static int method_state(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {

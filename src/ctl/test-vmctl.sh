@@ -14,7 +14,7 @@
 
 export FAKE_BROKEN=lost
 start_service web=running:10022 db=stopped:10023 a-name-that-is-too-long-for-sixty-columns=suspended broken=stopped \
-        guarded=stopped stuck=running forgotten=running deaf=running:1 doomed=running:1 booting=running:guest || exit
+        guarded=stopped stuck=running forgotten=running deaf=running:1 doomed=running:1 asleep=running:1 booting=running:guest || exit
 
 #
 # Looking
@@ -37,15 +37,15 @@ check_output "*no state 'runing'*" "a state that doesn't exist is no empty list"
 check_output '"web" "/org/vmctl1/vm/web" "running" 2147483648 10022' "list prints JSON" eval \
         'v --json list | jq --raw-output --compact-output ".[0] |
                 [.Name, .Object, .State, .Spec.memory, .SSHPort | tojson] | join(\" \")"'
-check_output "*a-name-…  qemu*10 VMs, 6 running.*" "list cuts a name that the terminal has no room for" \
+check_output "*a-name-…  qemu*11 VMs, 7 running.*" "list cuts a name that the terminal has no room for" \
         on_terminal list
 check_output $'*\e\[32mrunning\e\[0m*' "list colours states on a terminal" on_terminal list
 check_output $'*  running\r\n*' "NO_COLOR is respected" env NO_COLOR=1 bash -c \
         "vmctl='$vmctl'; $(declare -f on_terminal); on_terminal list"
 
-check_output "*VMs: 10 (6 running, 1 suspended, 3 stopped)*QEMU: 7.2.22*q35, new VMs get pc-q35-7.2*" \
+check_output "*VMs: 11 (7 running, 1 suspended, 3 stopped)*QEMU: 7.2.22*q35, new VMs get pc-q35-7.2*" \
         "status without a name is an overview" v status
-check_output 10 "the overview has JSON" eval 'v --json status | jq "[.States[]] | add"'
+check_output 11 "the overview has JSON" eval 'v --json status | jq "[.States[]] | add"'
 check_output '\["tcg"]' "capabilities have JSON" eval 'v --json capabilities | jq --compact-output .accelerators'
 check_calls "" "looking changes nothing"
 check_output "● web - running
@@ -256,6 +256,20 @@ check_output "*VM 'doomed': it is failed: the guest panicked*Hint: *" "ssh gives
         v_errors 1 ssh doomed
 check_output "*VM 'db': it is stopped*Hint: *vmctl start db*" "and on one that doesn't run" eval \
         'v stop db && v_errors 1 ssh db'
+interrupt() {
+        local output pid
+
+        exec {output}< <(exec "$vmctl" --user start --wait asleep web 2>&1)
+        pid=$!
+        while [[ $(next_call) != "WaitReady asleep"* ]]; do :; done
+        kill -s TERM "$pid"
+        cat <&"$output"
+        exec {output}<&-
+        wait "$pid" || echo "status $?"
+}
+check_output "vmctl: Canceled
+status 143" "who is interrupted waits for nobody else" interrupt
+check_calls "Cancel" "and the service no more"
 check_output "*VM 'deaf': The guest was not ready*Hint: *" "it waits in vain" v_errors 124 ssh deaf --timeout 1
 
 #

@@ -341,7 +341,7 @@ static int batch_wait_for_ssh(Batch *b, uint64_t timeout_usec) {
         uint64_t deadline = now_monotonic() + timeout_usec;
         int r = 0;
 
-        for (size_t i = 0; i < b->n; i++)
+        for (size_t i = 0; i < b->n && r < EXIT_SIGNALED; i++)
                 if (!b->actions[i].error)
                         r = worse(r, ssh_wait_for_vm(b->ctl, b->actions[i].name, deadline));
         return r;

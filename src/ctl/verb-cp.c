@@ -86,6 +86,7 @@ static int reach(Copy *p, const char *name) {
                                 now_monotonic() + p->timeout_usec);
         if (r != 0)
                 ssh_target_done(&p->target);
+        p->canceled = r >= EXIT_SIGNALED;
         return r;
 }
 
