@@ -110,3 +110,8 @@ int client_error_set(
         (void)error_set(reterr, code, "%s", strerror(-r));
         return r;
 }
+
+bool client_is_cut_off(const Error *e) {
+        return error_is(e, ERROR_SERVICE_ENDING) || streq(error_name(e), SD_BUS_ERROR_NO_REPLY) ||
+                        streq(error_name(e), SD_BUS_ERROR_NAME_HAS_NO_OWNER);
+}

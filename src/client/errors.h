@@ -17,3 +17,6 @@ typedef struct ErrorSource {
  * then the negative errno `r` is what is known. Returns a negative errno. */
 int client_error_set(
                 Error **reterr, const ErrorSource *source, const char *path, const sd_bus_error *e, int r);
+
+/* Whether the service went away under a call, or was away: what it asked for may be done or not. */
+bool client_is_cut_off(const Error *e);

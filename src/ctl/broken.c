@@ -56,8 +56,7 @@ int broken_new_removal(Ctl *c, const char *kind, const char *name, sd_bus_messag
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         int r;
 
-        r = sd_bus_message_new_method_call(
-                        c->bus, &m, CTL_SERVICE, CTL_MANAGER_PATH, CTL_MANAGER, "RemoveBrokenRecord");
+        r = client_new_call(c->client, VMCTL_MANAGER_PATH, VMCTL_MANAGER, "RemoveBrokenRecord", &m);
         if (r >= 0)
                 r = sd_bus_message_append(m, "ss", kind, name);
         if (r < 0)
@@ -66,9 +65,9 @@ int broken_new_removal(Ctl *c, const char *kind, const char *name, sd_bus_messag
         return 0;
 }
 
-bool broken_is_none(const sd_bus_error *e) {
-        return sd_bus_error_has_names(e, error_code_name(ERROR_NO_SUCH_VM),
-                        error_code_name(ERROR_NO_SUCH_IMAGE), SD_BUS_ERROR_UNKNOWN_METHOD);
+bool broken_is_none(const Error *e) {
+        return error_is(e, ERROR_NO_SUCH_VM) || error_is(e, ERROR_NO_SUCH_IMAGE) ||
+                        streq(error_name(e), SD_BUS_ERROR_UNKNOWN_METHOD);
 }
 
 void broken_complain(const BrokenRecord *b) {

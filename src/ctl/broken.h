@@ -25,7 +25,7 @@ const BrokenRecord *broken_list_find(const BrokenList *l, const char *name); /* 
 /* The call that removes one, for where there is no object of that name; and whether it failed because there
  * is no broken one either, or the service is too old to know. */
 int broken_new_removal(Ctl *c, const char *kind, const char *name, sd_bus_message **ret);
-bool broken_is_none(const sd_bus_error *e);
+bool broken_is_none(const Error *e);
 
 /* Which it is, and why, on standard error. */
 void broken_complain(const BrokenRecord *b);

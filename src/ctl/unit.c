@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "client/decode.h"
+#include "client/errors.h"
 #include "term.h"
 #include "unit.h"
 #include "util/fd-util.h"
@@ -178,9 +179,7 @@ static void on_missing(Unit *u) {
 
 /* Whether a call is to be made again, since the service went away under it. */
 static bool is_cut_off(Unit *u, const Error *e) {
-        return (streq(error_name(e), SD_BUS_ERROR_NO_REPLY) ||
-                               streq(error_name(e), SD_BUS_ERROR_NAME_HAS_NO_OWNER)) &&
-                        u->attempts++ < ATTEMPTS_MAX;
+        return client_is_cut_off(e) && u->attempts++ < ATTEMPTS_MAX;
 }
 
 static void call_vm(Unit *u, sd_bus_message *m, uint64_t timeout_usec, ClientCallHandler done,

@@ -7,7 +7,9 @@
 
 #include <stdio.h>
 
+#include "broken.h"
 #include "client/decode.h"
+#include "client/errors.h"
 #include "client/jobs.h"
 #include "json-print.h"
 #include "remote.h"
@@ -55,6 +57,7 @@ typedef struct Action {
         ClientCall *call; /* one of these */
         ClientJob *job;
         ActionStep step;
+        bool broken;  /* there is no such VM: it may be one that cannot be read */
         Error *error; /* set when it failed */
 } Action;
 
@@ -119,6 +122,7 @@ static void action_enter(Action *a, ActionStep step) {
 }
 
 static void action_finish(Action *a, const Error *error) {
+        error_free(a->error);
         a->error = error_copy(error);
         action_enter(a, ACTION_DONE);
 }
@@ -147,6 +151,8 @@ static int action_new_call(Action *a, sd_bus_message **ret) {
         Batch *b = a->batch;
         int r;
 
+        if (a->broken)
+                return broken_new_removal(b->ctl, "vm", a->name, ret);
         r = client_new_call(b->ctl->client, a->path, VMCTL_VM, b->kind->member, &m);
         if (r >= 0 && b->is_stop)
                 r = sd_bus_message_append(m, "t", remaining_stop_usec(a));
@@ -158,8 +164,21 @@ static int action_new_call(Action *a, sd_bus_message **ret) {
         return 0;
 }
 
+static void action_call(Action *a);
+
+/* What is not there may be what cannot be read. If there is none of these, either, that it is not there is
+ * what is told. */
 static void on_reply(void *userdata, sd_bus_message *reply, const Error *error) {
-        action_finish(userdata, error);
+        Action *a = userdata;
+
+        if (error_is(error, ERROR_NO_SUCH_VM) && !a->broken && streq(a->batch->kind->verb, "destroy")) {
+                a->broken = true;
+                a->error = error_copy(error);
+                action_call(a);
+        } else if (a->broken && broken_is_none(error))
+                action_enter(a, ACTION_DONE);
+        else
+                action_finish(a, reply ? NULL : error);
 }
 
 static void on_job_changed(void *userdata, const ClientJob *job) {
@@ -183,6 +202,7 @@ static void action_call(Action *a) {
 
         r = action_new_call(a, &m);
         action_enter(a, ACTION_CALLING);
+        a->call = client_call_free(a->call);
         a->job = client_job_free(a->job);
         if (r >= 0 && b->jobs)
                 r = client_job_begin(b->jobs, m, b->kind->timeout_usec, &handlers, a, &a->job);
@@ -223,9 +243,7 @@ static void on_service_changed(void *userdata, bool present) {
 }
 
 static bool is_away(const Error *e) {
-        return streq(error_name(e), SD_BUS_ERROR_NO_REPLY) ||
-                        streq(error_name(e), SD_BUS_ERROR_SERVICE_UNKNOWN) ||
-                        streq(error_name(e), SD_BUS_ERROR_NAME_HAS_NO_OWNER);
+        return client_is_cut_off(e) || streq(error_name(e), SD_BUS_ERROR_SERVICE_UNKNOWN);
 }
 
 static void action_recheck(Action *a) {

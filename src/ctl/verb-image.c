@@ -195,7 +195,24 @@ int verb_image_list(Ctl *c, const Args *args) {
  * remove, share, unshare: one image after another
  */
 
-static int call_change(Ctl *c, const char *verb, const char *name, Error **reterr) {
+/* There is no image of that name: it may be one that cannot be read. */
+static int remove_broken(Ctl *c, const char *name, int none, Error **error) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        _cleanup_error_ Error *e = NULL;
+        int r;
+
+        r = broken_new_removal(c, "image", name, &m);
+        if (r >= 0)
+                r = client_call(c->client, m, REMOVE_TIMEOUT_USEC, NULL, &e);
+        if (r < 0 && (!e || broken_is_none(e)))
+                return none;
+        error_free(*error);
+        *error = TAKE_PTR(e);
+        return r;
+}
+
+/* *error is NULL, and set when it fails. */
+static int call_change(Ctl *c, const char *verb, const char *name, Error **error) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         _cleanup_free_ char *path = client_image_path(name);
         bool remove = streq(verb, "remove");
@@ -205,8 +222,10 @@ static int call_change(Ctl *c, const char *verb, const char *name, Error **reter
                  : -ENOMEM;
         if (r >= 0 && !remove)
                 r = sd_bus_message_append(m, "b", streq(verb, "share"));
-        return r < 0 ? client_error(c->client, r, reterr)
-                     : client_call(c->client, m, REMOVE_TIMEOUT_USEC, NULL, reterr);
+        r = r < 0 ? client_error(c->client, r, error)
+                  : client_call(c->client, m, REMOVE_TIMEOUT_USEC, NULL, error);
+        return remove && r < 0 && error_is(*error, ERROR_NO_SUCH_IMAGE) ? remove_broken(c, name, r, error)
+                                                                        : r;
 }
 
 int verb_image_change(Ctl *c, const Args *args) {
