@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "converge.h"
 #include "converge-diff.h"
+#include "converge.h"
 
 static const char *const converge_action_table[] = {
         [CONVERGE_PULL] = "pull",

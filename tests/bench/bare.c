@@ -12,11 +12,11 @@
 #include <unistd.h>
 
 #include "bare.h"
-#include "vm/qemu-command.h"
 #include "service.h"
 #include "stats.h"
 #include "util/fd-util.h"
 #include "util/test.h"
+#include "vm/qemu-command.h"
 
 #define CMDLINE_MAX (64 * KIB)
 #define TEXT_MAX (64 * KIB)
