@@ -20,6 +20,9 @@ typedef enum OptionType {
         OPTION_LINES,
         OPTION_FILE,
         OPTION_PATH_LIST,
+        OPTION_HELPER,
+        OPTION_HELPER_ARG,
+        OPTION_HELPER_FD,
 } OptionType;
 
 typedef struct OptionDef {
@@ -54,6 +57,9 @@ static const OptionDef option_table[] = {
         { "file", OPTION_FILE },
         { "device", OPTION_PATH_LIST, AT(devices) },
         { "bind-ro", OPTION_PATH_LIST, AT(bind_ro) },
+        { "helper", OPTION_HELPER },
+        { "helper-arg", OPTION_HELPER_ARG },
+        { "helper-fd", OPTION_HELPER_FD },
 };
 
 #define OPTIONS_N ELEMENTSOF(option_table)
@@ -149,6 +155,37 @@ static int parse_group(Options *o, const char *value) {
         return parse_id(value, &o->groups[o->n_groups++]);
 }
 
+static int parse_helper(Options *o, char *value) {
+        if (!path_is_plain(value))
+                return -EINVAL;
+        if (o->n_helpers >= OPTION_HELPERS_MAX)
+                return -E2BIG;
+        o->helpers[o->n_helpers++].argv[0] = value;
+        return 0;
+}
+
+/* What belongs to a helper stands behind it. */
+static OptionHelper *last_helper(Options *o) {
+        return o->n_helpers > 0 ? &o->helpers[o->n_helpers - 1] : NULL;
+}
+
+static int parse_helper_arg(Options *o, char *value) {
+        OptionHelper *h = last_helper(o);
+
+        if (!h)
+                return -EINVAL;
+        if (h->n_args >= OPTION_HELPER_ARGS_MAX)
+                return -E2BIG;
+        h->argv[++h->n_args] = value;
+        return 0;
+}
+
+static int parse_helper_fd(Parser *p, const char *value) {
+        OptionHelper *h = last_helper(p->options);
+
+        return h ? parse_fd_list(p, &h->fds, value) : -EINVAL;
+}
+
 static int parse_log_size(const char *value, uint64_t *ret) {
         uint64_t v;
         int r;
@@ -191,13 +228,20 @@ static int parse_value(Parser *p, const OptionDef *def, char *value) {
                 return parse_file(p, value);
         case OPTION_PATH_LIST:
                 return parse_path(member, value);
+        case OPTION_HELPER:
+                return parse_helper(p->options, value);
+        case OPTION_HELPER_ARG:
+                return parse_helper_arg(p->options, value);
+        case OPTION_HELPER_FD:
+                return parse_helper_fd(p, value);
         }
         return -EINVAL;
 }
 
 static bool is_repeatable(OptionType type) {
         return type == OPTION_FD_LIST || type == OPTION_GROUP || type == OPTION_FILE ||
-                        type == OPTION_PATH_LIST;
+                        type == OPTION_PATH_LIST || type == OPTION_HELPER || type == OPTION_HELPER_ARG ||
+                        type == OPTION_HELPER_FD;
 }
 
 static int parse_option(Parser *p, const OptionDef *def, char *value, Error **reterr_error) {

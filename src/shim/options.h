@@ -8,6 +8,8 @@
 #define OPTION_FILES_MAX 32
 #define OPTION_PATHS_MAX 32
 #define OPTION_GROUPS_MAX 16
+#define OPTION_HELPERS_MAX 4
+#define OPTION_HELPER_ARGS_MAX 32
 
 typedef struct OptionFds {
         size_t n;
@@ -31,6 +33,13 @@ typedef struct GivenFile {
         uint64_t size;
         const char *path;
 } GivenFile;
+
+/* A program that runs beside QEMU. */
+typedef struct OptionHelper {
+        char *argv[OPTION_HELPER_ARGS_MAX + 2]; /* NULL-terminated; the first is the path */
+        size_t n_args;
+        OptionFds fds;
+} OptionHelper;
 
 typedef struct Options {
         bool cat;
@@ -58,6 +67,8 @@ typedef struct Options {
         GivenFile files[OPTION_FILES_MAX];
         OptionPaths devices;
         OptionPaths bind_ro;
+        size_t n_helpers;
+        OptionHelper helpers[OPTION_HELPERS_MAX];
         char **command; /* NULL-terminated, borrowed from argv as all strings here */
 } Options;
 

@@ -13,8 +13,8 @@
 #include "util/fd-util.h"
 #include "util/sanitized.h"
 
-#define NOFILE_MAX                                                                              \
-        16384 /* each connection through the user-mode network is a descriptor; must be bounded \
+#define NOFILE_MAX                                                                            \
+        16384 /* each connection through a user-mode network is a descriptor; must be bounded \
                */
 
 int privileges_prepare(const Options *o, Error **reterr_error) {

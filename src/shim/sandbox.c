@@ -85,8 +85,8 @@ static int copy_link_or_bind(const char *path, Error **reterr_error) {
         return 0;
 }
 
-/* QEMU's user-mode network reads resolv.conf again and again. Services that maintain it under /run replace
- * the file, so there the folder is shown and not only the file of this moment. */
+/* QEMU's own user-mode network reads resolv.conf again and again. Services that maintain it under /run
+ * replace the file, so there the folder is shown and not only the file of this moment. */
 static int show_resolv_conf(Error **reterr_error) {
         _cleanup_free_ char *real = realpath("/etc/resolv.conf", NULL), *dir = NULL;
         const char *slash;

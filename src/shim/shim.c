@@ -40,6 +40,10 @@
  *   --device PATH          a device node that QEMU can see beside /dev/null and its like; repeatable
  *   --bind-ro PATH         a file or folder that QEMU can see, but not change; repeatable
  *   --private-network      QEMU has no network at all
+ *   --helper PATH          a program that runs beside QEMU, see helper.h. It is started behind "g", and QEMU
+ * when it is ready; where that fails, KIND is helper. QEMU does not end with it; repeatable
+ *   --helper-arg ARGUMENT  ... of the helper before it; repeatable
+ *   --helper-fd FD         it inherits this descriptor under the same number; repeatable
  *   --cat                  write the log of a VM that does not run to standard output,
  *   --tail N               its last N lines, or with -1 all
  *   --debug                say on standard error what was done without
@@ -58,6 +62,7 @@
 #include "console.h"
 #include "exit-record.h"
 #include "given-file.h"
+#include "helper.h"
 #include "options.h"
 #include "privileges.h"
 #include "sandbox.h"
@@ -74,6 +79,7 @@ typedef struct Shim {
         RingLog console_log, qemu_log;
         Console *console;
         OomWatch oom;
+        Helper helpers[OPTION_HELPERS_MAX];
         pid_t pid;
         int pidfd;
 } Shim;
@@ -93,6 +99,8 @@ static const char *error_kind(ErrorCode code) {
                 return "access";
         case ERROR_QEMU_FAILED:
                 return "exec";
+        case ERROR_TOOL_MISSING:
+                return "helper";
         default:
                 return "system";
         }
@@ -238,12 +246,15 @@ static int prepare(Shim *s, Error **reterr_error) {
         if (r < 0)
                 return r;
         oom_watch_prepare(&s->oom);
-        r = privileges_prepare(&s->options, reterr_error);
-        if (r >= 0)
-                r = prepare_sandbox(&s->options, reterr_error);
-        if (r >= 0)
-                r = privileges_drop(&s->options, reterr_error);
-        return r;
+        return privileges_prepare(&s->options, reterr_error);
+}
+
+/* From here on the shim is where QEMU will be, with its rights. */
+static int confine(const Shim *s, Error **reterr_error) {
+        int r;
+
+        r = prepare_sandbox(&s->options, reterr_error);
+        return r < 0 ? r : privileges_drop(&s->options, reterr_error);
 }
 
 /* Returns 1 for "g", 0 if nobody wants us any more. */
@@ -373,23 +384,67 @@ static bool take_output(Shim *s) {
         return true;
 }
 
+static void note(Shim *s, const char *text) {
+        _cleanup_free_ char *line = strf("vmctl-shim: %s\n", text);
+        uint64_t start;
+
+        if (line)
+                (void)ring_log_append(&s->qemu_log, line, strlen(line), &start);
+}
+
+/* QEMU goes on without it, and tells what it lacks. */
+static void helper_ended(Shim *s, Helper *h) {
+        _cleanup_free_ char *text = NULL;
+
+        while (take_output(s)) /* its last words come first */
+                ;
+        if (helper_reap(h, &text) >= 0)
+                note(s, text);
+        else
+                h->pidfd = safe_close(h->pidfd);
+}
+
+static void end_helpers(Shim *s) {
+        for (size_t i = 0; i < ELEMENTSOF(s->helpers); i++) {
+                Helper *h = &s->helpers[i];
+                struct pollfd p = { .fd = h->pidfd, .events = POLLIN };
+
+                if (poll(&p, 1, 0) > 0)
+                        helper_ended(s, h);
+                helper_end(h);
+        }
+}
+
+enum {
+        ATTEND_QEMU,
+        ATTEND_OUTPUT,
+        ATTEND_HELPERS,
+        ATTEND_CONSOLE = ATTEND_HELPERS + OPTION_HELPERS_MAX,
+};
+
 static int attend(Shim *s, Error **reterr_error) {
-        struct pollfd fds[2 + CONSOLE_POLL_MAX];
+        struct pollfd fds[ATTEND_CONSOLE + CONSOLE_POLL_MAX];
 
         for (;;) {
-                fds[0] = (struct pollfd){ .fd = s->pidfd, .events = POLLIN };
-                fds[1] = (struct pollfd){ .fd = s->output[0], .events = POLLIN };
-                console_prepare(s->console, fds + 2);
+                fds[ATTEND_QEMU] = (struct pollfd){ .fd = s->pidfd, .events = POLLIN };
+                fds[ATTEND_OUTPUT] = (struct pollfd){ .fd = s->output[0], .events = POLLIN };
+                for (size_t i = 0; i < ELEMENTSOF(s->helpers); i++)
+                        fds[ATTEND_HELPERS + i] = (struct pollfd){ .fd = s->helpers[i].pidfd,
+                                .events = POLLIN };
+                console_prepare(s->console, fds + ATTEND_CONSOLE);
                 if (poll(fds, ELEMENTSOF(fds), -1) < 0) {
                         if (errno == EINTR)
                                 continue;
                         return error_set_errno(reterr_error, -errno, "Failed to wait");
                 }
-                if (fds[0].revents != 0)
+                if (fds[ATTEND_QEMU].revents != 0)
                         return 0;
-                if (fds[1].revents != 0)
+                if (fds[ATTEND_OUTPUT].revents != 0)
                         (void)take_output(s);
-                console_dispatch(s->console, fds + 2);
+                for (size_t i = 0; i < ELEMENTSOF(s->helpers); i++)
+                        if (fds[ATTEND_HELPERS + i].revents != 0)
+                                helper_ended(s, &s->helpers[i]);
+                console_dispatch(s->console, fds + ATTEND_CONSOLE);
         }
 }
 
@@ -402,6 +457,7 @@ static int conclude(Shim *s, Error **reterr_error) {
 
         if (waitid(P_PID, (id_t)s->pid, &si, WEXITED) < 0)
                 return error_set_errno(reterr_error, -errno, "Failed to learn how QEMU ended");
+        end_helpers(s);
         for (size_t i = 0; i < OUTPUT_DRAIN_MAX / OUTPUT_CHUNK && take_output(s); i++)
                 ;
         console_drain(s->console);
@@ -414,20 +470,69 @@ static int conclude(Shim *s, Error **reterr_error) {
         return r < 0 ? error_set_errno(reterr_error, r, "Failed to write the exit record") : 0;
 }
 
+static int start_helpers(Shim *s, Error **reterr_error) {
+        for (size_t i = 0; i < s->options.n_helpers; i++) {
+                int r = helper_start(&s->helpers[i], &s->options, &s->options.helpers[i], s->output[1],
+                                reterr_error);
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* What helpers said before the one that failed is in the log; its own last line goes with the error. */
+static int fail_helper(Shim *s, Error **reterr_error) {
+        _cleanup_error_ Error *e = TAKE_PTR(*reterr_error);
+        char buf[OUTPUT_CHUNK] = "", *end;
+        uint64_t start;
+        ssize_t n;
+
+        n = read(s->output[0], buf, sizeof(buf) - 1);
+        if (n <= 0)
+                return error_set(reterr_error, error_code(e), "%s", error_message(e));
+        (void)ring_log_append(&s->qemu_log, buf, (size_t)n, &start);
+        for (end = buf + n; end > buf && end[-1] == '\n'; end--)
+                end[-1] = '\0';
+        end = strrchr(buf, '\n');
+        return error_set(reterr_error, error_code(e), "%s: %s", error_message(e), end ? end + 1 : buf);
+}
+
+static int await_helpers(Shim *s, Error **reterr_error) {
+        for (size_t i = 0; i < s->options.n_helpers; i++)
+                if (helper_await(&s->helpers[i], reterr_error) < 0)
+                        return fail_helper(s, reterr_error);
+        return 0;
+}
+
+/* Helpers, which are in the scope, too, are forked behind "g", from where QEMU's namespaces do not hold yet:
+ * a user cannot come back out of theirs. */
+static int start_all(Shim *s, Error **reterr_error) {
+        int r;
+
+        r = start_helpers(s, reterr_error);
+        if (r >= 0 && s->options.n_helpers > 0)
+                r = confine(s, reterr_error);
+        if (r >= 0)
+                r = share_files(&s->options, reterr_error);
+        if (r >= 0)
+                r = await_helpers(s, reterr_error);
+        return r < 0 ? r : start_qemu(s, reterr_error);
+}
+
 static int run(Shim *s, Error **reterr_error) {
         char line[32];
         int r;
 
         r = prepare(s, reterr_error);
+        if (r >= 0 && s->options.n_helpers == 0)
+                r = confine(s, reterr_error);
         if (r < 0)
                 return r;
         r = await_go(s, reterr_error);
         if (r <= 0)
                 return r;
-        r = share_files(&s->options, reterr_error);
-        if (r < 0)
-                return r;
-        r = start_qemu(s, reterr_error);
+        r = start_all(s, reterr_error);
         if (r < 0)
                 return r;
         (void)snprintf(line, sizeof(line), "pid %i\n", s->pid);
@@ -479,7 +584,10 @@ static int open_standard_streams(void) {
 }
 
 int main(int argc, char **argv) {
-        static Shim s = { .output = { -EBADF, -EBADF }, .oom = OOM_WATCH_INIT, .pidfd = -EBADF };
+        static Shim s = { .output = { -EBADF, -EBADF },
+                .oom = OOM_WATCH_INIT,
+                .helpers = { HELPER_INIT, HELPER_INIT, HELPER_INIT, HELPER_INIT },
+                .pidfd = -EBADF };
         _cleanup_error_ Error *error = NULL;
         int r;
 
@@ -490,6 +598,7 @@ int main(int argc, char **argv) {
                 r = s.options.cat ? cat(&s.options, &error) : run(&s, &error);
         if (r < 0)
                 report_error(&s, error);
+        end_helpers(&s);
         s.console = console_free(s.console);
         oom_watch_done(&s.oom);
         return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;

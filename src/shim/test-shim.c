@@ -144,6 +144,9 @@ static void test_bad_options(void) {
                 "--bind-ro=/usr/./lib",
                 "--bind-ro=/no/such/folder",
                 "--tail=x",
+                "--helper=bin/true",
+                "--helper-arg=x", /* and no helper */
+                "--helper-fd=3",
         };
 
         for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
@@ -610,6 +613,125 @@ static void test_user_without_namespaces(void) {
         CHECK_STREQ(out, "Uid:\t61184\t61184\t61184\t61184\nCapPrm:\t0000000000000000\nNoNewPrivs:\t1\n");
 }
 
+/* A shell as helper, with a socket to us, which is returned, as its descriptor 31. */
+static int add_helper(Bed *b, const char *script) {
+        int pair[2];
+
+        CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+        bed_add_fd(b, pair[1], 31);
+        bed_option(b, "--helper=/bin/bash");
+        bed_option(b, "--helper-arg=-c");
+        bed_option(b, "--helper-arg=%s", script);
+        bed_option(b, "--helper-fd=31");
+        return pair[0];
+}
+
+static char *namespace_of(const char *pid) {
+        _cleanup_free_ char *path = strf("/proc/%s/ns/net", pid);
+        char target[64] = "";
+
+        CHECK(readlink(path, target, sizeof(target) - 1) > 0);
+        return strdup(target);
+}
+
+/* It is who QEMU is, but not where QEMU is. */
+static void test_helper(void) {
+        _cleanup_(bed_freep) Bed *b = bed_new();
+        _cleanup_free_ char *line = NULL, *said = NULL, *log = NULL, *net = namespace_of("self"),
+                            *expected = NULL;
+        _cleanup_close_ int fd = -EBADF;
+        struct pollfd p = { .events = POLLIN };
+
+        bed_option(b, "--uid=%i", BED_UID + 1);
+        bed_option(b, "--gid=%i", BED_UID + 2);
+        bed_option(b, "--group=%i", BED_UID + 3);
+        bed_option(b, "--private-network");
+        fd = add_helper(b,
+                        "grep -E '^(Uid|Gid|Groups|CapPrm|CapBnd|NoNewPrivs|SigBlk)' /proc/self/status >&31;"
+                        "echo $(ls /proc/$$/fd) $(readlink /proc/self/ns/net) >&31; ls -d /root >&31;"
+                        "echo said >&2; echo started >&31; read -r x <&31; echo > /proc/self/fd/1; read -r "
+                        "x <&31");
+        bed_start(b,
+                        (const char *const[]){ "/bin/sh", "-c",
+                                        "readlink /proc/self/ns/net; ls /proc/self/fd; grep Groups "
+                                        "/proc/self/status",
+                                        NULL });
+        bed_go(b);
+        for (char c, text[4096], *end = text; !said;) {
+                CHECK_EQ(read(fd, &c, 1), 1);
+                *end++ = c;
+                *end = '\0';
+                if (strstr(text, "started\n"))
+                        said = strdup(text);
+        }
+        expected = strf("Uid:\t61185\t61185\t61185\t61185\nGid:\t61186\t61186\t61186\t61186\nGroups:\t \n"
+                        "SigBlk:\t0000000000000000\nCapPrm:\t0000000000000000\nCapBnd:\t0000000000000000\n"
+                        "NoNewPrivs:\t1\n0 1 2 3 31 %s\n/root\nstarted\n", /* 3 is the shell's own pipe */
+                        net);
+        CHECK_STREQ(said, expected);
+        p.fd = b->control;
+        CHECK_EQ(poll(&p, 1, 0), 0); /* QEMU waits for it */
+        write_text(fd, "go on\n");
+        line = bed_line(b);
+        CHECK(line && startswith(line, "pid "));
+        bed_expect_exit(b, "{\"exited\":0,");
+        log = bed_content(b, "qemu.log");
+        CHECK(startswith(log, "said\nnet:["));
+        CHECK(!strstr(log, net) && !strstr(log, "31\n"));
+        CHECK(strstr(log, "Groups:\t61187 \n"));
+        CHECK_EQ(read(fd, &(char){ 0 }, 1), 0); /* it is gone with QEMU */
+}
+
+static void test_helper_of_user(void) {
+        _cleanup_(bed_freep) Bed *b = bed_new();
+        _cleanup_free_ char *net = namespace_of("self"), *out = NULL;
+        _cleanup_close_ int fd = add_helper(
+                        b, "echo $(readlink /proc/self/ns/net) >&2; echo; read -r x <&31");
+
+        bed_option(b, "--private-network");
+        out = bed_output(b, "readlink /proc/self/ns/net");
+        CHECK(startswith(out, net) && !strstr(out + 1, net));
+}
+
+static void test_helper_fails(void) {
+        _cleanup_(bed_freep) Bed *b = bed_new(), *c = bed_new(), *d = bed_new();
+        _cleanup_close_ int fd = add_helper(b, "echo words >&2; echo the last words >&2; exit 3"),
+                            other = -EBADF;
+
+        bed_start(b, (const char *const[]){ "/bin/true", NULL });
+        bed_go(b);
+        expect_error(b, "helper /bin/bash ended (status 3): the last words");
+
+        bed_option(c, "--helper=/usr/bin/no-such-helper");
+        bed_start(c, (const char *const[]){ "/bin/true", NULL });
+        bed_go(c);
+        expect_error(c, "helper /usr/bin/no-such-helper: No such file or directory");
+
+        /* The first one does not stay behind. */
+        other = add_helper(d, "echo; read -r x <&31");
+        bed_option(d, "--helper=/bin/false");
+        bed_start(d, (const char *const[]){ "/bin/true", NULL });
+        bed_go(d);
+        expect_error(d, "helper /bin/false ended (status 1)");
+        CHECK_EQ(read(other, &(char){ 0 }, 1), 0);
+}
+
+static void test_helper_ends(void) {
+        _cleanup_(bed_freep) Bed *b = bed_new();
+        _cleanup_close_ int console = bed_console(b),
+                            fd = add_helper(b, "echo; read -r x <&31; echo goodbye >&2; kill -KILL $$");
+        _cleanup_free_ char *log = NULL;
+
+        bed_run(b, "echo ready >&8; read x <&8; exit 6");
+        read_until(console, "ready");
+        write_text(fd, "\n");
+        CHECK_EQ(read(fd, &(char){ 0 }, 1), 0);
+        write_text(console, "\n");
+        bed_expect_exit(b, "{\"exited\":6,");
+        log = bed_content(b, "qemu.log");
+        CHECK_STREQ(log, "goodbye\nvmctl-shim: /bin/bash ended (signal 9)\n");
+}
+
 static void test_qemu(void) {
         _cleanup_(bed_freep) Bed *b = bed_new();
         _cleanup_free_ char *line = NULL, *out = NULL;
@@ -678,6 +800,10 @@ int main(int argc, char **argv) {
                 { "no-trace", test_no_trace },
                 { "user-sandbox", test_user_sandbox, .user = true },
                 { "user-without-namespaces", test_user_without_namespaces },
+                { "helper", test_helper },
+                { "helper-of-user", test_helper_of_user, .user = true },
+                { "helper-fails", test_helper_fails },
+                { "helper-ends", test_helper_ends },
                 { "qemu", test_qemu },
         };
 

@@ -83,7 +83,10 @@ static int prepare(const ChildSpec *spec, pid_t parent, int *report) {
         r = limit(RLIMIT_CPU, spec->cpu_seconds);
         if (r < 0)
                 return r;
-        return limit(RLIMIT_AS, spec->address_space);
+        r = limit(RLIMIT_AS, spec->address_space);
+        if (r < 0)
+                return r;
+        return spec->become ? spec->become(spec->userdata) : 0;
 }
 
 int child_spawn(const ChildSpec *spec, pid_t *ret_pid) {

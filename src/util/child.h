@@ -22,8 +22,10 @@ typedef struct ChildSpec {
         const ChildFd *fds; /* everything else is closed; 0, 1, 2 not named here are /dev/null */
         size_t n_fds;
         ChildFlags flags;
-        uint64_t cpu_seconds;   /* RLIMIT_CPU; 0: no limit */
-        uint64_t address_space; /* RLIMIT_AS in bytes; 0: no limit */
+        uint64_t cpu_seconds;          /* RLIMIT_CPU; 0: no limit */
+        uint64_t address_space;        /* RLIMIT_AS in bytes; 0: no limit */
+        int (*become)(void *userdata); /* called in the child, last of all, to give up rights; NULL: none */
+        void *userdata;
 } ChildSpec;
 
 /* Forks and executes. The signal mask is empty and all handlers are default in the child. Returns 0 when the
