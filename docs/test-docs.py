@@ -67,7 +67,7 @@ def errors():
 class Settings(unittest.TestCase):
     def keys(self):
         table = re.search(r"config_keys\[\] = \{\n(.*?)\n\};", read("src/core/config.c"), re.DOTALL).group(1)
-        keys = re.findall(r'\{ "(\w+)", \w+ \}', table)
+        keys = re.findall(r'\{ "\w+", "(\w+)", \w+ \}', table)
         self.assertEqual(len(keys), table.count("{"))
         limits = re.findall(r'\[RESOURCE_\w+\] = "(\w+PerUser)"', read("src/core/accounts.c"))
         self.assertGreater(len(limits), 10)
@@ -161,7 +161,7 @@ class Catalogue(unittest.TestCase):
             self.assertEqual(re.findall(r"^[\w-]+", headers, re.MULTILINE),
                              ["Subject", "Defined-By", "Documentation"], number)
             for page in re.findall(r"man:([\w.]+\(\d\))", headers):
-                self.assertIn(re.sub(r"\((\d)\)", r".\1", page), man_pages() + ["systemd.resource-control.5"])
+                self.assertIn(re.sub(r"\((\d)\)", r".\1", page), man_pages() + ["systemd.resource-control.5", "passt.1"])
             self.assertLessEqual(max(map(len, text.splitlines())), 80)
 
     def test_commands(self):

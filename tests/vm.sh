@@ -56,10 +56,13 @@ is_gone() {
                 ! pgrep --full "guest=$name\$|guest=$name "
 }
 
-# runs_once NAME: there is one QEMU for it, and in its scope nothing but that and its shim.
+# runs_once NAME: there is one QEMU for it, and in its scope nothing but that, its shim and, if it has one, its passt.
 runs_once() {
+        local processes=2
+
+        [ "$(prop "$1" NetworkBackend)" != passt ] || processes=3
         [ "$(pgrep --full "^/usr/bin/qemu.* guest=$1 ")" = "$(prop "$1" PID)" ] &&
-                [ "$(wc -l < "$(scope_dir "$1")/cgroup.procs")" -eq 2 ]
+                [ "$(wc -l < "$(scope_dir "$1")/cgroup.procs")" -eq $processes ]
 }
 
 # prop_of_file NAME KEY: what the service has noted of a running VM, also while there is no service

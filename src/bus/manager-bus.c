@@ -243,15 +243,25 @@ static int append_aliases(sd_bus_message *m, const Host *h) {
 }
 
 static int append_capabilities(sd_bus_message *m, const Manager *mgr) {
-        char *accelerators[] = { (char *)"tcg", NULL, NULL }, *firmware[] = { (char *)"bios", NULL, NULL };
+        char *accelerators[] = { (char *)"tcg", NULL, NULL }, *firmware[] = { (char *)"bios", NULL, NULL },
+             *backends[] = { (char *)"slirp", NULL, NULL };
         _cleanup_strv_ char **in_use = NULL, **warnings = NULL;
-        const char *reason, *code, *vars;
-        bool kvm = host_has_kvm(mgr->host, &reason);
+        const char *reason, *no_passt, *code, *vars;
+        bool kvm = host_has_kvm(mgr->host, &reason), passt = host_has_passt(mgr->host, &no_passt),
+             slirp = !passt || mgr->core->config.user_backend == USER_BACKEND_SLIRP;
         int r;
 
         if (kvm)
                 accelerators[1] = (char *)"kvm";
         else if (strv_extendf(&warnings, "KVM does not work here: %s", reason) < 0)
+                return -ENOMEM;
+        if (passt)
+                backends[1] = (char *)"passt";
+        else if (mgr->core->config.user_backend != USER_BACKEND_SLIRP &&
+                        strv_extendf(&warnings,
+                                        "Guests reach the services on this host's loopback, as passt cannot "
+                                        "be used: %s",
+                                        no_passt) < 0)
                 return -ENOMEM;
         if (host_uefi(mgr->host, &code, &vars, NULL) >= 0)
                 firmware[1] = (char *)"uefi";
@@ -259,11 +269,14 @@ static int append_capabilities(sd_bus_message *m, const Manager *mgr) {
         if (r >= 0)
                 r = sd_bus_message_open_container(m, 'a', "{sv}");
         if (r >= 0)
-                r = sd_bus_message_append(m, "{sv}{sv}{sv}", "qemu-path", "s", mgr->core->config.qemu,
+                r = sd_bus_message_append(m, "{sv}{sv}{sv}{sv}", "qemu-path", "s", mgr->core->config.qemu,
                                 "qemu-version", "s", host_qemu_version(mgr->host), "default-accelerator",
-                                "s", kvm ? "kvm" : "tcg");
+                                "s", kvm ? "kvm" : "tcg", "default-network-backend", "s",
+                                slirp ? "slirp" : "passt");
         if (r >= 0)
                 r = append_strv_entry(m, "accelerators", accelerators);
+        if (r >= 0)
+                r = append_strv_entry(m, "network-backends", backends);
         if (r >= 0)
                 r = append_strv_entry(m, "firmware", firmware);
         if (r >= 0)

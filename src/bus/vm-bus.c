@@ -109,6 +109,13 @@ static int get_accelerator(sd_bus *bus, const char *path, const char *interface,
         return sd_bus_message_append(m, "s", !vm->process ? "" : vm->kvm ? "kvm" : "tcg");
 }
 
+static int get_network(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const Vm *vm = userdata;
+
+        return sd_bus_message_append(m, "s", vm->process ? network_backend_to_string(vm->network) : "");
+}
+
 static int get_addresses(sd_bus *bus, const char *path, const char *interface, const char *property,
                 sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const Vm *vm = userdata;
@@ -379,6 +386,7 @@ static const sd_bus_vtable vtable[] = {
         CHANGING_FIELD("QMPStatus", "s", status),
         CHANGING("Attached", "b", get_attached),
         CHANGING("Accelerator", "s", get_accelerator),
+        CHANGING("NetworkBackend", "s", get_network),
         CHANGING_FIELD("Machine", "s", record.machine), /* known once it is prepared, then for life */
         CHANGING("Addresses", "as", get_addresses),
         CONST_STRING("MAC", record.mac),
@@ -418,6 +426,7 @@ static const struct {
         { VM_CHANGE_PROCESS, "PID" },
         { VM_CHANGE_PROCESS, "Attached" },
         { VM_CHANGE_PROCESS, "Accelerator" },
+        { VM_CHANGE_PROCESS, "NetworkBackend" },
         { VM_CHANGE_PROCESS, "QMPSocket" },
         { VM_CHANGE_PROCESS, "VNCSocket" },
         { VM_CHANGE_PROCESS, "AgentSocket" },

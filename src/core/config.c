@@ -17,6 +17,13 @@
 /* Larger than the images that are published, smaller than what a few bytes can be made to decompress to. */
 #define IMAGE_SIZE_MAX_DEFAULT (256 * GIB)
 
+static const char *const user_backend_table[_USER_BACKEND_MAX] = {
+        [USER_BACKEND_AUTO] = "auto",
+        [USER_BACKEND_PASST] = "passt",
+        [USER_BACKEND_SLIRP] = "slirp",
+};
+DEFINE_STRING_TABLE(user_backend, UserBackend, _USER_BACKEND_MAX);
+
 static int parse_range(const char *value, uint64_t max, uint64_t *ret_first, uint64_t *ret_last) {
         _cleanup_free_ char *copy = strdup(value);
         char *dash = copy ? strchr(copy, '-') : NULL;
@@ -105,16 +112,26 @@ static int set_qemu(Config *c, const char *value) {
         return set_path(&c->qemu, value);
 }
 
+static int set_user_backend(Config *c, const char *value) {
+        UserBackend backend = user_backend_from_string(value);
+
+        if ((int)backend < 0)
+                return -EINVAL;
+        c->user_backend = backend;
+        return 0;
+}
+
 static const struct {
-        const char *key;
+        const char *section, *key;
         int (*set)(Config *c, const char *value);
 } config_keys[] = {
-        { "ConsoleLogMax", set_console_log_max },
-        { "ImageSizeMax", set_image_size_max },
-        { "Qemu", set_qemu },
-        { "SSHPortRange", set_ports },
-        { "StopTimeoutSec", set_stop_timeout },
-        { "UIDRange", set_uids },
+        { "Daemon", "ConsoleLogMax", set_console_log_max },
+        { "Daemon", "ImageSizeMax", set_image_size_max },
+        { "Daemon", "Qemu", set_qemu },
+        { "Daemon", "SSHPortRange", set_ports },
+        { "Daemon", "StopTimeoutSec", set_stop_timeout },
+        { "Daemon", "UIDRange", set_uids },
+        { "Network", "UserBackend", set_user_backend },
 };
 
 /* [Limits]: what one user may hold. */
@@ -135,8 +152,8 @@ static int set_limit(Config *c, const char *name, const char *value) {
 static int on_line(void *userdata, const char *section, const char *name, const char *value) {
         Config *c = userdata;
 
-        for (size_t i = 0; streq(section, "Daemon") && i < ELEMENTSOF(config_keys); i++)
-                if (streq(config_keys[i].key, name)) {
+        for (size_t i = 0; i < ELEMENTSOF(config_keys); i++)
+                if (streq(config_keys[i].section, section) && streq(config_keys[i].key, name)) {
                         int r = config_keys[i].set(c, value);
 
                         if (r < 0)

@@ -3,7 +3,17 @@
 /* vmctld.conf(5), and where things are for this instance. */
 
 #include "accounts.h"
-#include "util/macro.h"
+#include "util/string-util.h"
+
+/* What carries the network "user" of a VM. */
+typedef enum UserBackend {
+        USER_BACKEND_AUTO, /* passt where it works */
+        USER_BACKEND_PASST,
+        USER_BACKEND_SLIRP, /* QEMU itself */
+        _USER_BACKEND_MAX,
+        _USER_BACKEND_INVALID = -EINVAL,
+} UserBackend;
+DECLARE_STRING_TABLE(user_backend, UserBackend);
 
 typedef struct Config {
         bool system;                              /* the system's service, not a user's */
@@ -14,6 +24,7 @@ typedef struct Config {
         uint64_t console_log_max;       /* default for new VMs */
         uint64_t image_size_max;        /* bytes of an image in the store */
         uint64_t stop_timeout;          /* usec, when a client names none */
+        UserBackend user_backend;
         ResourceLimit limits[_RESOURCE_MAX];
 } Config;
 

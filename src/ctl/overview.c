@@ -103,6 +103,7 @@ static void print_capabilities(const Json *o) {
         putchar('\n');
         fields_print_list("Accel", json_get(o, "accelerators"));
         fields_print("Default", o, "default-accelerator");
+        fields_print("Network", o, "default-network-backend");
         print_machines(json_get(o, "machine-types"));
         fields_print_list("In use", json_get(o, "machine-types-in-use"));
         fields_print_list("Firmware", json_get(o, "firmware"));

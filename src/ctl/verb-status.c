@@ -90,6 +90,10 @@ static void print_network(const Json *vm) {
 
         term_label("Network");
         fields_print_word("", spec, "network");
+        if (*fields_string(vm, "NetworkBackend") && !streq(fields_string(vm, "NetworkBackend"), "none")) {
+                fields_print_word(" (", vm, "NetworkBackend");
+                putchar(')');
+        }
         fields_print_word(", ", vm, "MAC");
         for (size_t i = 0; i < json_length(addresses); i++) {
                 printf(", ");

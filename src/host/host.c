@@ -9,6 +9,7 @@
 
 #include "core/child-watch.h"
 #include "host.h"
+#include "passt.h"
 #include "qmp/qmp.h"
 #include "util/child.h"
 #include "util/fd-util.h"
@@ -43,6 +44,8 @@ struct Host {
         struct stat kvm_node; /* with which a VM could be made, if kvm_made */
         bool kvm_made;
 
+        Passt *passt; /* owned */
+
         /* a probe that is under way */
         Qmp *qmp;
         ChildWatch *child;
@@ -67,7 +70,7 @@ int host_new(sd_event *event, const char *qemu, bool other_users, Host **ret) {
         if (!h)
                 return -ENOMEM;
         *h = (Host){ .event = event, .qemu = strdup(qemu), .other_users = other_users };
-        if (!h->qemu)
+        if (!h->qemu || passt_new(event, PASST_PATH, &h->passt) < 0)
                 return -ENOMEM;
         *ret = TAKE_PTR(h);
         return 0;
@@ -93,6 +96,7 @@ Host *host_free(Host *h) {
                 return NULL;
         end_probe(h);
         forget_facts(h);
+        passt_free(h->passt);
         free(h->kvm_reason);
         free(h->waiters);
         free(h->qemu);
@@ -102,16 +106,27 @@ Host *host_free(Host *h) {
 
 /* What QEMU says holds as long as its binary is the same. That it said nothing, as it was killed or too
  * slow, holds only for those who waited: the next one asks again. */
-static void finish_probe(Host *h) {
-        _cleanup_free_ HostWaiter *waiters = TAKE_PTR(h->waiters);
+static void tell_waiters(Host *h) {
+        _cleanup_free_ HostWaiter *waiters = NULL;
         size_t n = h->n_waiters;
 
-        end_probe(h);
-        h->known = true;
+        if (h->qmp || (passt_is_tried(h->passt) && !h->error))
+                return;
+        waiters = TAKE_PTR(h->waiters);
         h->n_waiters = 0;
         for (size_t i = 0; i < n; i++)
                 waiters[i].done(waiters[i].userdata);
         h->known = !h->error;
+}
+
+static void finish_probe(Host *h) {
+        end_probe(h);
+        h->known = true;
+        tell_waiters(h);
+}
+
+static void on_passt(void *userdata) {
+        tell_waiters(userdata);
 }
 
 static void fail_probe(Host *h, const char *why) {
@@ -294,11 +309,14 @@ int host_ensure(Host *h, host_done_t done, void *userdata) {
 
         look_at_kvm(h);
         if (!h->qmp) {
-                if (stat(h->qemu, &st) >= 0 && h->known && same_binary(&st, &h->binary))
+                bool known = stat(h->qemu, &st) >= 0 && h->known && same_binary(&st, &h->binary);
+
+                if (known && h->error) /* to be told to all who waited */
                         return 1;
-                forget_facts(h);
+                if (!known)
+                        forget_facts(h);
                 h->binary = st;
-                r = ask_qemu(h);
+                r = known ? 0 : ask_qemu(h);
                 if (r < 0) {
                         if (!h->error)
                                 (void)error_set_errno(
@@ -307,6 +325,8 @@ int host_ensure(Host *h, host_done_t done, void *userdata) {
                         return 1;
                 }
         }
+        if (passt_ensure(h->passt, on_passt, h) > 0 && !h->qmp)
+                return 1;
         grown = reallocarray(h->waiters, h->n_waiters + 1, sizeof(HostWaiter));
         if (!grown)
                 return -ENOMEM;
@@ -351,6 +371,10 @@ bool host_has_kvm(const Host *h, const char **ret_reason) {
 
 gid_t host_kvm_gid(const Host *h) {
         return h->kvm_gid;
+}
+
+bool host_has_passt(const Host *h, const char **ret_reason) {
+        return passt_works(h->passt, ret_reason);
 }
 
 int host_uefi(const Host *h, const char **ret_code, const char **ret_vars, Error **reterr) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /* What this host can run: QEMU's version and machine types, asked of QEMU itself, and again when its binary
- * has changed, so that an upgrade needs no restart; KVM, looked at each time; UEFI firmware. */
+ * has changed, so that an upgrade needs no restart; passt, tried in the same way; KVM, looked at each time;
+ * UEFI firmware. */
 
 #include <systemd/sd-event.h>
 
@@ -34,6 +35,9 @@ int host_resolve_machine(const Host *h, const char *asked, const char **ret, Err
  * (borrowed, may be NULL) says why. */
 bool host_has_kvm(const Host *h, const char **ret_reason);
 gid_t host_kvm_gid(const Host *h); /* the group that QEMU needs to open /dev/kvm; 0: none */
+
+/* passt can be the network of VMs; as host_has_kvm(). */
+bool host_has_passt(const Host *h, const char **ret_reason);
 
 /* UEFI code and a template of its variables; borrowed. -ENOENT with an error. */
 int host_uefi(const Host *h, const char **ret_code, const char **ret_vars, Error **reterr);

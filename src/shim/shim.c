@@ -40,8 +40,8 @@
  *   --device PATH          a device node that QEMU can see beside /dev/null and its like; repeatable
  *   --bind-ro PATH         a file or folder that QEMU can see, but not change; repeatable
  *   --private-network      QEMU has no network at all
- *   --helper PATH          a program that runs beside QEMU, see helper.h. It is started behind "g", and QEMU
- * when it is ready; where that fails, KIND is helper. QEMU does not end with it; repeatable
+ *   --helper PATH          a program that runs beside QEMU, see helper.h. It is started behind "g", and is
+ * ready before "pid N" is said; where that fails, KIND is helper. QEMU does not end with it; repeatable
  *   --helper-arg ARGUMENT  ... of the helper before it; repeatable
  *   --helper-fd FD         it inherits this descriptor under the same number; repeatable
  *   --cat                  write the log of a VM that does not run to standard output,
@@ -396,12 +396,8 @@ static void note(Shim *s, const char *text) {
 static void helper_ended(Shim *s, Helper *h) {
         _cleanup_free_ char *text = NULL;
 
-        while (take_output(s)) /* its last words come first */
-                ;
         if (helper_reap(h, &text) >= 0)
                 note(s, text);
-        else
-                h->pidfd = safe_close(h->pidfd);
 }
 
 static void end_helpers(Shim *s) {
@@ -419,7 +415,8 @@ enum {
         ATTEND_QEMU,
         ATTEND_OUTPUT,
         ATTEND_HELPERS,
-        ATTEND_CONSOLE = ATTEND_HELPERS + OPTION_HELPERS_MAX,
+        ATTEND_HELPER_OUTPUTS = ATTEND_HELPERS + OPTION_HELPERS_MAX,
+        ATTEND_CONSOLE = ATTEND_HELPER_OUTPUTS + OPTION_HELPERS_MAX,
 };
 
 static int attend(Shim *s, Error **reterr_error) {
@@ -428,9 +425,12 @@ static int attend(Shim *s, Error **reterr_error) {
         for (;;) {
                 fds[ATTEND_QEMU] = (struct pollfd){ .fd = s->pidfd, .events = POLLIN };
                 fds[ATTEND_OUTPUT] = (struct pollfd){ .fd = s->output[0], .events = POLLIN };
-                for (size_t i = 0; i < ELEMENTSOF(s->helpers); i++)
+                for (size_t i = 0; i < ELEMENTSOF(s->helpers); i++) {
                         fds[ATTEND_HELPERS + i] = (struct pollfd){ .fd = s->helpers[i].pidfd,
                                 .events = POLLIN };
+                        fds[ATTEND_HELPER_OUTPUTS + i] = (struct pollfd){ .fd = s->helpers[i].output,
+                                .events = POLLIN };
+                }
                 console_prepare(s->console, fds + ATTEND_CONSOLE);
                 if (poll(fds, ELEMENTSOF(fds), -1) < 0) {
                         if (errno == EINTR)
@@ -441,9 +441,12 @@ static int attend(Shim *s, Error **reterr_error) {
                         return 0;
                 if (fds[ATTEND_OUTPUT].revents != 0)
                         (void)take_output(s);
-                for (size_t i = 0; i < ELEMENTSOF(s->helpers); i++)
+                for (size_t i = 0; i < ELEMENTSOF(s->helpers); i++) {
+                        if (fds[ATTEND_HELPER_OUTPUTS + i].revents != 0)
+                                (void)helper_listen(&s->helpers[i]);
                         if (fds[ATTEND_HELPERS + i].revents != 0)
                                 helper_ended(s, &s->helpers[i]);
+                }
                 console_dispatch(s->console, fds + ATTEND_CONSOLE);
         }
 }
@@ -471,42 +474,29 @@ static int conclude(Shim *s, Error **reterr_error) {
 }
 
 static int start_helpers(Shim *s, Error **reterr_error) {
-        for (size_t i = 0; i < s->options.n_helpers; i++) {
-                int r = helper_start(&s->helpers[i], &s->options, &s->options.helpers[i], s->output[1],
-                                reterr_error);
+        int r = 0;
 
-                if (r < 0)
-                        return r;
-        }
-        return 0;
-}
-
-/* What helpers said before the one that failed is in the log; its own last line goes with the error. */
-static int fail_helper(Shim *s, Error **reterr_error) {
-        _cleanup_error_ Error *e = TAKE_PTR(*reterr_error);
-        char buf[OUTPUT_CHUNK] = "", *end;
-        uint64_t start;
-        ssize_t n;
-
-        n = read(s->output[0], buf, sizeof(buf) - 1);
-        if (n <= 0)
-                return error_set(reterr_error, error_code(e), "%s", error_message(e));
-        (void)ring_log_append(&s->qemu_log, buf, (size_t)n, &start);
-        for (end = buf + n; end > buf && end[-1] == '\n'; end--)
-                end[-1] = '\0';
-        end = strrchr(buf, '\n');
-        return error_set(reterr_error, error_code(e), "%s: %s", error_message(e), end ? end + 1 : buf);
+        for (size_t i = 0; r >= 0 && i < s->options.n_helpers; i++)
+                r = helper_start(&s->helpers[i], &s->options, &s->options.helpers[i], reterr_error);
+        return r;
 }
 
 static int await_helpers(Shim *s, Error **reterr_error) {
-        for (size_t i = 0; i < s->options.n_helpers; i++)
-                if (helper_await(&s->helpers[i], reterr_error) < 0)
-                        return fail_helper(s, reterr_error);
-        return 0;
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < s->options.n_helpers; i++)
+                r = helper_await(&s->helpers[i], reterr_error);
+        return r;
+}
+
+/* Nobody has heard of it yet. */
+static void end_qemu(const Shim *s) {
+        (void)kill(s->pid, SIGKILL);
+        (void)waitid(P_PID, (id_t)s->pid, &(siginfo_t){}, WEXITED);
 }
 
 /* Helpers, which are in the scope, too, are forked behind "g", from where QEMU's namespaces do not hold yet:
- * a user cannot come back out of theirs. */
+ * a user cannot come back out of theirs. They get ready while QEMU builds its machine. */
 static int start_all(Shim *s, Error **reterr_error) {
         int r;
 
@@ -516,8 +506,13 @@ static int start_all(Shim *s, Error **reterr_error) {
         if (r >= 0)
                 r = share_files(&s->options, reterr_error);
         if (r >= 0)
-                r = await_helpers(s, reterr_error);
-        return r < 0 ? r : start_qemu(s, reterr_error);
+                r = start_qemu(s, reterr_error);
+        if (r < 0)
+                return r;
+        r = await_helpers(s, reterr_error);
+        if (r < 0)
+                end_qemu(s);
+        return r;
 }
 
 static int run(Shim *s, Error **reterr_error) {

@@ -460,8 +460,8 @@ int vm_spec_read(const Json *object, VmSpec *s, Error **reterr) {
 VmLimits vm_limits_resolve(const VmSpec *s, bool tcg) {
         VmLimits l = s->limits;
 
-        /* QEMU's own heap and code, video memory and I/O buffers, then page tables by RAM, then translated
-         * code with the tables that describe it. */
+        /* QEMU's own heap and code, video memory and I/O buffers, and passt's; then page tables by RAM, then
+         * translated code with the tables that describe it. */
         if (l.memory_max == 0)
                 l.memory_max = s->memory + 256 * MIB + s->memory / 16 +
                                 (tcg ? VM_TCG_CACHE + VM_TCG_CACHE / 4 : 0);

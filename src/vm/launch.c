@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/config.h"
+#include "host/passt.h"
 #include "launch.h"
 #include "qemu-command.h"
 #include "util/fd-util.h"
@@ -282,9 +283,50 @@ static int add_identity(Builder *b) {
                 if (r >= 0 && gid > 0)
                         r = strv_extendf(&b->options, "--group=%u", (unsigned)gid);
         }
-        if (r >= 0 && rec->spec.network == VM_NETWORK_NONE)
+        if (r >= 0 && b->in->network != NETWORK_BACKEND_SLIRP)
                 r = strv_extend(&b->options, "--private-network");
         return r;
+}
+
+/* HOST:GUEST,... of all ports; NULL: memory is short. "" where there are none. */
+static char *list_ports(const VmRecord *rec) {
+        const char *forwards = rec->spec.forward;
+        char *list = rec->ssh_port > 0 ? strf("%" PRIu16 ":22", rec->ssh_port) : strdup("");
+        VmForward f;
+
+        while (list && vm_forward_next(&forwards, &f) > 0) {
+                char *longer = strf("%s%s%" PRIu16 ":%" PRIu16, list, *list ? "," : "", f.host, f.guest);
+
+                free(list);
+                list = longer;
+        }
+        return list;
+}
+
+/* passt and QEMU have the two ends of a socket pair. */
+static int add_passt(Builder *b) {
+        _cleanup_free_ char *ports = list_ports(b->in->record),
+                            *resolver = passt_find_resolver("/etc/resolv.conf");
+        _cleanup_strv_ char **argv = NULL;
+        int qemus, passts, r;
+
+        if (b->in->network != NETWORK_BACKEND_PASST)
+                return 0;
+        if (!ports)
+                return -ENOMEM;
+        r = add_pair(&qemus, &passts);
+        if (r < 0)
+                return r;
+        r = give_qemu(b, qemus, &b->machine.fds.network);
+        passts = give(b, passts);
+        if (r >= 0)
+                r = passts < 0 ? passts
+                               : passt_command(PASST_PATH, passts, *ports ? ports : NULL, resolver, &argv);
+        if (r >= 0)
+                r = strv_extendf(&b->options, "--helper=%s", argv[0]);
+        for (size_t i = 1; r >= 0 && argv[i]; i++)
+                r = strv_extendf(&b->options, "--helper-arg=%s", argv[i]);
+        return r < 0 ? r : option(b, "helper-fd", passts);
 }
 
 static int build(Builder *b) {
@@ -300,6 +342,8 @@ static int build(Builder *b) {
         r = add_channels(b);
         if (r >= 0)
                 r = add_identity(b);
+        if (r >= 0)
+                r = add_passt(b);
         if (r >= 0)
                 r = add_disks(b);
         if (r >= 0)
@@ -356,7 +400,7 @@ int launch_new(const LaunchInput *in, Launch **ret, Error **reterr) {
                                 .record = in->record,
                                 .kvm = in->kvm,
                                 .paused = l->grow_to > 0,
-                                .fds = { -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1 } },
+                                .fds = { -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1 } },
                 .reterr = &e,
         };
 

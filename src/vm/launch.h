@@ -10,6 +10,15 @@
 
 #define LAUNCH_FDS_MAX 64 /* a disk takes two */
 
+/* What carries a VM's network. */
+typedef enum NetworkBackend {
+        NETWORK_BACKEND_NONE,
+        NETWORK_BACKEND_SLIRP, /* QEMU, which is in the host's network for it */
+        NETWORK_BACKEND_PASST,
+        _NETWORK_BACKEND_MAX,
+        _NETWORK_BACKEND_INVALID = -EINVAL,
+} NetworkBackend;
+
 typedef struct Launch {
         char **argv; /* the shim's, QEMU's behind "--" */
         ChildFd fds[LAUNCH_FDS_MAX];
@@ -29,6 +38,7 @@ typedef struct LaunchInput {
         int folder_fd;  /* of the VM */
         int runtime_fd; /* of all VMs */
         bool kvm;
+        NetworkBackend network;
 } LaunchInput;
 
 /* Opens and makes everything. What fails leaves nothing open; the runtime folder is made anew by the next

@@ -309,6 +309,7 @@ static void on_launch_error(Process *p, const char *text) {
                                 "The file is not the one that the VM was created from: %s" },
                 { "access ", ERROR_IMAGE_UNREADABLE, "The VM's owner may not read the file %s" },
                 { "exec ", ERROR_QEMU_MISSING, "QEMU cannot be executed: %s" },
+                { "helper ", ERROR_QEMU_FAILED, "What QEMU needs beside it does not run: %s" },
                 { "system ", ERROR_QEMU_FAILED, "QEMU cannot be set up: %s" },
         };
         _cleanup_free_ char *shown = string_escape(text, strlen(text), CONTROL_LINE_MAX);

@@ -201,13 +201,11 @@ static void add_kernel(Builder *b) {
                 addf(b, "-append", "%s", b->rec->spec.append);
 }
 
-static void add_network(Builder *b) {
-        _cleanup_free_ char *properties = NULL, *netdev = NULL;
+static void add_user_netdev(Builder *b) {
+        _cleanup_free_ char *netdev = NULL;
         const char *forwards = b->rec->spec.forward;
         VmForward f;
 
-        if (b->rec->spec.network != VM_NETWORK_USER)
-                return;
         netdev = b->rec->ssh_port > 0
                         ? strf("user,id=net,hostfwd=tcp:127.0.0.1:%" PRIu16 "-:22", b->rec->ssh_port)
                         : strdup("user,id=net");
@@ -222,6 +220,17 @@ static void add_network(Builder *b) {
                 addf(b, "-netdev", "%s", netdev);
         else
                 b->r = -ENOMEM;
+}
+
+static void add_network(Builder *b) {
+        _cleanup_free_ char *properties = NULL;
+
+        if (b->rec->spec.network != VM_NETWORK_USER)
+                return;
+        if (b->m->fds.network >= 0)
+                addf(b, "-netdev", "stream,id=net,server=off,addr.type=fd,addr.str=%i", b->m->fds.network);
+        else
+                add_user_netdev(b);
         /* No option ROM: nothing boots over this network. */
         properties = strf(",netdev=net,mac=%s%s", b->rec->mac, b->microvm ? "" : ",romfile=");
         if (!properties)

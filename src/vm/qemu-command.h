@@ -17,6 +17,7 @@ enum { SET_OVERLAY = 1, SET_BASE, SET_SEED, SET_VARS, SET_DISKS };
 /* Numbers in QEMU's table; -1: there is none. */
 typedef struct QemuFds {
         int monitor, monitor_listen, agent_listen, serial;
+        int network; /* a socket to who carries it; -1: QEMU does so itself */
         int overlay_rw, overlay_ro, base, seed, kernel, initrd, vars_rw, vars_ro;
         int disks_rw[VM_DISKS_MAX], disks_ro[VM_DISKS_MAX]; /* by their place in the definition */
 } QemuFds;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/message-ids.h"
+#include "host/passt.h"
 #include "manager.h"
 #include "util/fd-util.h"
 #include "util/log.h"
@@ -127,7 +128,36 @@ static int take_over(Vm *vm, const ProcessIdentity *id, int folder, int monitor_
         return r;
 }
 
+/* What a service wrote that knew but one is without. */
+static void load_network(Vm *vm, const Json *doc) {
+        NetworkBackend network = network_backend_from_string(json_get_string(doc, "network"));
+
+        if ((int)network >= 0)
+                vm->network = network;
+        else if (vm->record.spec.network == VM_NETWORK_USER)
+                vm->network = NETWORK_BACKEND_SLIRP;
+}
+
+static void on_passt(pid_t pid, const char *command, void *userdata) {
+        bool *there = userdata;
+
+        *there = *there || startswith(command, PASST_PATH " ");
+}
+
+/* QEMU tells of its end but once, and only the connection that is lost has heard it. */
+static void look_for_passt(Vm *vm) {
+        bool there = false;
+        int r;
+
+        if (vm->network != NETWORK_BACKEND_PASST || process_qemu_is_gone(vm->process))
+                return;
+        r = systemd_list_processes(vm->manager->systemd, vm->unit, on_passt, &there);
+        if (r >= 0 && !there)
+                vm_passt_ended(vm);
+}
+
 static int attach(Vm *vm, const Json *doc, const ProcessIdentity *id, int folder, int monitor_fd) {
+        bool is_connected = monitor_fd >= 0;
         const char *status;
         int r;
 
@@ -135,11 +165,14 @@ static int attach(Vm *vm, const Json *doc, const ProcessIdentity *id, int folder
         if (r < 0)
                 return r;
         vm->kvm = json_get_boolean(doc, "kvm") == 1;
+        load_network(vm, doc);
         vm->ending = json_get_boolean(doc, "ending") == 1;
         vm->came_up = json_get_boolean(doc, "came-up") == 1;
         vm->panicked = json_get_boolean(doc, "panicked") == 1;
         vm->internal_error = json_get_boolean(doc, "internal-error") == 1;
         load_history(vm, doc);
+        if (!is_connected)
+                look_for_passt(vm);
         status = json_get_string(doc, "status");
         (void)free_and_strdup(&vm->status, status);
         vm->announced = vm_state(vm);
@@ -154,6 +187,7 @@ typedef struct Search {
         const char *mark; /* in the command line of QEMU */
         ProcessIdentity id;
         bool kvm;
+        NetworkBackend network;
 } Search;
 
 /* Who is in the scope of a VM has no more rights than that, or is somebody whom root has put there. */
@@ -167,6 +201,9 @@ static void on_process(pid_t pid, const char *command, void *userdata) {
                 s->id.qemu_pid = pid;
                 accelerator = strstr(command, " -accel ");
                 s->kvm = accelerator && startswith(accelerator, " -accel kvm");
+                s->network = strstr(command, " -netdev stream,")    ? NETWORK_BACKEND_PASST
+                                : strstr(command, " -netdev user,") ? NETWORK_BACKEND_SLIRP
+                                                                    : NETWORK_BACKEND_NONE;
         }
 }
 
@@ -195,6 +232,7 @@ static int attach_to_scope(Vm *vm, int monitor_fd) {
         if (r < 0)
                 return r;
         vm->kvm = s.kvm;
+        vm->network = s.network;
         vm->came_up = true;
         vm->announced = vm_state(vm);
         return vm_warn(vm, NULL, "The service's notes on this run are lost: QEMU was found by its scope");

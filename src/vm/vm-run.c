@@ -115,6 +115,18 @@ static void on_memory_failure(Vm *vm, const Json *data) {
         tell(vm, "memory-failure", text("action", qmp_word(data, "action")), none, none, none);
 }
 
+/* When all is being ended that is nothing to tell. */
+void vm_passt_ended(Vm *vm) {
+        if (!vm->ending)
+                (void)vm_warn(vm, MESSAGE_VM_NETWORK_LOST,
+                                "passt, which carried the VM's network, has ended: the guest is without one "
+                                "until the VM is stopped and started again");
+}
+
+static void on_netdev_disconnected(Vm *vm, const Json *data) {
+        vm_passt_ended(vm);
+}
+
 static const struct {
         const char *name;
         void (*handle)(Vm *vm, const Json *data);
@@ -123,6 +135,7 @@ static const struct {
         { "GUEST_CRASHLOADED", on_crashloaded },
         { "GUEST_PANICKED", on_panicked },
         { "MEMORY_FAILURE", on_memory_failure },
+        { "NETDEV_STREAM_DISCONNECTED", on_netdev_disconnected },
         { "POWERDOWN", on_powerdown },
         { "RESET", on_reset },
         { "RESUME", on_resume },
@@ -302,6 +315,9 @@ static void on_ended(Process *p, const ProcessEnd *end, void *userdata) {
         /* Not executed, or not known to be. */
         if (process_qemu_pid(p) == 0 && vm->scope_watch)
                 systemd_end_scope(vm->scope_watch);
+        /* Without the shim nobody ends what ran beside QEMU, if it does not do so by itself. */
+        else if (!end->known && vm->network == NETWORK_BACKEND_PASST)
+                systemd_kill_scope(vm->manager->systemd, vm->unit);
         vm_commands_end(vm);
         vm->left_session = process_shim_pid(p);
         vm->process = process_free(vm->process);

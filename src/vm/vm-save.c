@@ -52,6 +52,7 @@ int vm_save_run_state(Vm *vm) {
         json_put_unsigned(w, "shim-started", id.shim_started);
         json_put_unsigned(w, "qemu-pid", (uint64_t)id.qemu_pid);
         json_put_boolean(w, "kvm", vm->kvm);
+        json_put_string(w, "network", network_backend_to_string(vm->network));
         json_put_boolean(w, "came-up", vm->came_up);
         json_put_boolean(w, "ending", vm->ending);
         json_put_boolean(w, "killed", vm->killed);

@@ -43,6 +43,7 @@ struct VmStart {
         uint64_t grow_to;
         uint16_t port; /* kept for us while it is written down; 0: none is */
         bool kvm, monitor_closed;
+        NetworkBackend network;
         bool cleared; /* a scope that was in the way */
         QmpCall *calls[5];
 };
@@ -204,6 +205,21 @@ static int choose_accelerator(VmStart *s, Error **reterr) {
         return 0;
 }
 
+static int choose_network(VmStart *s, Error **reterr) {
+        UserBackend asked = s->vm->manager->core->config.user_backend;
+        const char *reason;
+        bool works = host_has_passt(s->vm->manager->host, &reason);
+
+        s->network = NETWORK_BACKEND_NONE;
+        if (s->vm->record.spec.network != VM_NETWORK_USER)
+                return 0;
+        if (asked == USER_BACKEND_PASST && !works)
+                return error_set(reterr, ERROR_TOOL_MISSING,
+                                "vmctld.conf has UserBackend=passt, and passt cannot be used: %s", reason);
+        s->network = works && asked != USER_BACKEND_SLIRP ? NETWORK_BACKEND_PASST : NETWORK_BACKEND_SLIRP;
+        return 0;
+}
+
 /* --- The port. The range is shared with instances of users, who may have made a VM while this one did not
  * run, and with all else on the host. */
 
@@ -270,6 +286,7 @@ static int make_launch(VmStart *s, Launch **ret, Error **reterr) {
                 .folder_fd = folder,
                 .runtime_fd = m->core->runtime_fd,
                 .kvm = s->kvm,
+                .network = s->network,
         };
 
         if (folder < 0)
@@ -327,6 +344,8 @@ static void launch(VmStart *s) {
         if (r >= 0)
                 r = choose_accelerator(s, &e);
         if (r >= 0)
+                r = choose_network(s, &e);
+        if (r >= 0)
                 r = make_launch(s, &l, &e);
         if (r < 0) {
                 vm_start_fail(s, e);
@@ -335,6 +354,7 @@ static void launch(VmStart *s) {
         s->vnc_fd = TAKE_FD(l->vnc_fd);
         s->grow_to = l->grow_to;
         vm->kvm = s->kvm;
+        vm->network = s->network;
         s->step = START_SCOPE;
         r = process_launch(vm->manager->core->event, l, vm->unit, START_TIMEOUT, &vm_process_handlers, vm,
                         &vm->process, &e);

@@ -22,6 +22,13 @@ static const char *const vm_state_table[] = {
 };
 DEFINE_STRING_TABLE(vm_state, VmState, _VM_STATE_MAX);
 
+static const char *const network_backend_table[_NETWORK_BACKEND_MAX] = {
+        [NETWORK_BACKEND_NONE] = "none",
+        [NETWORK_BACKEND_SLIRP] = "slirp",
+        [NETWORK_BACKEND_PASST] = "passt",
+};
+DEFINE_STRING_TABLE(network_backend, NetworkBackend, _NETWORK_BACKEND_MAX);
+
 static const char *const vm_failure_table[] = {
         [VM_FAILURE_NONE] = "",
         [VM_FAILURE_EXIT_CODE] = "exit-code",

@@ -48,6 +48,7 @@ typedef enum VmFailure {
         _VM_FAILURE_INVALID = -EINVAL,
 } VmFailure;
 DECLARE_STRING_TABLE(vm_failure, VmFailure);
+DECLARE_STRING_TABLE(network_backend, NetworkBackend);
 
 /* A name that is taken for a VM, and its place among its owner's. {} is none. */
 typedef struct VmPlace {
@@ -69,6 +70,7 @@ struct Vm {
         bool ending;      /* somebody asked for the process's end */
         bool killed;      /* and QEMU has its SIGKILL */
         bool kvm;
+        NetworkBackend network;
         bool limits_changing; /* PID 1 may have others than the record */
         bool unattached;      /* it may run, in its scope, but could not be taken over */
         bool panicked, internal_error;
@@ -215,6 +217,7 @@ void vm_save(Vm *vm);                            /* whichever of them it is */
 void vm_note_status(Vm *vm, const char *status); /* QMP's run state, as it becomes known */
 void vm_query_status(Vm *vm);
 int vm_set_not_attached(const Vm *vm, Error **reterr); /* why QEMU cannot be asked now */
+void vm_passt_ended(Vm *vm);                           /* ... before QEMU */
 char *vm_last_words(const Vm *vm); /* what QEMU said last on its standard error, one line; NULL: nothing */
 
 extern const ProcessHandlers vm_process_handlers; /* vm-run.c; userdata is the Vm */

@@ -77,6 +77,11 @@ gid_t host_kvm_gid(const Host *h) {
 const char *host_qemu_version(const Host *h) {
         return "7.2";
 }
+bool host_has_passt(const Host *h, const char **ret_reason) {
+        *ret_reason = "There is no passt";
+        return false;
+}
+
 int host_uefi(const Host *h, const char **ret_code, const char **ret_vars, Error **reterr) {
         return error_set(reterr, ERROR_FIRMWARE_MISSING, "There is no UEFI");
 }

@@ -18,7 +18,7 @@
 #include "vm/qemu-command.h"
 #include "vm/vm.h"
 
-static const QemuFds no_fds = { -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1 };
+static const QemuFds no_fds = { -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1 };
 
 static bool has_pair(char *const *argv, const char *option, const char *value) {
         STRV_FOREACH(a, argv)
@@ -58,7 +58,8 @@ static void fill(VmRecord *rec) {
 }
 
 static void test_command(void) {
-        _cleanup_strv_ char **disk = NULL, **kernel = NULL, **micro = NULL, **kvm = NULL, **uefi = NULL;
+        _cleanup_strv_ char **disk = NULL, **kernel = NULL, **micro = NULL, **kvm = NULL, **uefi = NULL,
+                            **passt = NULL;
         QemuFds fds = no_fds;
         VmRecord rec;
 
@@ -93,6 +94,11 @@ static void test_command(void) {
                         "null,\"read-only\":true}"));
         CHECK(has_pair(kvm, "-accel", "kvm") && has_pair(kvm, "-cpu", "host"));
 
+        fds.network = 12;
+        passt = command(&rec, fds, true);
+        CHECK(has_pair(passt, "-netdev", "stream,id=net,server=off,addr.type=fd,addr.str=12"));
+        CHECK(!mentions(passt, "hostfwd"));
+
         fds = no_fds;
         fds.kernel = 5;
         rec.spec.append = (char *)"console=ttyS0 a,b=c";
@@ -118,6 +124,8 @@ static void test_command(void) {
 static void test_tables(void) {
         for (int i = 0; i < _VM_STATE_MAX; i++)
                 CHECK_EQ(vm_state_from_string(vm_state_to_string(i)), i);
+        for (int i = 0; i < _NETWORK_BACKEND_MAX; i++)
+                CHECK_EQ(network_backend_from_string(network_backend_to_string(i)), i);
         for (int i = 0; i < _VM_FAILURE_MAX; i++)
                 CHECK_EQ(vm_failure_from_string(vm_failure_to_string(i)), i);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* QEMU's user-mode network accepts connections before it knows whether somebody in the guest takes them,
+/* A user-mode network accepts connections before it knows whether somebody in the guest takes them,
  * then closes them (nobody listens) or stays silent (the guest has no network yet). So only a greeting
  * counts. Nothing tells when it could come, so we connect again, soon after a connection was closed, every
  * other second while they are silent; the older ones are kept for a while, as a busy guest may yet answer

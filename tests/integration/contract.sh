@@ -146,8 +146,8 @@ capabilities() {
         manager --json=short GetCapabilities | jq -r '.data[0] | to_entries[] | "\(.key):\(.value.type)"' |
                 LC_ALL=C sort | xargs
 }
-check_output "accelerators:as default-accelerator:s firmware:as machine-types-in-use:as machine-types:a{ss} \
-qemu-path:s qemu-version:s warnings:as" "GetCapabilities has the keys of the file" capabilities
+check_output "accelerators:as default-accelerator:s default-network-backend:s firmware:as machine-types-in-use:as \
+machine-types:a{ss} network-backends:as qemu-path:s qemu-version:s warnings:as" "GetCapabilities has the keys of the file" capabilities
 check_output "a{sv} *\"machine-types-in-use\" as 1 \"pc-q35-*" "... with machine types in use" manager GetCapabilities
 check_output "s \"$(vmctl --version | awk '{ print $2 }')\"" "GetVersion is the client's" manager GetVersion
 

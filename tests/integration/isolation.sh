@@ -73,10 +73,11 @@ check "A VM without a network has its own network namespace" test "$(namespace "
 check_output "lo" "... with nothing in it" \
         nsenter --target "$a" --net sh -c 'sed "1,2d; s/:.*//; s/ //g" /proc/self/net/dev'
 
-# Descriptors: streams, sockets, event counters, the randomness device, and its files alone.
+# Descriptors: streams, sockets, event counters, the randomness device, the display's memory, and its files alone.
 other_descriptors() {
         find "/proc/$1/fd" -type l -printf '%l\n' |
-                grep --invert-match --extended-regexp '^(pipe|socket|anon_inode):|^/dev/(null|urandom)$' | sort -u
+                grep --invert-match --extended-regexp \
+                        '^(pipe|socket|anon_inode):|^/dev/(null|urandom)$|^/memfd:displaysurface ' | sort -u
 }
 check_output "/home/alice/private/base.raw
 /memfd:file (deleted)
@@ -89,14 +90,14 @@ writable() {
 
         for fd in /proc/"$a"/fd/*; do
                 case $(readlink "$fd") in
-                /home/* | /memfd:*) echo "$(readlink "$fd") $(($(sed -n 's/^flags:\t/0/p' \
+                /home/* | /memfd:file*) echo "$(readlink "$fd") $(($(sed -n 's/^flags:\t/0/p' \
                         "/proc/$a/fdinfo/${fd##*/}") & 3))" ;;
                 esac
         done | sort -u
 }
 check_output "/home/alice/private/base.raw 0
 /memfd:file (deleted) 2" "... the image read-only" writable
-kernel_fd=$(find "/proc/$a/fd" -lname '/memfd:*' | head -n 1)
+kernel_fd=$(find "/proc/$a/fd" -lname '/memfd:file*' | head -n 1)
 check_error "*" "... and the copy of the kernel sealed" sh -c "echo x >> $kernel_fd"
 
 # In QEMU's place, inside: all of its namespaces and its identity
