@@ -16,6 +16,7 @@ struct ClientJob {
         ClientCall *call;  /* that begins it */
         ClientCall *asked; /* for its properties */
         bool over, lost, canceled;
+        bool unsure; /* its end may be among the signals that were lost */
 
         char *path, *phase, *object, *result;
         uint64_t done, total, speed;
@@ -217,14 +218,51 @@ static void send_cancel(ClientJob *job) {
                         VMCTL_JOB, "Cancel", NULL, NULL, NULL);
 }
 
+static int ask_properties(ClientJob *job);
+
+/* The service is there, and will not tell. */
+static void finish_unheard(ClientJob *job, const Error *error) {
+        job->lost = true;
+        finish(job, error);
+}
+
+/* A service that lets us wait is asked once more. */
+static void ask_again(ClientJob *job) {
+        _cleanup_error_ Error *e = NULL;
+        int r = ask_properties(job);
+
+        if (r >= 0)
+                return;
+        (void)client_error(job->jobs->client, r, &e);
+        finish_unheard(job, e);
+}
+
+static void on_no_job(ClientJob *job) {
+        _cleanup_error_ Error *e = NULL;
+
+        if (!job->unsure) {
+                finish_lost(job);
+                return;
+        }
+        (void)error_set(&e, ERROR_FAILED, "It has ended, but the signal that tells how was lost");
+        finish_unheard(job, e);
+}
+
+/* Without an answer its end is awaited, if that can still be told. */
 static void on_properties(void *userdata, sd_bus_message *reply, const Error *error) {
         ClientJob *job = userdata;
 
         job->asked = client_call_free(job->asked);
-        if (!reply && error_code(error) == ERROR_NO_SUCH_JOB)
-                finish_lost(job);
-        else if (reply && take_properties(job, reply) >= 0)
-                tell_changed(job);
+        if (reply) {
+                job->unsure = false;
+                if (take_properties(job, reply) >= 0)
+                        tell_changed(job);
+        } else if (error_is(error, ERROR_NO_SUCH_JOB))
+                on_no_job(job);
+        else if (job->unsure && error_is(error, ERROR_TIMEOUT))
+                ask_again(job);
+        else if (job->unsure)
+                finish_unheard(job, error);
 }
 
 static int ask_properties(ClientJob *job) {
@@ -244,9 +282,13 @@ static int on_signals_lost(sd_bus_message *m, void *userdata, sd_bus_error *rete
 
         if (!client_from_service(jobs->client, m))
                 return 0;
-        for (ClientJob *job = jobs->first; job; job = job->next)
-                if (job->handlers && job->path && !job->asked)
+        for (ClientJob *job = jobs->first; job; job = job->next) {
+                if (!job->handlers || !job->path)
+                        continue;
+                job->unsure = true; /* an answer that is under way comes behind this signal, and is newer */
+                if (!job->asked)
                         (void)ask_properties(job);
+        }
         return 0;
 }
 

@@ -45,5 +45,6 @@ const char *client_job_path(const ClientJob *job);   /* its object; NULL: the ca
 const char *client_job_object(const ClientJob *job); /* what it was about or has made; NULL before its end */
 const char *client_job_result(
                 const ClientJob *job); /* NULL: it has not ended, or nobody has heard of that */
-/* Whether it began and then the service was gone, so that nobody knows how it ended. */
+/* Whether it began and then the service was gone, or what it told was lost, so that nobody knows how it
+ * ended. */
 bool client_job_is_lost(const ClientJob *job);

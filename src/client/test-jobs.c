@@ -23,6 +23,7 @@ static struct {
         uint32_t last_id;
         unsigned n_calls, n_held, n_canceled, n_asked, n_asking;
         bool has_job[JOBS_MAX];
+        const char *refusal; /* the error with which the next question for a job is answered */
 } service;
 
 static sd_event *event;
@@ -106,6 +107,8 @@ static int get_phase(sd_bus *bus, const char *path, const char *interface, const
 
 static int find_job(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
                 sd_bus_error *reterr) {
+        if (service.refusal)
+                return sd_bus_error_set(reterr, TAKE_PTR(service.refusal), "Not now");
         return service.has_job[(unsigned)atoi(strrchr(path, '/') + 1) % JOBS_MAX];
 }
 
@@ -354,6 +357,39 @@ static void test_forgotten(void) {
         teardown(&x);
 }
 
+static void lose_signals(const char *refusal) {
+        service.refusal = refusal;
+        CHECK(sd_bus_emit_signal(service.bus, VMCTL_MANAGER_PATH, VMCTL_MANAGER, "SignalsLost", NULL) >= 0);
+}
+
+/* When its end may be among what was left out, it is asked for until there is an answer. */
+static void test_unanswered(void) {
+        Fixture x = setup(false);
+        Followed f = {};
+
+        service.refusal = SD_BUS_ERROR_LIMITS_EXCEEDED;
+        follow(&x, "Plain", &f);
+        RUN_UNTIL(!service.refusal);
+        hear_all(&x);
+        CHECK_EQ(f.n_done, 0); /* its end will be told */
+        lose_signals(SD_BUS_ERROR_TIMEOUT);
+        RUN_UNTIL(streq(f.phase, "connecting"));
+        CHECK_EQ(f.n_done, 0);
+        service.has_job[1] = false;
+        lose_signals(SD_BUS_ERROR_TIMEOUT);
+        RUN_UNTIL(f.n_done);
+        CHECK(f.lost && strstr(error_message(f.error), "lost"));
+        followed_done(&f);
+
+        follow(&x, "Plain", &f);
+        RUN_UNTIL(streq(f.phase, "connecting"));
+        lose_signals(SD_BUS_ERROR_LIMITS_EXCEEDED);
+        RUN_UNTIL(f.n_done);
+        CHECK(f.lost && streq(error_name(f.error), SD_BUS_ERROR_LIMITS_EXCEEDED));
+        followed_done(&f);
+        teardown(&x);
+}
+
 static void test_cancel(void) {
         Fixture x = setup(false);
         Followed f = {}, early = {};
@@ -560,6 +596,7 @@ int main(void) {
         test_lost_in_call();
         test_lost_connection();
         test_forgotten();
+        test_unanswered();
         test_cancel();
         test_many();
         test_forged();
