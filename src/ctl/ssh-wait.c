@@ -43,14 +43,28 @@ static int on_changed(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         return 0;
 }
 
-/* The state of the VM, which is none in which it starts. */
+static void on_service(void *userdata, bool present) {
+        bool *changed = userdata;
+
+        *changed |= present;
+}
+
+/* The state of the VM, which is none in which it starts. A service that comes back tells nobody of a change
+ * who has not asked it, and one that we did not read from has told of changes in vain. */
 static int get_state(Ctl *c, const char *path, uint64_t deadline, char **ret, Error **reterr) {
-        _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *slot = NULL;
+        _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *properties = NULL, *signals_lost = NULL;
+        _cleanup_(service_watch_freep) ServiceWatch *watch = NULL;
+        sd_bus *bus = client_bus(c->client);
         bool changed = true;
         int r;
 
-        r = sd_bus_match_signal(client_bus(c->client), &slot, VMCTL_SERVICE, path, DBUS_PROPERTIES,
-                        "PropertiesChanged", on_changed, &changed);
+        r = sd_bus_match_signal(bus, &properties, VMCTL_SERVICE, path, DBUS_PROPERTIES, "PropertiesChanged",
+                        on_changed, &changed);
+        if (r >= 0)
+                r = sd_bus_match_signal(bus, &signals_lost, VMCTL_SERVICE, VMCTL_MANAGER_PATH, VMCTL_MANAGER,
+                                "SignalsLost", on_changed, &changed);
+        if (r >= 0)
+                r = service_watch_new(c->client, on_service, &changed, &watch);
         if (r < 0)
                 return client_error(c->client, r, reterr);
         for (;;) {

@@ -184,19 +184,38 @@ static int reply_job(sd_bus_message *m, sd_event_time_handler_t end) {
         return r < 0 || !end ? r : in_a_moment(end, job);
 }
 
-/* A crash: the job is never heard of again. */
+/* A crash: the job is never heard of again, and "reborn" comes up while nobody tells of it. */
 static int crash(sd_event_source *s, uint64_t usec, void *userdata) {
         int r;
 
         sd_event_source_unref(s);
+        for (size_t i = 0; i < service.n_vms; i++)
+                if (streq(service.vms[i].state, "starting") &&
+                                free_and_strdup(&service.vms[i].state, "running") < 0)
+                        return -ENOMEM;
         r = sd_bus_release_name(service.bus, VMCTL_SERVICE);
         return r < 0 ? r : in_a_moment(take_name, NULL);
+}
+
+/* The job ends as others do, but the client was told too much to be told of that. */
+static int lose_end(sd_event_source *s, uint64_t usec, void *userdata) {
+        FakeJob *job = userdata;
+        int r;
+
+        sd_event_source_unref(s);
+        r = free_and_strdup(&service.vms[job->vm].state, "stopped");
+        (void)job_free(job, 0);
+        return r < 0 ? r
+                     : sd_bus_emit_signal(
+                                       service.bus, VMCTL_MANAGER_PATH, VMCTL_MANAGER, "SignalsLost", NULL);
 }
 
 static int method_stop(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         FakeVM *vm = find_path(sd_bus_message_get_path(m));
 
         print_call(m, NULL);
+        if (streq(vm->name, "unheard"))
+                return reply_job(m, lose_end);
         return reply_job(m, streq(vm->name, "forgotten") && vm->stops++ == 0 ? crash : end_job);
 }
 
@@ -226,7 +245,8 @@ static int method_state(sd_bus_message *m, void *userdata, sd_bus_error *reterr)
                 return 1; /* no reply, ever */
         for (size_t i = 0; i < ELEMENTSOF(states); i++)
                 if (streq(states[i][0], sd_bus_message_get_member(m))) {
-                        r = emit_state(vm, states[i][1]);
+                        r = streq(vm->name, "reborn") ? free_and_strdup(&vm->state, "starting")
+                                                      : emit_state(vm, states[i][1]);
                         if (r < 0)
                                 return r;
                 }
@@ -373,7 +393,12 @@ static int get_file(sd_bus *bus, const char *path, const char *interface, const 
 static int get_string(sd_bus *bus, const char *path, const char *interface, const char *property,
                 sd_bus_message *reply, void *userdata, sd_bus_error *reterr) {
         FakeVM *vm = find_path(path);
+        int r = 0;
 
+        if (vm && streq(property, "State") && streq(vm->state, "starting"))
+                r = in_a_moment(crash, NULL);
+        if (r < 0)
+                return r;
         return sd_bus_message_append(reply, "s",
                         streq(property, "Version")                  ? "0.1"
                                         : streq(property, "Name")   ? vm->name

@@ -14,7 +14,8 @@
 
 export FAKE_BROKEN=lost
 start_service web=running:10022 db=stopped:10023 a-name-that-is-too-long-for-sixty-columns=suspended broken=stopped \
-        guarded=stopped stuck=running forgotten=running deaf=running:1 doomed=running:1 asleep=running:1 booting=running:guest || exit
+        guarded=stopped reborn=stopped:guest stuck=running forgotten=running unheard=running deaf=running:1 \
+        doomed=running:1 asleep=running:1 booting=running:guest || exit
 
 #
 # Looking
@@ -24,7 +25,7 @@ check_output "NAME * BACKEND  VCPUS   MEM  NETWORK    PID    SSH  STATE
 web  * qemu         2  2048  user     12345  10022  running
 db  * qemu         2  2048  user         -  10023  stopped
 *" "list prints the handbook's columns, and the state" v list
-check_output $'db\nbroken\nguarded' "list takes states, and prints names alone" v list -q --state failed,stopped
+check_output $'db\nbroken\nguarded\nreborn' "list takes states, and prints names alone" v list -q --state failed,stopped
 check_output "*
 lost  * -  *broken" "list shows what cannot be read" eval 'v list 2> /dev/null'
 check_output "vmctl: Broken VM 'lost': /vms/vm.json: It is *damaged
@@ -37,15 +38,15 @@ check_output "*no state 'runing'*" "a state that doesn't exist is no empty list"
 check_output '"web" "/org/vmctl1/vm/web" "running" 2147483648 10022' "list prints JSON" eval \
         'v --json list | jq --raw-output --compact-output ".[0] |
                 [.Name, .Object, .State, .Spec.memory, .SSHPort | tojson] | join(\" \")"'
-check_output "*a-name-…  qemu*11 VMs, 7 running.*" "list cuts a name that the terminal has no room for" \
+check_output "*a-name-…  qemu*13 VMs, 8 running.*" "list cuts a name that the terminal has no room for" \
         on_terminal list
 check_output $'*\e\[32mrunning\e\[0m*' "list colours states on a terminal" on_terminal list
 check_output $'*  running\r\n*' "NO_COLOR is respected" env NO_COLOR=1 bash -c \
         "vmctl='$vmctl'; $(declare -f on_terminal); on_terminal list"
 
-check_output "*VMs: 11 (7 running, 1 suspended, 3 stopped)*QEMU: 7.2.22*q35, new VMs get pc-q35-7.2*" \
+check_output "*VMs: 13 (8 running, 1 suspended, 4 stopped)*QEMU: 7.2.22*q35, new VMs get pc-q35-7.2*" \
         "status without a name is an overview" v status
-check_output 11 "the overview has JSON" eval 'v --json status | jq "[.States[]] | add"'
+check_output 13 "the overview has JSON" eval 'v --json status | jq "[.States[]] | add"'
 check_output '\["tcg"]' "capabilities have JSON" eval 'v --json capabilities | jq --compact-output .accelerators'
 check_calls "" "looking changes nothing"
 check_output "● web - running
@@ -107,6 +108,8 @@ check_output "*VM 'stuck': QEMU is stuck*" "a job that fails says why" v_errors 
 check_calls "Stop stuck *" ""
 check_output "" "a job that a crash of the service ended is begun again" v stop forgotten
 check_calls $'Stop forgotten 30000000\nStop forgotten 29*' "with the time that is left"
+check_output "" "a job whose end was not told has ended all the same" v stop unheard
+check_calls "Stop unheard 30000000" ""
 check_output "" "--no-block doesn't wait" v stop stuck --no-block
 check_calls "Stop stuck *" ""
 
@@ -256,6 +259,8 @@ check_output "*VM 'doomed': it is failed: the guest panicked*Hint: *" "ssh gives
         v_errors 1 ssh doomed
 check_output "*VM 'db': it is stopped*Hint: *vmctl start db*" "and on one that doesn't run" eval \
         'v stop db && v_errors 1 ssh db'
+check_output "" "a service that comes back while the VM starts is asked once more" v start --wait reborn
+check_calls "*Start reborn {}" ""
 interrupt() {
         local output pid
 

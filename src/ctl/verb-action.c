@@ -67,10 +67,10 @@ struct Batch {
         bool is_stop, block;
         uint64_t stop_timeout_usec, started;
         size_t n, n_calling, n_pending;
-        bool recheck; /* the service came back */
+        bool recheck; /* the service came back, or what it told was lost */
         ClientJobs *jobs;
         ServiceWatch *watch;
-        sd_bus_slot *properties;
+        sd_bus_slot *properties, *signals_lost;
         Action *actions;
 };
 
@@ -87,6 +87,7 @@ static void batch_done(Batch *b) {
         client_jobs_free(b->jobs);
         service_watch_free(b->watch);
         sd_bus_slot_unref(b->properties);
+        sd_bus_slot_unref(b->signals_lost);
 }
 
 static bool batch_has(const Batch *b, const char *name) {
@@ -188,9 +189,10 @@ static void on_job_changed(void *userdata, const ClientJob *job) {
 static void on_job_done(void *userdata, const ClientJob *job, const Error *error) {
         Action *a = userdata;
 
-        if (client_job_is_lost(job))
+        if (client_job_is_lost(job)) {
                 action_enter(a, ACTION_LOST);
-        else
+                a->batch->recheck |= client_has_service(a->batch->ctl->client);
+        } else
                 action_finish(a, error);
 }
 
@@ -242,6 +244,13 @@ static void on_service_changed(void *userdata, bool present) {
         b->recheck = present;
 }
 
+static int on_signals_lost(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        Batch *b = userdata;
+
+        b->recheck |= client_from_service(b->ctl->client, m);
+        return 0;
+}
+
 static bool is_away(const Error *e) {
         return client_is_cut_off(e) || streq(error_name(e), SD_BUS_ERROR_SERVICE_UNKNOWN);
 }
@@ -273,6 +282,9 @@ static int batch_subscribe(Batch *b) {
                                 "',interface='" DBUS_PROPERTIES
                                 "',member='PropertiesChanged',arg0='" VMCTL_VM "'",
                                 on_vm_properties, NULL, b);
+        if (r >= 0)
+                r = sd_bus_match_signal_async(client_bus(client), &b->signals_lost, VMCTL_SERVICE,
+                                VMCTL_MANAGER_PATH, VMCTL_MANAGER, "SignalsLost", on_signals_lost, NULL, b);
         if (r >= 0)
                 r = service_watch_new(client, on_service_changed, b, &b->watch);
         return r;
