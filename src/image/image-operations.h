@@ -39,7 +39,7 @@ const char *pull_image(const Operation *op);
 int image_pull(ImageStore *s, const PullOptions *options, uid_t requester, Job **ret, Error **reterr);
 
 /* At the end of the service, after its operations were freed. */
-void image_transfers_free(ImageStore *s);
+void image_transfers_free(ImageStore *s); /* NULL: there is none */
 
 /* The operations, each for whoever asked. Each either fails with a negative errno and an error, and then
  * calls nobody, or returns 0 and calls `done` once, later. The name, or who may use it, is another one when

@@ -100,7 +100,7 @@ static Transfer *transfer_free(Transfer *t) {
 DEFINE_CLEANUP(Transfer *, transfer_free);
 
 void image_transfers_free(ImageStore *s) {
-        while (s->transfers)
+        while (s && s->transfers)
                 transfer_free(s->transfers);
 }
 
