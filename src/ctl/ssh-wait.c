@@ -113,7 +113,7 @@ static int wait_ready(JobWait *w, const char *path, uint64_t deadline) {
 /* Whether the VM's state says more: it has gone down, or the service has, and its heir can be asked. */
 static bool has_ended(const JobWait *w) {
         return error_is(w->error, ERROR_CANCELED) || error_is(w->error, ERROR_INVALID_STATE) ||
-                        (w->job && client_job_is_lost(w->job));
+                        error_is(w->error, ERROR_SERVICE_ENDING) || (w->job && client_job_is_lost(w->job));
 }
 
 int ssh_wait(Ctl *c, const char *name, const char *path, uint16_t port, uint64_t deadline) {

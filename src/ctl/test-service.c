@@ -20,7 +20,7 @@
 typedef struct FakeVM {
         char *name, *path, *state;
         uint16_t ssh_port;
-        unsigned stops;
+        unsigned stops, waits;
 } FakeVM;
 
 static struct {
@@ -220,10 +220,12 @@ static int method_stop(sd_bus_message *m, void *userdata, sd_bus_error *reterr) 
 }
 
 static int method_wait(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
-        bool forever = streq(find_path(sd_bus_message_get_path(m))->name, "asleep");
+        FakeVM *vm = find_path(sd_bus_message_get_path(m));
 
         print_call(m, NULL);
-        return reply_job(m, forever ? NULL : end_wait);
+        if (streq(vm->name, "reborn") && vm->waits++ == 0)
+                return sd_bus_error_set(reterr, "org.vmctl1.Error.ServiceEnding", "The service ended");
+        return reply_job(m, streq(vm->name, "asleep") ? NULL : end_wait);
 }
 
 static int method_state(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {

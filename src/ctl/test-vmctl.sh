@@ -14,7 +14,7 @@
 
 export FAKE_BROKEN=lost
 start_service web=running:10022 db=stopped:10023 a-name-that-is-too-long-for-sixty-columns=suspended broken=stopped \
-        guarded=stopped reborn=stopped:guest stuck=running forgotten=running unheard=running deaf=running:1 \
+        guarded=stopped reborn=stopped:1 stuck=running forgotten=running unheard=running deaf=running:1 \
         doomed=running:1 asleep=running:1 booting=running:guest || exit
 
 #
@@ -260,7 +260,7 @@ check_output "*VM 'doomed': it is failed: the guest panicked*Hint: *" "ssh gives
 check_output "*VM 'db': it is stopped*Hint: *vmctl start db*" "and on one that doesn't run" eval \
         'v stop db && v_errors 1 ssh db'
 check_output "" "a service that comes back while the VM starts is asked once more" v start --wait reborn
-check_calls "*Start reborn {}" ""
+check_calls $'*Start reborn {}\nWaitReady reborn *\nWaitReady reborn *' "... as is who takes its place when it ends"
 interrupt() {
         local output pid
 
