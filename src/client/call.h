@@ -9,8 +9,8 @@
 
 typedef struct ClientCall ClientCall;
 
-/* `reply` is NULL if the call failed, then `error` says why (NULL only when memory was short). Both are
- * lent. Called once, from the loop, never from a function of this file; may free the call. */
+/* `reply` is NULL if the call failed, then `error` says why. Both are lent. Called once, from the loop,
+ * never from a function of this file; may free the call. */
 typedef void (*ClientCallHandler)(void *userdata, sd_bus_message *reply, const Error *error);
 
 /* Takes a reference of the message. timeout_usec 0: the default of D-Bus; it counts from when it is sent.

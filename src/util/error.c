@@ -131,6 +131,9 @@ struct Error {
         char message[];
 };
 
+/* Where there is no memory for an error there is this one: many take NULL for success. */
+static Error no_memory = { .code = ERROR_NO_MEMORY, .message = "Out of memory" };
+
 static ErrorCode checked(ErrorCode code) {
         return (int)code >= 0 && code < _ERROR_CODE_MAX ? code : ERROR_FAILED;
 }
@@ -155,7 +158,8 @@ ErrorCode error_code_from_name(const char *name) {
 }
 
 Error *error_free(Error *e) {
-        free(e);
+        if (e != &no_memory)
+                free(e);
         return NULL;
 }
 
@@ -180,7 +184,7 @@ static Error *error_new(ErrorCode code, const char *message, const char *suffix)
         Error *e = malloc(sizeof(Error) + n + m + 1);
 
         if (!e)
-                return NULL;
+                return &no_memory;
         *e = (Error){ .code = checked(code) };
         memcpy(e->message, message, n + 1);
         if (suffix) {
@@ -195,7 +199,7 @@ static Error *error_new_named(ErrorCode code, const char *name, const char *hint
         Error *e = malloc(sizeof(Error) + n + m);
 
         if (!e)
-                return NULL;
+                return &no_memory;
         *e = (Error){ .code = checked(code), .named = true, .hint = hint };
         memcpy(e->message, message, n);
         memcpy(e->message + n, name, m);
@@ -223,8 +227,7 @@ _printf_(4, 0) static void set_formatted(
         *reterr = NULL;
         if (vasprintf(&message, format, ap) < 0)
                 message = NULL;
-        /* Out of memory: NULL reads as ERROR_FAILED, "Unknown error". */
-        *reterr = message ? error_new(code, message, suffix) : NULL;
+        *reterr = message ? error_new(code, message, suffix) : &no_memory;
 }
 
 int error_set(Error **reterr, ErrorCode code, const char *format, ...) {

@@ -89,7 +89,8 @@ static inline bool error_is(const Error *e, ErrorCode code) {
 const char *error_name(const Error *e);
 const char *error_hint(const Error *e);
 
-/* Sets *reterr (NULL: nobody wants it) and returns the code's errno, negative:
+/* Sets *reterr (NULL: nobody wants it), which is an error of ERROR_NO_MEMORY where there is no memory for
+ * that one, and returns the code's errno, negative:
  *     return error_set(reterr, ERROR_NO_SUCH_VM, "There is no VM '%s'", name);
  * An error that is set already is replaced. */
 int error_set(Error **reterr, ErrorCode code, const char *format, ...) _printf_(3, 4);
@@ -103,5 +104,5 @@ int error_set_errno(Error **reterr, int r, const char *format, ...) _printf_(3, 
  * NULL) is lent and has to stay. */
 int error_set_named(Error **reterr, ErrorCode code, const char *name, const char *hint, const char *message);
 
-/* A copy, for those who report one failure to several askers. NULL when memory is short or e is NULL. */
+/* A copy, for those who report one failure to several askers. NULL when e is NULL. */
 Error *error_copy(const Error *e);

@@ -141,6 +141,29 @@ static void test_strv(void) {
         CHECK(strv_contains(v, "42") && !strv_contains(v, "4"));
 }
 
+static bool malloc_fails; /* that of what is linked here */
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_malloc(size_t size) {
+        return malloc_fails ? NULL : __real_malloc(size);
+}
+
+/* A failure stays one where there is no memory to tell which. */
+static void test_errors_without_memory(void) {
+        _cleanup_error_ Error *e = NULL, *named = NULL, *copy = NULL;
+
+        malloc_fails = true;
+        CHECK_EQ(error_set(&e, ERROR_TIMEOUT, "It is late"), -ETIMEDOUT);
+        CHECK_EQ(error_set_named(&named, ERROR_TIMEOUT, "org.example.Late", NULL, "It is late"), -ETIMEDOUT);
+        CHECK(error_is(e, ERROR_NO_MEMORY) && error_is(named, ERROR_NO_MEMORY));
+        copy = error_copy(e);
+        CHECK_STREQ(error_message(copy), "Out of memory");
+        malloc_fails = false;
+        CHECK_EQ(error_set(&e, ERROR_TIMEOUT, "It is late"), -ETIMEDOUT);
+        CHECK(error_is(e, ERROR_TIMEOUT));
+}
+
 static void test_errors(void) {
         _cleanup_error_ Error *e = NULL, *copy = NULL;
 
@@ -298,6 +321,7 @@ int main(void) {
         test_arena();
         test_strv();
         test_errors();
+        test_errors_without_memory();
         CHECK(mkdtemp(folder));
         test_files(folder);
         CHECK_EQ(remove_tree_at(AT_FDCWD, folder), 0);
