@@ -314,7 +314,10 @@ static void on_host(void *userdata) {
         _cleanup_free_ sd_bus_message **calls = take_asking(face, &n);
 
         for (size_t i = 0; i < n; i++) {
-                (void)reply_capabilities(calls[i], face->manager);
+                int r = reply_capabilities(calls[i], face->manager);
+
+                if (r < 0)
+                        (void)sd_bus_reply_method_errno(calls[i], r, NULL);
                 sd_bus_message_unref(calls[i]);
         }
 }
