@@ -278,6 +278,19 @@ check_calls "Cancel" "and the service no more"
 check_output "*VM 'deaf': The guest was not ready*Hint: *" "it waits in vain" v_errors 124 ssh deaf --timeout 1
 
 #
+# Units
+#
+
+# It is told to stop before it has seen what there is; the VM is nobody's, and so not its own.
+stop_at_once() {
+        timeout 20 env --block-signal=TERM bash -c 'kill -s TERM $$; exec "$@"' -- "$(dirname "$vmctl")/vmctl-unit" --user "$1"
+}
+check_calls "*" ""
+check_output "*belongs to another user*" "a unit that is to stop at once looks whose the VM is" eval \
+        '! stop_at_once web 2>&1'
+check_calls "" "and leaves that of somebody else alone"
+
+#
 # Other hosts
 #
 

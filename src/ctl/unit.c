@@ -220,6 +220,10 @@ static void on_vm(void *userdata, sd_bus_message *reply, const Error *e) {
         if (!reply) {
                 if (is_missing(e) && u->step != UNIT_STARTING)
                         on_missing(u);
+                else if (u->stranger && is_cut_off(u, e))
+                        unit_query(u);
+                else if (u->stranger)
+                        fail(u, e, "Failed to look at the VM");
                 else if (u->step == UNIT_STOPPING && u->console_ended)
                         unit_end(u, EXIT_SUCCESS,
                                         NULL); /* QEMU is gone, and at shutdown the service may be */
@@ -230,6 +234,10 @@ static void on_vm(void *userdata, sd_bus_message *reply, const Error *e) {
         /* 'vmctl up' looks for itself, and this may have come before it had made the VM. */
         if (u->step == UNIT_CONVERGING || is_ours(u, properties))
                 (void)take_properties(u, properties);
+        if (u->stranger && u->step == UNIT_STOPPING) {
+                u->stranger = false;
+                unit_call_stop(u);
+        }
 }
 
 /* Also what lets us hear the service's signals, and what starts it. */
@@ -361,7 +369,7 @@ static void on_service_changed(void *userdata, bool present) {
                 return;
         }
         unit_query(u);
-        if (u->step == UNIT_STOPPING && !u->call && u->child <= 0)
+        if (u->step == UNIT_STOPPING && !u->stranger && !u->call && u->child <= 0)
                 unit_call_stop(u);
         else if (u->step == UNIT_WAITING && u->ready != VMFILE_READY_RUNNING && !u->wait)
                 call_wait(u);
@@ -409,6 +417,7 @@ void unit_call_stop(Unit *u) {
 void unit_stop(Unit *u) {
         if (u->step == UNIT_STOPPING || u->step == UNIT_ENDED)
                 return;
+        u->stranger = u->step == UNIT_FINDING; /* on_vm() goes on */
         u->step = UNIT_STOPPING;
         u->call = client_call_free(u->call);
         u->wait = client_job_free(u->wait);
@@ -417,7 +426,7 @@ void unit_stop(Unit *u) {
         (void)sd_notify(false, "STOPPING=1\nSTATUS=Shutting the guest down");
         if (u->child > 0)
                 (void)kill(u->child, SIGTERM); /* it cancels what it has begun; its end is awaited */
-        else
+        else if (!u->stranger)
                 unit_call_stop(u);
 }
 
