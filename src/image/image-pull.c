@@ -39,8 +39,8 @@ const char *pull_image(const Operation *op) {
         return ((const Pull *)op)->result;
 }
 
-bool pull_wants_the_same(const Pull *p, const char *name, uid_t owner) {
-        return streq(name_of(p), name) && p->op.target_owner == owner;
+static bool is_for_the_same(const Pull *p, uid_t owner, bool shared) {
+        return p->op.target_owner == owner && p->shared == shared;
 }
 
 int pull_check_digest(const Pull *p, const char *found, Error **reterr) {
@@ -92,8 +92,8 @@ static void serve_alike(const Pull *p, const Image *image) {
                 for (Pull *q = transfer_pulls(p->transfer); q && !again; q = q->next) {
                         _cleanup_error_ Error *e = NULL;
 
-                        if (q == p || q->step != PULL_TRANSFER ||
-                                        !pull_wants_the_same(q, name_of(p), p->op.target_owner))
+                        if (q == p || q->step != PULL_TRANSFER || !streq(name_of(q), name_of(p)) ||
+                                        !is_for_the_same(q, p->op.target_owner, p->shared))
                                 continue;
                         if (pull_check_digest(q, image->record.sha256, &e) < 0)
                                 pull_end(q, NULL, e);
@@ -308,7 +308,9 @@ static void find_stored(ImageStore *s, Plan *plan) {
 /* Somebody pulls the same for the same name already: then the name is his and ours. */
 static Reservation *find_reservation(ImageStore *s, const Plan *plan, const char *name) {
         for (Pull *p = transfer_pulls(transfer_find(s, plan->options, plan->stored)); p; p = p->next)
-                if (pull_wants_the_same(p, name, plan->owner) && p->reservation && p->reservation->name)
+                if (streq(name_of(p), name) &&
+                                is_for_the_same(p, plan->owner, plan->options->image.shared) &&
+                                p->reservation && p->reservation->name)
                         return p->reservation;
         return NULL;
 }
@@ -351,8 +353,8 @@ static int choose_name(ImageStore *s, const char *url, Reservation **ret, Error 
 /* Those who pull the same at the same time, and name nothing, get one image. */
 static Reservation *find_chosen(ImageStore *s, const Plan *plan) {
         for (Pull *p = transfer_pulls(transfer_find(s, plan->options, plan->stored)); p; p = p->next)
-                if (p->name_is_ours && p->op.target_owner == plan->owner && p->reservation &&
-                                p->reservation->name)
+                if (p->name_is_ours && is_for_the_same(p, plan->owner, plan->options->image.shared) &&
+                                p->reservation && p->reservation->name)
                         return p->reservation;
         return NULL;
 }

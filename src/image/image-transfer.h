@@ -81,7 +81,6 @@ int transfer_join(Pull *p, const PullOptions *options, const Image *known, Error
 void transfer_leave(Pull *p);     /* also when it is in none */
 void transfer_go_on(Transfer *t); /* in the next turn of the loop */
 
-bool pull_wants_the_same(const Pull *p, const char *name, uid_t owner);
 int pull_check_digest(const Pull *p, const char *found, Error **reterr);
 void pull_commit(Pull *p, const ImageRecord *facts, int dir_fd, const char *file, bool is_stored);
 void pull_deliver(Pull *p, const Image *image);                     /* an image that is there */

@@ -472,6 +472,35 @@ static void test_second_fails(void) {
         bed_done(&bed);
 }
 
+/* What somebody wants for themselves is not the image that they have pulled for everybody at the same time.
+ */
+static void test_other_sharing(void) {
+        PullOptions shared = { .url = URL, .image = { .owner = ALICE, .shared = true } },
+                    named = { .url = URL, .image = { .name = "a", .owner = ALICE, .shared = true } };
+        Told first, second, third, chosen, other;
+        Bed bed;
+
+        bed_new(&bed);
+        fake_workers.hang = true;
+        pull(&bed, &named, &first);
+        pull_as(&bed, ALICE, "a", &second);
+        CHECK_EQ(second.code, ERROR_IMAGE_EXISTS);
+        pull(&bed, &named, &third);
+        pull(&bed, &shared, &chosen);
+        pull_as(&bed, ALICE, NULL, &other);
+        run_out(&bed);
+        fake_go_on();
+        run_out(&bed);
+        CHECK_STREQ(third.uuid, first.uuid);
+        CHECK(image_find(bed.images, "a")->record.shared);
+        CHECK_STREQ(image_find(bed.images, "disk")->record.uuid, chosen.uuid);
+        CHECK(image_find(bed.images, "disk")->record.shared);
+        CHECK_STREQ(image_find(bed.images, "disk-2")->record.uuid, other.uuid);
+        CHECK(!image_find(bed.images, "disk-2")->record.shared);
+        check_idle(&bed);
+        bed_done(&bed);
+}
+
 /* Nor one of the same URL that has come since. */
 static void test_same_url_other_image(void) {
         Told refresh, removal, again;
@@ -836,6 +865,7 @@ int main(void) {
         test_same_url_other_image();
         test_chosen_name_taken_since();
         test_second_fails();
+        test_other_sharing();
         test_renamed_meanwhile();
         test_stale_downloads();
         test_one_name_on_disk();
