@@ -37,6 +37,7 @@ typedef struct Import {
         char *format;  /* as stated, or NULL */
         Worker *worker;
         ImageCommit *commit;
+        bool refused; /* nobody knows it: the caller is told at once */
         Error *error; /* what it ends with when all is cleaned up */
 } Import;
 
@@ -57,7 +58,9 @@ static void end(Import *i, const Error *error) {
         i->worker = worker_free(i->worker);
         i->reservation = reservation_unref(i->reservation);
         charge_release(&i->charge);
-        if (error || i->step != IMPORT_COMMIT)
+        if (i->refused)
+                operation_drop(&i->op, &i->error);
+        else if (error || i->step != IMPORT_COMMIT)
                 operation_fail(&i->op, error);
         else
                 operation_complete(&i->op, NULL);
@@ -362,9 +365,10 @@ int image_import(ImageStore *s, int fd, const ImageOptions *o, uid_t requester, 
         if (r < 0) {
                 if (i->worker)
                         (void)operation_cancel_for(op, ERROR_NO_MEMORY, "There is no place for another job");
-                else { /* nobody knows it */
+                else {
+                        i->refused = true;
                         i->reservation = reservation_unref(i->reservation);
-                        clean(i);
+                        undo(i, reterr ? *reterr : NULL);
                 }
                 return r;
         }

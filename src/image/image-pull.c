@@ -51,13 +51,17 @@ int pull_check_digest(const Pull *p, const char *found, Error **reterr) {
                         p->sha256);
 }
 
-/* Whoever hears of it finds the transfer left, and the name taken by the image or free. */
-void pull_end(Pull *p, const char *image_uuid, const Error *error) {
+static void let_go(Pull *p) {
         p->step = PULL_ENDED;
-        p->result = image_uuid ? strdup(image_uuid) : NULL;
         transfer_leave(p);
         p->reservation = reservation_unref(p->reservation);
         charge_release(&p->charge);
+}
+
+/* Whoever hears of it finds the transfer left, and the name taken by the image or free. */
+void pull_end(Pull *p, const char *image_uuid, const Error *error) {
+        p->result = image_uuid ? strdup(image_uuid) : NULL;
+        let_go(p);
         if (p->result)
                 operation_complete(&p->op, NULL);
         else
@@ -479,7 +483,8 @@ int pull_new(ImageStore *s, const PullOptions *o, uid_t requester, Operation *pa
         else
                 r = begin(p, &plan, reterr);
         if (r < 0) {
-                pull_end(p, NULL, NULL); /* nobody knows it */
+                let_go(p);
+                operation_drop(op, reterr);
                 return r;
         }
         *ret = op;
