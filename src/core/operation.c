@@ -382,8 +382,24 @@ static const Job *job_of(const Operation *op) {
         return op->job;
 }
 
+/* Nor is one user's news to be in the way of others'. */
+static int level_of(const Operation *op, bool failed) {
+        uint64_t now = 0;
+        bool last;
+
+        if (!is_news(op, failed))
+                return LOG_DEBUG;
+        (void)sd_event_now(op->operations->event, CLOCK_MONOTONIC, &now);
+        if (!log_share_take(&op->operations->log_share, op->requester, now, &last))
+                return LOG_DEBUG;
+        if (last)
+                log_notice("User %u had %i operations within %i s: the rest of them is left out",
+                                (unsigned)op->requester, LOG_SHARE_MAX, LOG_SHARE_INTERVAL_SEC);
+        return LOG_INFO;
+}
+
 static void log_end(const Operation *op, bool failed, const Error *error) {
-        int level = is_news(op, failed) ? LOG_INFO : LOG_DEBUG;
+        int level = level_of(op, failed);
         bool is_vm = op->target == JOB_TARGET_VM;
         const Job *job = job_of(op);
         const LogSubject subject = {
@@ -504,4 +520,5 @@ void operations_done(Operations *o) {
         }
         jobs_done(&o->jobs);
         o->flush = sd_event_source_disable_unref(o->flush);
+        o->log_share = log_share_free(o->log_share);
 }

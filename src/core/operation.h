@@ -14,6 +14,7 @@
 
 #include "accounts.h"
 #include "job.h"
+#include "log-share.h"
 #include "waiters.h"
 
 typedef struct Operation Operation;
@@ -67,6 +68,7 @@ typedef struct Operations {
         Operation *running;     /* owned */
         Operation *ended;       /* owned: completed, to be freed */
         sd_event_source *flush; /* at the end of a turn of the loop */
+        LogShare *log_share;    /* owned */
         const OperationHooks *hooks;
         void *userdata;
 } Operations;

@@ -191,6 +191,12 @@ def jobs(number, image):
         connection.call(SERVICE, job[1], "org.vmctl1.Job", "Cancel")
 
 
+def pulls(number, url):
+    """Each is over at once, since the store has the image, and can be told of in the journal."""
+    send_paced((ROOT_PATH, MANAGER, "PullImage", "sa{sv}", url, {}) for _ in range(int(number)))
+    hold()
+
+
 class Flood:
     """One connection and the calls that it has still to send, some at a time"""
     objects = "org.freedesktop.DBus.ObjectManager", "GetManagedObjects"
@@ -356,5 +362,5 @@ def toggle(vm, times):
 
 KINDS = {function.__name__.replace("_", "-"): function for function in
          (waiting, big_calls, clients, comers_and_goers, waiters, joiners, readers, jobs, flood, deaf, hoarders, impostor,
-          liars, long_keys, toggle)}
+          liars, long_keys, pulls, toggle)}
 KINDS[sys.argv[1]](*sys.argv[2:])
