@@ -93,7 +93,6 @@ static void answer(Worker *w) {
         else {
                 if (!w->in_place && !(w->pulls && fake_workers.not_modified))
                         write_file(w->output, fake_workers.content);
-                write_file(w->state, "notes");
                 w->result = make_result(w);
         }
         faults->countdown = countdown;
@@ -111,6 +110,7 @@ static int on_turn(sd_event_source *s, void *userdata) {
                 w->gone(w->gone_userdata);
         } else if (!w->told) {
                 w->told = true;
+                write_file(w->state, "notes"); /* before the first byte */
                 CHECK(sd_event_source_set_enabled(w->turn, SD_EVENT_ONESHOT) >= 0);
                 if (w->handlers->progress)
                         w->handlers->progress(w->userdata,

@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <systemd/sd-id128.h>
 #include <time.h>
@@ -125,6 +126,61 @@ void partials_delete(Partials *p, const char *folder) {
                 log_warning_errno(r, "Cannot delete the download '%s', ignoring: %m", folder);
         else
                 p->deletions = TAKE_PTR(d);
+}
+
+int partials_open(const Partials *p, const char *folder, uid_t user) {
+        _cleanup_close_ int fd = make_dir_at(p->fd, folder, 0700);
+
+        if (fd < 0)
+                return fd;
+        if (geteuid() == 0 && fchown(fd, user, (gid_t)-1) < 0)
+                return -errno;
+        /* systemd-tmpfiles leaves alone what is locked. */
+        (void)flock(fd, LOCK_EX | LOCK_NB);
+        return TAKE_FD(fd);
+}
+
+/* Whose it is and since when it waits; it does not where somebody works in it. */
+static bool waits(const Partials *p, const char *folder, struct stat *ret) {
+        _cleanup_close_ int fd = openat(p->fd, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+
+        return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) >= 0 && fstat(fd, ret) >= 0;
+}
+
+static bool is_older(const struct timespec *a, const struct timespec *b) {
+        return a->tv_sec < b->tv_sec || (a->tv_sec == b->tv_sec && a->tv_nsec < b->tv_nsec);
+}
+
+/* Returns how many of a user's wait, and which does for the longest time. */
+static unsigned find_oldest(const Partials *p, uid_t user, char **ret) {
+        int fd = openat(p->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+        struct timespec oldest = {};
+        unsigned n = 0;
+
+        for (struct dirent *de; dir && (de = readdir(dir));) {
+                struct stat st;
+
+                if (de->d_name[0] == '.' || !waits(p, de->d_name, &st) || st.st_uid != user)
+                        continue;
+                if ((n++ == 0 || is_older(&st.st_mtim, &oldest)) && free_and_strdup(ret, de->d_name) >= 0)
+                        oldest = st.st_mtim;
+        }
+        if (dir)
+                closedir(dir);
+        else
+                safe_close(fd);
+        return n;
+}
+
+/* One at a time comes, so one at a time goes. Its age counts from now on. */
+void partials_keep(Partials *p, int folder_fd) {
+        _cleanup_free_ char *oldest = NULL;
+        struct stat st;
+
+        (void)futimens(folder_fd, NULL);
+        if (fstat(folder_fd, &st) >= 0 && find_oldest(p, st.st_uid, &oldest) >= PARTIALS_PER_USER && oldest)
+                partials_delete(p, oldest);
 }
 
 static bool is_stale(const Partials *p, const char *folder) {

@@ -17,6 +17,14 @@ DEFINE_CLEANUP(Partials *, partials_free);
 
 int partials_fd(const Partials *p); /* the folder; borrowed */
 
+/* Opens or makes one, and locks it: from now on it is this user's. */
+int partials_open(const Partials *p, const char *folder, uid_t user);
+
+/* One that is open waits for the next attempt from now on. Of those of one user that do, the oldest goes
+ * where these become too many. */
+#define PARTIALS_PER_USER 16 /* as many as there may be workers at them (accounts.c) */
+void partials_keep(Partials *p, int folder_fd);
+
 /* Deletes one, in a child. It is out of the way when this returns. */
 void partials_delete(Partials *p, const char *folder);
 

@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -140,10 +139,9 @@ static bool has_something(const Transfer *t) {
         return fstatat(t->folder_fd, FILE_STATE, &st, AT_SYMLINK_NOFOLLOW) >= 0 && st.st_size > 0;
 }
 
-/* The age of what is kept counts from now on. */
 static void put_away(Transfer *t) {
         if (t->folder_fd >= 0 && t->keeps && has_something(t))
-                (void)futimens(t->folder_fd, NULL);
+                partials_keep(t->store->partials, t->folder_fd);
         else if (t->folder_fd >= 0)
                 partials_delete(t->store->partials, t->folder);
         transfer_free(t);
@@ -272,12 +270,8 @@ static int format_download(const Transfer *t, char **ret, size_t *ret_len) {
 static int open_folder(Transfer *t) {
         if (t->folder_fd >= 0)
                 return 0;
-        t->folder_fd = make_dir_at(partials_fd(t->store->partials), t->folder, 0700);
-        if (t->folder_fd < 0)
-                return t->folder_fd;
-        /* systemd-tmpfiles leaves alone what is locked. */
-        (void)flock(t->folder_fd, LOCK_EX | LOCK_NB);
-        return 0;
+        t->folder_fd = partials_open(t->store->partials, t->folder, t->pulls->op.requester);
+        return t->folder_fd < 0 ? t->folder_fd : 0;
 }
 
 static int download(Transfer *t, Error **reterr) {

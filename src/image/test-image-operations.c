@@ -628,6 +628,48 @@ static void test_stale_downloads(void) {
         bed_done(&bed);
 }
 
+/* Of one user's that break off only so many are kept, however many these are, and others' as well. */
+static unsigned count_partials(const Bed *bed) {
+        DIR *dir = fdopendir(
+                        openat(partials_fd(bed->images->partials), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        unsigned n = 0;
+
+        CHECK(dir);
+        for (const struct dirent *de; (de = readdir(dir));)
+                n += de->d_name[0] != '.';
+        closedir(dir);
+        return n;
+}
+
+static void break_off(Bed *bed, uid_t user, unsigned number) {
+        _cleanup_free_ char *url = strf(URL "?%u", number);
+        Told t;
+
+        pull(bed, &(PullOptions){ .url = url, .image = { .name = "a", .owner = user } }, &t);
+        run_out(bed);
+        CHECK_EQ(t.code, ERROR_DOWNLOAD_FAILED);
+}
+
+static void test_kept_downloads(void) {
+        Bed bed;
+
+        bed_new(&bed);
+        fake_workers.error = ERROR_DOWNLOAD_FAILED;
+        break_off(&bed, BOB, 0);
+        for (unsigned i = 1; i <= 2 * PARTIALS_PER_USER; i++) {
+                break_off(&bed, ALICE, i);
+                CHECK(count_partials(&bed) <= i + 1);
+        }
+        /* Without privileges all belong to one. */
+        CHECK_EQ(count_partials(&bed), geteuid() == 0 ? PARTIALS_PER_USER + 1 : PARTIALS_PER_USER);
+        CHECK_EQ(count_left_over(&bed), 0);
+        break_off(&bed, ALICE, 2 * PARTIALS_PER_USER); /* the one that was kept last is gone on with */
+        CHECK_EQ(count_partials(&bed), geteuid() == 0 ? PARTIALS_PER_USER + 1 : PARTIALS_PER_USER);
+        fake_workers.error = _ERROR_CODE_INVALID;
+        check_idle(&bed);
+        bed_done(&bed);
+}
+
 static void test_root(void) {
         Image *found;
         Bed bed;
@@ -868,6 +910,7 @@ int main(void) {
         test_other_sharing();
         test_renamed_meanwhile();
         test_stale_downloads();
+        test_kept_downloads();
         test_one_name_on_disk();
         test_root();
         test_lying_worker();
