@@ -488,6 +488,25 @@ static uint64_t hash(uint64_t h, const char *s) {
         return (h ^ '\n') * UINT64_C(1099511628211);
 }
 
+static bool is_for_others(const Transfer *t, const char *folder) {
+        for (const Transfer *other = t->store->transfers; other; other = other->next)
+                if (streq(other->folder, folder) &&
+                                (!streq(other->url, t->url) || !streq_ptr(other->checksums, t->checksums)))
+                        return true;
+        return false;
+}
+
+/* Two URLs of one hash are soon found: whoever wants one of them must not have to wait for the other. */
+static int choose_folder(Transfer *t) {
+        uint64_t h = hash(hash(UINT64_C(14695981039346656037), t->url), t->checksums);
+
+        do {
+                free(t->folder);
+                t->folder = strf("%016" PRIx64, h++);
+        } while (t->folder && is_for_others(t, t->folder));
+        return t->folder ? 0 : -ENOMEM;
+}
+
 static int transfer_new(ImageStore *s, const PullOptions *o, const Image *known, Transfer **ret) {
         _cleanup_(transfer_freep) Transfer *t = malloc(sizeof(Transfer));
         int r;
@@ -508,9 +527,9 @@ static int transfer_new(ImageStore *s, const PullOptions *o, const Image *known,
                 r = sd_event_source_set_enabled(t->kick, SD_EVENT_OFF);
         if (r < 0)
                 return r;
-        t->folder = strf("%016" PRIx64, hash(hash(UINT64_C(14695981039346656037), t->url), t->checksums));
-        if (!t->folder)
-                return -ENOMEM;
+        r = choose_folder(t);
+        if (r < 0)
+                return r;
         t->next = s->transfers;
         s->transfers = t;
         *ret = TAKE_PTR(t);

@@ -628,6 +628,32 @@ static void test_stale_downloads(void) {
         bed_done(&bed);
 }
 
+/* These have the same hash: nobody can keep others from a URL by one of their own. */
+static void test_urls_of_one_hash(void) {
+        static const char *const urls[] = { "http://host/OlAjyuz7bAB", "http://host/Nvn9_Tx_O4B" };
+        Told alice, bob, again;
+        Bed bed;
+
+        bed_new(&bed);
+        fake_workers.hang = true;
+        pull(&bed, &(PullOptions){ .url = urls[0], .image = { .name = "a", .owner = ALICE } }, &alice);
+        pull(&bed, &(PullOptions){ .url = urls[1], .image = { .name = "b", .owner = BOB } }, &bob);
+        run_out(&bed);
+        CHECK_EQ(fake_workers.live, 2);
+        CHECK(operation_cancel_for(alice.op, ERROR_CANCELED, "It is called off"));
+        run_out(&bed);
+        pull(&bed, &(PullOptions){ .url = urls[1], .image = { .name = "c", .owner = ALICE } }, &again);
+        run_out(&bed);
+        CHECK_EQ(fake_workers.live, 1); /* of the same URL there is one */
+        fake_go_on();
+        run_out(&bed);
+        CHECK_EQ(alice.code, ERROR_CANCELED);
+        CHECK_EQ(bob.result, 0);
+        CHECK_EQ(again.result, 0);
+        check_idle(&bed);
+        bed_done(&bed);
+}
+
 /* Of one user's that break off only so many are kept, however many these are, and others' as well. */
 static unsigned count_partials(const Bed *bed) {
         DIR *dir = fdopendir(
@@ -911,6 +937,7 @@ int main(void) {
         test_renamed_meanwhile();
         test_stale_downloads();
         test_kept_downloads();
+        test_urls_of_one_hash();
         test_one_name_on_disk();
         test_root();
         test_lying_worker();
