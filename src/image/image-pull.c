@@ -230,11 +230,16 @@ static void on_committed(void *userdata, Image *image, const Error *error) {
                 pull_end(p, NULL, error);
 }
 
-void pull_deliver(Pull *p, const Image *image) {
-        _cleanup_free_ char *file = strf("%s/" IMAGE_DISK, image->record.uuid);
+/* What was there at the start may have gone since, or be for others now. */
+void pull_deliver(Pull *p, const char *uuid) {
+        const Image *image = image_find_by_uuid(p->store, uuid);
+        _cleanup_free_ char *file = image ? strf("%s/" IMAGE_DISK, uuid) : NULL;
         _cleanup_error_ Error *e = NULL;
 
-        if (pull_check_digest(p, image->record.sha256, &e) < 0)
+        if (!image || !image_may_be_used_by(image, p->op.target_owner)) {
+                (void)error_set(&e, ERROR_NO_SUCH_IMAGE, "The image of this URL was removed meanwhile");
+                pull_end(p, NULL, e);
+        } else if (pull_check_digest(p, image->record.sha256, &e) < 0)
                 pull_end(p, NULL, e);
         else if (streq(name_of(p), image_name(image)))
                 pull_end(p, image->record.uuid, NULL);
@@ -244,18 +249,10 @@ void pull_deliver(Pull *p, const Image *image) {
                 pull_commit(p, &image->record, p->store->fd, file, true);
 }
 
-/* What was there at the start may have gone since, or be for others now. */
 static int on_defer(sd_event_source *s, void *userdata) {
-        _cleanup_error_ Error *e = NULL;
         Pull *p = userdata;
-        Image *image = image_find_by_uuid(p->store, p->stored);
 
-        if (image && image_may_be_used_by(image, p->op.target_owner)) {
-                pull_deliver(p, image);
-                return 0;
-        }
-        (void)error_set(&e, ERROR_NO_SUCH_IMAGE, "Image '%s' was removed meanwhile", name_of(p));
-        pull_end(p, NULL, e);
+        pull_deliver(p, p->stored);
         return 0;
 }
 

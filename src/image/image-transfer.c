@@ -349,18 +349,10 @@ static void serve_known(Transfer *t) {
         t->step = TRANSFER_END;
         t->keeps = false;
         while (t->pulls) {
-                Image *image = t->known ? image_find_by_uuid(t->store, t->known) : NULL;
-                _cleanup_error_ Error *e = NULL;
                 Pull *p = t->pulls;
 
                 leave(p);
-                if (image)
-                        pull_deliver(p, image);
-                else {
-                        (void)error_set(&e, ERROR_NO_SUCH_IMAGE,
-                                        "The image of this URL was removed meanwhile");
-                        pull_end(p, NULL, e);
-                }
+                pull_deliver(p, t->known);
         }
         kick(t);
 }

@@ -83,7 +83,7 @@ void transfer_go_on(Transfer *t); /* in the next turn of the loop */
 
 int pull_check_digest(const Pull *p, const char *found, Error **reterr);
 void pull_commit(Pull *p, const ImageRecord *facts, int dir_fd, const char *file, bool is_stored);
-void pull_deliver(Pull *p, const Image *image);                     /* an image that is there */
+void pull_deliver(Pull *p, const char *uuid);                       /* of an image that was there */
 void pull_end(Pull *p, const char *image_uuid, const Error *error); /* both NULL: memory was short */
 
 /* vmctl-image's request for an import, and what its result says of the image. `digest`: of what lies in the

@@ -628,6 +628,30 @@ static void test_stale_downloads(void) {
         bed_done(&bed);
 }
 
+/* It is up to date, and not for everybody any more by the time that the server says so. */
+static void test_unshared_meanwhile(void) {
+        Told refresh, change = {};
+        Bed bed;
+
+        bed_new(&bed);
+        make_image(&bed, ALICE, "a", true, "secret");
+        fake_workers.hang = fake_workers.not_modified = true;
+        pull(&bed, &(PullOptions){ .url = URL, .refresh = true, .image = { .name = "b", .owner = BOB } },
+                        &refresh);
+        run_out(&bed);
+        CHECK(image_set_shared(image_find(bed.images, "a"), false, ALICE, told_expect(&change), &change,
+                              NULL) >= 0);
+        run_out(&bed);
+        CHECK_EQ(change.result, 0);
+        fake_go_on();
+        run_out(&bed);
+        CHECK_EQ(refresh.code, ERROR_NO_SUCH_IMAGE);
+        CHECK(!image_find(bed.images, "b"));
+        fake_workers.not_modified = false;
+        check_idle(&bed);
+        bed_done(&bed);
+}
+
 /* These have the same hash: nobody can keep others from a URL by one of their own. */
 static void test_urls_of_one_hash(void) {
         static const char *const urls[] = { "http://host/OlAjyuz7bAB", "http://host/Nvn9_Tx_O4B" };
@@ -938,6 +962,7 @@ int main(void) {
         test_stale_downloads();
         test_kept_downloads();
         test_urls_of_one_hash();
+        test_unshared_meanwhile();
         test_one_name_on_disk();
         test_root();
         test_lying_worker();
