@@ -31,7 +31,7 @@ typedef struct Unit {
         char *private_key; /* a path, or NULL */
 
         UnitStep step;
-        bool stranger; /* it is to stop, and whose the VM is isn't known yet */
+        bool stranger;         /* it is to stop, and whose the VM is isn't known yet */
         char *state, *failure; /* the VM's, as far as known */
         uint64_t stop_deadline;
         unsigned attempts;
