@@ -18,8 +18,8 @@ vm "silent" {
     ssh { user "vm"; }
 }
 EOK
-define talks --network user --start
-check "A guest is up" booted talks
+check "A VM is started" vmctl up --file "$scratch/VMFile.kdl"
+check "Its guest is up" booted silent
 come_up() {
         vmctl up --file "$scratch/VMFile.kdl" --wait --timeout 20 &> "$scratch/told"
 }
