@@ -700,6 +700,7 @@ static void test_helper_fails(void) {
         _cleanup_close_ int fd = add_helper(b, "echo words >&2; echo the last words >&2; exit 3"),
                             other = -EBADF;
 
+        CHECK(fd >= 0);
         /* QEMU, which nobody was told of, does not stay behind. */
         bed_start(b, (const char *const[]){ "/bin/sleep", "1000", NULL });
         bed_go(b);
