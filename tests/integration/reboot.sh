@@ -42,6 +42,7 @@ prepare() {
 boot() {
         local runs=1
 
+        systemctl is-system-running --wait > /dev/null # logins are let in before the boot is over
         check_output "*GUEST POWERDOWN*" "The guest that ran was shut down before the reboot" vmctl log made
         for name in web db made; do
                 [ $name != made ] || runs=2
