@@ -60,9 +60,8 @@ static void on_trial(void *userdata, int status, const char *output, size_t len)
         p->task = task_free(p->task);
         if (status > 0)
                 set_reason(p,
-                                strf("'%s' does not start as it should (status %i): it is from before "
-                                     "November "
-                                     "2024, or user namespaces are forbidden",
+                                strf("'%s' does not start as it should (status %i): it is from "
+                                     "before November 2024, or user namespaces are forbidden",
                                                 p->path, status));
         else if (status < 0) /* bad luck, perhaps: the next one tries again */
                 set_reason(p, strf("'%s' could not be tried: %s", p->path, strerror(-status)));
