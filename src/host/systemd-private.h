@@ -72,8 +72,9 @@ bool systemd_starts(const Systemd *s, const char *unit); /* the scope, right now
 
 /* Of PID 1's list of units, which is an array of these */
 typedef struct UnitState {
-        const char *unit, *active; /* borrowed from the message */
+        const char *unit, *active; /* borrowed from the message, as the rest */
         bool has_job;
+        const char *job_type, *job; /* its object path; where there is one */
 } UnitState;
 int systemd_ask_for_scopes(Systemd *s, sd_bus_message **ret);
 int systemd_read_unit(sd_bus_message *m, UnitState *ret); /* 1; 0 at the end of the array */

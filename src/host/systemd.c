@@ -28,6 +28,7 @@ struct ScopeJob {
         pid_t pid;                      /* that the scope is made around */
         char *job;                      /* object path, once PID 1 has named it */
         char *early_result, *early_job; /* the job's end overtook the reply that names it */
+        bool asked;                     /* after all that: it may be another's job, or scope */
         Turn turn;
         sd_bus_message *message; /* owned; until its turn has come */
         QueuedCall *call;
@@ -36,7 +37,7 @@ struct ScopeJob {
 };
 
 static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *error);
-static void finish_settled(Systemd *s);
+static void ask_for_starts(Systemd *s);
 
 static const struct {
         const char *rule;
@@ -151,7 +152,7 @@ static int on_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *err
                 return 0;
         r = free_and_strdup(&s->owner, owner);
         if (r >= 0 && !isempty(owner))
-                finish_settled(s);
+                ask_for_starts(s);
         return r;
 }
 
@@ -256,7 +257,7 @@ int systemd_read_unit(sd_bus_message *m, UnitState *ret) {
         int r;
 
         r = sd_bus_message_read(m, "(ssssssouso)", &ret->unit, NULL, NULL, &ret->active, NULL, NULL, NULL,
-                        &job, NULL, NULL);
+                        &job, &ret->job_type, &ret->job);
         if (r > 0)
                 ret->has_job = job != 0;
         return r;
@@ -353,9 +354,28 @@ static void finish(ScopeJob *j, int r, const Error *error) {
         j->done(j->userdata, r, error);
 }
 
+/* PID 1 has put our process there, which is the last that it does for a scope to start. */
+static bool is_settled(const ScopeJob *j) {
+        _cleanup_free_ char *unit = NULL;
+
+        return cgroup_unit_of_pid(j->pid, &unit) >= 0 && streq(unit, j->unit);
+}
+
+static void finish_unsettled(ScopeJob *j, bool exists) {
+        _cleanup_error_ Error *e = NULL;
+
+        (void)error_set(&e, ERROR_SCOPE_FAILED,
+                        exists ? "systemd cannot start '%s': there is one of another process"
+                               : "systemd does not know of '%s' any more, which it was to start",
+                        j->unit);
+        finish(j, exists ? -EEXIST : -EIO, e);
+}
+
 static void finish_job(ScopeJob *j, const char *result) {
         _cleanup_error_ Error *e = NULL;
 
+        if (streq(result, "done") && j->asked && !is_settled(j))
+                return finish_unsettled(j, true);
         if (streq(result, "done"))
                 return finish(j, 0, NULL);
         (void)error_set(&e, ERROR_SCOPE_FAILED, "systemd's job to start '%s' ended as '%s'", j->unit,
@@ -382,47 +402,80 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *error
         return 0;
 }
 
-/* PID 1 has put our process there, which is the last that it does for a scope to start. */
-static bool is_settled(const ScopeJob *j) {
-        _cleanup_free_ char *unit = NULL;
-
-        return cgroup_unit_of_pid(j->pid, &unit) >= 0 && streq(unit, j->unit);
-}
-
-/* Whoever hears of one may begin or end others. */
-static void finish_settled(Systemd *s) {
-        bool again = true;
-        ScopeJob *j;
-
-        while (again) {
-                again = false;
-                TAILQ_FOREACH(j, &s->starts, link)
-                        if (j->job && is_settled(j)) {
-                                finish(j, 0, NULL);
-                                again = true;
-                                break;
-                        }
-        }
-}
-
 static void fail_from_message(ScopeJob *j, const sd_bus_error *be, const char *what) {
         _cleanup_error_ Error *e = NULL;
         int r = -sd_bus_error_get_errno(be);
 
-        if (sd_bus_error_has_name(be, "org.freedesktop.systemd1.UnitExists"))
-                r = -EEXIST;
         (void)error_set(&e, ERROR_SCOPE_FAILED, "systemd cannot %s '%s': %s", what, j->unit, be->message);
         finish(j, r < 0 ? r : -EIO, e);
+}
+
+/* False: PID 1 knows of none. `ret` borrows from the message. */
+static bool find_unit(sd_bus_message *m, const char *unit, UnitState *ret) {
+        int r;
+
+        r = sd_bus_message_enter_container(m, 'a', "(ssssssouso)");
+        while (r >= 0 && (r = systemd_read_unit(m, ret)) > 0)
+                if (streq(ret->unit, unit))
+                        return true;
+        return false;
+}
+
+/* PID 1 says all in order: the end of a job that it knew of when it answered comes after the answer. */
+static void on_asked(sd_bus_message *m, const sd_bus_error *error, void *userdata) {
+        UnitState state = {};
+        ScopeJob *j = userdata;
+        bool exists;
+
+        j->call = NULL;
+        if (error) {
+                fail_from_message(j, error, "tell of");
+                return;
+        }
+        exists = find_unit(m, j->unit, &state);
+        if (exists && state.has_job && streq(state.job_type, "start")) {
+                j->asked = true;
+                if (free_and_strdup(&j->job, state.job) < 0)
+                        finish(j, -ENOMEM, NULL);
+        } else if (is_settled(j))
+                finish(j, 0, NULL);
+        else
+                finish_unsettled(j, exists);
+}
+
+/* What PID 1 said of it may be lost: whether it is still at it, has done it, or is not about to. */
+static int ask(ScopeJob *j) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        int r;
+
+        r = systemd_ask_for_scopes(j->systemd, &m);
+        return r < 0 ? r : call_queue_add(j->systemd->calls, m, on_asked, j, &j->call);
+}
+
+/* A call that is still unanswered is made again by itself. */
+static void ask_for_starts(Systemd *s) {
+        ScopeJob *j;
+        int r;
+
+        TAILQ_FOREACH(j, &s->starts, link) {
+                r = j->job && !j->call ? ask(j) : 0;
+                if (r < 0) /* whoever waits has a deadline */
+                        log_error_errno(r, "Cannot ask systemd for '%s': %m", j->unit);
+        }
 }
 
 static void on_started(sd_bus_message *m, const sd_bus_error *error, void *userdata) {
         ScopeJob *j = userdata;
         const char *job;
+        int r;
 
         j->call = NULL;
-        /* PID 1 had done it, but what it said of that was lost with its connection: it was asked again. */
-        if (error && sd_bus_error_has_name(error, "org.freedesktop.systemd1.UnitExists") && is_settled(j)) {
-                finish(j, 0, NULL);
+        /* One that is in the way; or PID 1 has it from us, but lost its connection before it said so, and
+         * was asked again. Then it may not have come to it yet. */
+        if (error && sd_bus_error_has_name(error, "org.freedesktop.systemd1.UnitExists")) {
+                r = ask(j);
+                if (r < 0)
+                        finish(j, r, NULL);
                 return;
         }
         if (error) {
