@@ -215,7 +215,7 @@ int systemd_watch_scope(Systemd *s, const char *unit, bool exists, ScopeWatch **
         if (!w)
                 return -ENOMEM;
         *w = (ScopeWatch){ .systemd = s, .unit = strdup(unit) };
-        w->turn = (Turn){ .go = stop, .failed = on_not_stopped, .userdata = w };
+        w->turn = (Turn){ .unit = w->unit, .go = stop, .failed = on_not_stopped, .userdata = w };
         if (!w->unit || !tsearch(w, &s->watches, compare)) {
                 free(w->unit);
                 free(w);

@@ -20,10 +20,13 @@ typedef enum SystemdSignal {
 } SystemdSignal;
 
 /* A place among the jobs that we have PID 1 do at a time. `go` asks for the job; it is called once, at once
- * or later, and tells of a failure that comes later itself. */
+ * or later, and tells of a failure that comes later itself. A turn that lasts too long is over for those
+ * that wait, but not for whoever has taken it. */
 typedef struct Turn {
         TAILQ_ENTRY(Turn) link;
+        const char *unit; /* borrowed */
         bool waits, lasts;
+        uint64_t deadline; /* CLOCK_MONOTONIC usec; of one that lasts */
         int (*go)(void *userdata);
         void (*failed)(void *userdata, int r);
         void *userdata;
@@ -49,8 +52,10 @@ struct Systemd {
         void *userdata;
         QueuedCall *subscribe, *survey;
         SignalMatch matches[_SYSTEMD_SIGNAL_MAX];
-        TurnList turns; /* those that wait */
-        unsigned n_jobs;
+        TurnList turns;          /* those that wait */
+        TurnList lasting;        /* the oldest first */
+        unsigned n_jobs;         /* of these */
+        sd_event_source *late;   /* owned; there while one lasts */
         ScopeJobList starts;     /* of scopes */
         void *watches;           /* tsearch() tree of ScopeWatch, by unit */
         ScopeWatchList followed; /* those of them whose state is being followed */

@@ -7,6 +7,7 @@
 #include "cgroup.h"
 #include "core/bus-paths.h"
 #include "systemd-private.h"
+#include "util/clock.h"
 #include "util/log.h"
 
 /* The bus daemon allows 128 a connection, its own calls (matches) among them. */
@@ -15,6 +16,12 @@
 /* For each job PID 1 watches who asked for it, which takes one of the 512 matches of its own connection; at
  * the end of them it loses that connection. */
 #define JOBS_MAX 64
+
+/* Above the deadlines of whoever waits for a scope, so that it is rare. PID 1 may be at a job for longer: it
+ * gives a scope that does not end its stop timeout twice, some 200 s. So it watches 64 times 200/60 at most.
+ */
+#define TURN_TIMEOUT (60 * USEC_PER_SEC)
+#define LATE_ACCURACY (1 * USEC_PER_SEC) /* one wake-up for those that began together */
 
 #define MANAGER_SIGNAL(member)                                               \
         "type='signal',sender='" SYSTEMD_DESTINATION "',path='" SYSTEMD_PATH \
@@ -91,16 +98,36 @@ void systemd_release(Systemd *s, SystemdSignal signal) {
                 s->matches[signal].slot = sd_bus_slot_unref(s->matches[signal].slot);
 }
 
+static int on_late(sd_event_source *source, uint64_t usec, void *userdata);
+
+static int await_late(Systemd *s) {
+        Turn *oldest = TAILQ_FIRST(&s->lasting);
+
+        if (s->late || !oldest)
+                return 0;
+        return sd_event_add_time(sd_bus_get_event(s->bus), &s->late, CLOCK_MONOTONIC, oldest->deadline,
+                        LATE_ACCURACY, on_late, s);
+}
+
+static void end_lasting(Systemd *s, Turn *turn) {
+        turn->lasts = false;
+        TAILQ_REMOVE(&s->lasting, turn, link);
+        if (--s->n_jobs == 0)
+                s->late = sd_event_source_disable_unref(s->late);
+}
+
 static int begin_turn(Systemd *s, Turn *turn) {
         int r;
 
         turn->lasts = true;
+        turn->deadline = now_usec() + TURN_TIMEOUT;
+        TAILQ_INSERT_TAIL(&s->lasting, turn, link);
         s->n_jobs++;
-        r = turn->go(turn->userdata);
-        if (r < 0) {
-                turn->lasts = false;
-                s->n_jobs--;
-        }
+        r = await_late(s);
+        if (r >= 0)
+                r = turn->go(turn->userdata);
+        if (r < 0)
+                end_lasting(s, turn);
         return r;
 }
 
@@ -112,14 +139,10 @@ int systemd_take_turn(Systemd *s, Turn *turn) {
         return 0;
 }
 
-void systemd_end_turn(Systemd *s, Turn *turn) {
+static void begin_waiting(Systemd *s) {
+        Turn *turn;
         int r;
 
-        if (turn->waits)
-                TAILQ_REMOVE(&s->turns, turn, link);
-        else if (turn->lasts)
-                s->n_jobs--;
-        turn->waits = turn->lasts = false;
         while (s->n_jobs < JOBS_MAX && (turn = TAILQ_FIRST(&s->turns))) {
                 TAILQ_REMOVE(&s->turns, turn, link);
                 turn->waits = false;
@@ -127,6 +150,33 @@ void systemd_end_turn(Systemd *s, Turn *turn) {
                 if (r < 0)
                         turn->failed(turn->userdata, r);
         }
+}
+
+void systemd_end_turn(Systemd *s, Turn *turn) {
+        if (turn->waits)
+                TAILQ_REMOVE(&s->turns, turn, link);
+        else if (turn->lasts)
+                end_lasting(s, turn);
+        turn->waits = false;
+        begin_waiting(s);
+}
+
+/* A scope with a process that hangs in the kernel is not gone before that is. If it goes at last, whoever
+ * has waited for it hears so. */
+static int on_late(sd_event_source *source, uint64_t usec, void *userdata) {
+        Systemd *s = userdata;
+        Turn *turn;
+        int r;
+
+        s->late = sd_event_source_disable_unref(s->late);
+        while ((turn = TAILQ_FIRST(&s->lasting)) && turn->deadline <= usec + LATE_ACCURACY) {
+                log_warning("systemd has been at '%s' for %u s, and is not awaited any more", turn->unit,
+                                (unsigned)(TURN_TIMEOUT / USEC_PER_SEC));
+                end_lasting(s, turn);
+        }
+        begin_waiting(s);
+        r = await_late(s);
+        return r < 0 ? log_error_errno(r, "Cannot tell how long systemd takes: %m") : 0;
 }
 
 /* One that is slow gets to it all the same. */
@@ -189,6 +239,7 @@ int systemd_new(sd_bus *bus, const SystemdHandlers *handlers, void *userdata, Sy
                 return -ENOMEM;
         *s = (Systemd){ .bus = sd_bus_ref(bus), .handlers = handlers, .userdata = userdata };
         TAILQ_INIT(&s->turns);
+        TAILQ_INIT(&s->lasting);
         TAILQ_INIT(&s->starts);
         TAILQ_INIT(&s->followed);
         r = call_queue_new(bus, CALLS_IN_FLIGHT_MAX, SYSTEMD_CALL_TIMEOUT, &s->calls);
@@ -212,6 +263,7 @@ Systemd *systemd_free(Systemd *s) {
                 sd_bus_slot_unref(s->matches[i].slot);
         sd_bus_slot_unref(s->owner_changed);
         sd_bus_slot_unref(s->owner_asked);
+        sd_event_source_disable_unref(s->late);
         free(s->owner);
         strv_free(s->unsettled);
         sd_bus_unref(s->bus);
@@ -606,7 +658,7 @@ int systemd_start_scope(
         if (r < 0)
                 return r;
         j->pid = spec->pid;
-        j->turn = (Turn){ .go = send_start, .failed = on_unsent, .userdata = j };
+        j->turn = (Turn){ .unit = j->unit, .go = send_start, .failed = on_unsent, .userdata = j };
         r = systemd_new_call(s, "StartTransientUnit", &j->message);
         if (r >= 0)
                 r = append_scope(j->message, spec);
