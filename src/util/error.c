@@ -94,6 +94,9 @@ static const struct {
         [ERROR_QMP_FAILED] = { NAME("QmpFailed"), EPROTO, NULL },
         [ERROR_QMP_TIMEOUT] = { NAME("QmpTimeout"), ETIMEDOUT,
                         "QEMU does not answer; 'vmctl kill' ends it if it stays so." },
+        [ERROR_QEMU_HANGS] = { NAME("QemuHangs"), ETIMEDOUT,
+                        "What it waits for, most likely a disk or a network file system, has to answer "
+                        "again, or the host to be restarted; then ask again." },
         [ERROR_NOT_ATTACHED] = { NAME("NotAttached"), ENOTCONN,
                         "'ss --unix --processes' shows who has the socket; 'vmctl kill' works all the "
                         "same." },

@@ -44,6 +44,7 @@ typedef enum ErrorCode {
         ERROR_QEMU_FAILED,
         ERROR_QMP_FAILED,
         ERROR_QMP_TIMEOUT,
+        ERROR_QEMU_HANGS,
         ERROR_NOT_ATTACHED,
         ERROR_CONSOLE_UNAVAILABLE,
         ERROR_FIRMWARE_MISSING,

@@ -8,9 +8,6 @@
 #include "vm-index.h"
 #include "vm.h"
 
-/* Below the 25 s of D-Bus clients. PID 1 needs milliseconds for a scope whose process has ended. */
-#define SCOPE_TIMEOUT (20 * USEC_PER_SEC)
-
 typedef enum RemovalStep {
         REMOVAL_MAKE,    /* the VM's making was called off: it goes with that */
         REMOVAL_PROCESS, /* is being ended */
@@ -66,7 +63,13 @@ static void fail(VmRemoval *removal, const Error *error) {
  * scope gone next. */
 static bool cancel(Operation *op) {
         VmRemoval *removal = (VmRemoval *)op;
+        _cleanup_error_ Error *e = NULL;
 
+        if (removal->step == REMOVAL_PROCESS) {
+                (void)vm_set_hangs(removal->vm, &e);
+                fail(removal, e);
+                return true;
+        }
         if (removal->step != REMOVAL_SCOPE)
                 return false;
         systemd_leave_scope(removal->vm->scope_watch);
@@ -106,10 +109,6 @@ static int await_scope(VmRemoval *removal) {
                 r = systemd_watch_scope(vm->manager->systemd, vm->unit, false, &vm->scope_watch);
         if (r < 0 || !vm->scope_watch)
                 return r;
-        r = operation_set_deadline(&removal->op, SCOPE_TIMEOUT,
-                        "systemd did not end the VM's scope within 20 s: it was not destroyed");
-        if (r < 0)
-                return r;
         vm_save(vm);
         if (vm->unattached)
                 systemd_end_scope(vm->scope_watch);
@@ -146,11 +145,15 @@ static void on_unmade(void *userdata, int r, const Error *error) {
 }
 
 static int begin(Vm *vm, uid_t requester, waiter_t done, void *userdata, VmRemoval **ret, Error **reterr) {
-        const OperationSpec spec = vm_operation(vm, requester, NULL);
+        OperationSpec spec = vm_operation(vm, requester, NULL);
         VmRemoval *removal;
         Operation *op;
         int r;
 
+        if (!vm->make) { /* PID 1 needs milliseconds for a scope whose process has ended */
+                spec.timeout_usec = VM_END_TIMEOUT;
+                spec.late = "systemd did not end the VM's scope within 20 s: it was not destroyed";
+        }
         r = operation_new(&vm->manager->core->operations, &removal_type, &spec, &op, reterr);
         if (r < 0)
                 return r;

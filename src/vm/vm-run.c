@@ -372,6 +372,18 @@ void vm_end_process(Vm *vm) {
                                 LINGER_TIMEOUT, 0, on_linger, vm);
 }
 
+int vm_set_hangs(Vm *vm, Error **reterr) {
+        pid_t pid = process_qemu_pid(vm->process);
+
+        if (pid == 0)
+                pid = process_shim_pid(vm->process);
+        (void)vm_warn(vm, NULL, "Its process %i was killed and does not end: it hangs in the kernel",
+                        (int)pid);
+        return error_set(reterr, ERROR_QEMU_HANGS,
+                        "VM '%s' was killed, but its process %i does not end: it hangs in the kernel",
+                        vm_name(vm), (int)pid);
+}
+
 /* The shim hands the rest of the log to slow readers, while the run is over. It leads a session, with all
  * that it executed in it, and no other can have its number before the last of these is gone. A service that
  * was restarted knows a shim by its command. */

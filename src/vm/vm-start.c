@@ -18,7 +18,8 @@
 #define START_TIMEOUT (20 * USEC_PER_SEC)
 #define CALL_TIMEOUT (2 * START_TIMEOUT) /* never: the start's own comes first, and says it better */
 #define COMMAND_SHOWN_MAX 256
-#define END_TIMEOUT (2 * USEC_PER_SEC) /* from the end of the monitor to QEMU's; it takes milliseconds */
+#define FAIL_TIMEOUT (4 * USEC_PER_SEC) /* from SIGKILL until it is told all the same: within those 25 s */
+#define END_TIMEOUT (2 * USEC_PER_SEC)  /* from the end of the monitor to QEMU's; it takes milliseconds */
 
 typedef enum StartStep {
         START_HOST,
@@ -74,6 +75,14 @@ static void complete(VmStart *s) {
         operation_complete(&s->op, s->error);
 }
 
+static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata);
+
+static int set_deadline(VmStart *s, uint64_t timeout) {
+        s->deadline = sd_event_source_disable_unref(s->deadline);
+        return sd_event_add_time_relative(s->vm->manager->core->event, &s->deadline, CLOCK_MONOTONIC,
+                        timeout, 100 * USEC_PER_MSEC, on_deadline, s);
+}
+
 void vm_start_fail(VmStart *s, const Error *error) {
         Vm *vm = s->vm;
 
@@ -86,9 +95,10 @@ void vm_start_fail(VmStart *s, const Error *error) {
         s->step = START_FAILING;
         for (size_t i = 0; i < ELEMENTSOF(s->calls); i++)
                 s->calls[i] = qmp_cancel(s->calls[i]);
-        if (vm->process)
+        if (vm->process) {
                 vm_end_process(vm);
-        else if (s->port == 0)
+                (void)set_deadline(s, FAIL_TIMEOUT);
+        } else if (s->port == 0)
                 complete(s);
 }
 
@@ -137,6 +147,8 @@ void vm_start_process_ended(VmStart *s, const ProcessEnd *end) {
 
 /* As a QEMU does that is about to end; one that goes on without its monitor is of no use. */
 void vm_start_monitor_closed(VmStart *s) {
+        if (s->step == START_FAILING)
+                return;
         s->monitor_closed = true;
         (void)sd_event_source_set_time_relative(s->deadline, END_TIMEOUT);
 }
@@ -145,6 +157,11 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
         _cleanup_error_ Error *e = NULL;
         VmStart *s = userdata;
 
+        if (s->step == START_FAILING) {
+                if (s->vm->process) /* it was killed, and hangs, or takes its time */
+                        complete(s);
+                return 0;
+        }
         if (s->monitor_closed)
                 (void)error_set(&e, ERROR_QMP_FAILED, "QEMU of VM '%s' closed its monitor while it started",
                                 vm_name(s->vm));
@@ -586,8 +603,7 @@ static int begin(Vm *vm, uid_t requester, Operation *parent, VmStart **ret, Erro
         s->manager = vm->manager;
         s->vm = vm;
         s->vnc_fd = -EBADF;
-        r = sd_event_add_time_relative(vm->manager->core->event, &s->deadline, CLOCK_MONOTONIC,
-                        START_TIMEOUT, 100 * USEC_PER_MSEC, on_deadline, s);
+        r = set_deadline(s, START_TIMEOUT);
         if (r < 0) {
                 r = error_set_errno(reterr, r, "Cannot start VM '%s'", vm_name(vm));
                 operation_drop(op, reterr);

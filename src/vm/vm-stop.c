@@ -51,6 +51,13 @@ VmStopStep vm_stop_step(const VmStop *s) {
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata);
 
+static uint64_t in(const Vm *vm, uint64_t usec) {
+        uint64_t now;
+
+        (void)sd_event_now(vm->manager->core->event, CLOCK_MONOTONIC, &now);
+        return now + usec;
+}
+
 static int arm(VmStop *s, uint64_t deadline) {
         s->deadline = deadline;
         s->timer = sd_event_source_disable_unref(s->timer);
@@ -60,25 +67,38 @@ static int arm(VmStop *s, uint64_t deadline) {
 
 static void next_step(VmStop *s) {
         Vm *vm = s->vm;
-        uint64_t now;
 
         if (s->step != VM_STOP_POWERDOWN) {
                 s->step = VM_STOP_KILL;
                 vm_end_process(vm);
+                (void)arm(s, in(vm, VM_END_TIMEOUT));
                 return;
         }
         s->step = VM_STOP_TERMINATE;
         vm->ending = true;
         (void)process_signal(vm->process, SIGTERM);
-        (void)sd_event_now(vm->manager->core->event, CLOCK_MONOTONIC, &now);
-        if (arm(s, now + TERM_TIMEOUT) < 0)
+        if (arm(s, in(vm, TERM_TIMEOUT)) < 0)
                 vm_end_process(vm);
         (void)vm_save_run_state(vm);
+}
+
+static void give_up(VmStop *s) {
+        _cleanup_error_ Error *e = NULL;
+        Vm *vm = s->vm;
+
+        (void)vm_set_hangs(vm, &e);
+        let_go(s);
+        (void)vm_save_run_state(vm);
+        operation_fail(&s->op, e);
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         VmStop *s = userdata;
 
+        if (s->step == VM_STOP_KILL && s->vm->killed) {
+                give_up(s);
+                return 0;
+        }
         if (s->step == VM_STOP_POWERDOWN && process_monitor_is_taken(s->vm->process))
                 (void)vm_warn(s->vm, MESSAGE_VM_FORCED,
                                 "Somebody else was connected to qmp.sock, so the guest could not be told to "
@@ -219,7 +239,7 @@ static uint64_t deadline_of(const Vm *vm, uint64_t timeout_usec) {
 int vm_stop(Vm *vm, uid_t requester, uint64_t timeout_usec, Job **ret, Error **reterr) {
         uint64_t deadline = deadline_of(vm, timeout_usec);
         Operation *same;
-        bool starting;
+        bool no_guest;
         VmStop *s;
         int r;
 
@@ -232,12 +252,17 @@ int vm_stop(Vm *vm, uid_t requester, uint64_t timeout_usec, Job **ret, Error **r
         if (!vm->process)
                 return finished_job(vm, requester, ret, reterr);
 
-        starting = vm->start; /* it was called off: there is no guest yet, and no way back */
-        r = begin(vm, requester, starting ? VM_STOP_KILL : VM_STOP_POWERDOWN, deadline, &s, reterr);
+        /* A start was called off: there is no guest yet, and no way back. Or one that hangs is there still.
+         */
+        no_guest = vm->start || vm->killed;
+        r = begin(vm, requester, no_guest ? VM_STOP_KILL : VM_STOP_POWERDOWN,
+                        no_guest ? in(vm, VM_END_TIMEOUT) : deadline, &s, reterr);
         if (r < 0)
                 return r;
         *ret = s->op.job;
-        if (!starting)
+        if (no_guest)
+                vm_end_process(vm);
+        else
                 press_power_button(s);
         (void)vm_save_run_state(vm);
         vm_changed(vm, 0);
@@ -252,13 +277,35 @@ int vm_stop_continue(Vm *vm, VmStopStep step, uint64_t deadline_usec) {
 
 /* --- Kill */
 
-static const OperationType kill_type = { .kind = OPERATION_KILL, .size = sizeof(Operation) };
+typedef struct VmKill {
+        Operation op;
+        Vm *vm; /* borrowed */
+} VmKill;
+
+/* By its deadline alone. */
+static bool cancel_kill(Operation *op) {
+        _cleanup_error_ Error *e = NULL;
+        Vm *vm = ((VmKill *)op)->vm;
+
+        (void)vm_set_hangs(vm, &e);
+        vm->kill = NULL;
+        operation_fail(op, e);
+        return true;
+}
+
+static const OperationType kill_type = {
+        .kind = OPERATION_KILL,
+        .size = sizeof(VmKill),
+        .cancel = cancel_kill,
+};
 
 int vm_kill(Vm *vm, uid_t requester, waiter_t done, void *userdata, Error **reterr) {
-        const OperationSpec spec = vm_operation(vm, requester, NULL);
+        OperationSpec spec = vm_operation(vm, requester, NULL);
         Operation *op;
         int r;
 
+        spec.timeout_usec = VM_END_TIMEOUT;
+        spec.late = "The VM's process does not end";
         r = operation_admit(&vm->manager->core->operations, OPERATION_KILL, vm->record.uuid, vm_name(vm),
                         &op, reterr);
         if (r < 0)
@@ -280,6 +327,7 @@ int vm_kill(Vm *vm, uid_t requester, waiter_t done, void *userdata, Error **rete
                 operation_drop(op, reterr);
                 return r;
         }
+        ((VmKill *)op)->vm = vm;
         vm->kill = op;
         vm_end_process(vm);
         return 0;

@@ -15,6 +15,10 @@
 #include "spec/vm-record.h"
 #include "util/log.h"
 
+/* From SIGKILL until whoever waits for the end hears that there is none. A process that is killed ends
+ * within seconds, also one of much memory, or else hangs in the kernel. Below the 25 s of D-Bus clients. */
+#define VM_END_TIMEOUT (20 * USEC_PER_SEC)
+
 typedef struct Vm Vm;
 typedef struct VmMake VmMake;
 typedef struct VmStart VmStart;
@@ -211,6 +215,7 @@ void vm_commands_end(Vm *vm);  /* the process has ended: nobody answers any more
 void vm_scope_removed(Vm *vm); /* the scope's name is free again */
 void vm_scope_in_use(Vm *vm, pid_t pid, const char *command); /* ... or cannot be made free */
 void vm_end_process(Vm *vm);                                  /* SIGKILL; its end is reported as any other */
+int vm_set_hangs(Vm *vm, Error **reterr);        /* ... which does not come; also as a warning */
 int vm_save_run_state(Vm *vm);                   /* what a restarted service must know of the process */
 void vm_save_end(Vm *vm);                        /* ... and of its end */
 void vm_save(Vm *vm);                            /* whichever of them it is */

@@ -28,6 +28,7 @@ struct Process {
 
 static Process *living; /* one at a time is enough */
 unsigned fake_signals, fake_live_processes;
+bool fake_process_hangs;
 uint64_t fake_grow_to;
 
 int launch_new(const LaunchInput *in, Launch **ret, Error **reterr) {
@@ -82,8 +83,14 @@ Process *process_free(Process *p) {
 }
 
 static void expect_end(Process *p) {
-        if (!p->end)
+        if (!p->end && !fake_process_hangs)
                 p->end = fake_expect("process-end", fake_process_end, p);
+}
+
+void fake_process_wakes(void) {
+        fake_process_hangs = false;
+        CHECK(fake_signals & 1U << SIGKILL);
+        expect_end(living);
 }
 
 static void on_executed(void *object, bool ok) {

@@ -8,7 +8,9 @@
 
 void fake_process_end(void *process, bool ok); /* as an answer */
 void fake_scope_killed(void);                  /* PID 1 has killed all that is in scopes */
-extern unsigned fake_signals;                  /* a bit for each that QEMU was sent */
+extern bool fake_process_hangs;                /* no signal ends it, until: */
+void fake_process_wakes(void);
+extern unsigned fake_signals; /* a bit for each that QEMU was sent */
 extern unsigned fake_live_scopes, fake_live_workers, fake_live_processes;
 extern uint64_t fake_memory_max; /* as PID 1 has it for the scope */
 extern const char *fake_worker_result;

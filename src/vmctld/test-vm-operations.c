@@ -111,6 +111,7 @@ static void start_service(void) {
         waiter = (Waiter){};
         jobs_new = jobs_finished = fake_signals = 0;
         fake_grow_to = 0;
+        fake_process_hangs = false;
         CHECK_EQ(service_new(event, NULL, NULL, &c, &hooks, &m), 0);
         CHECK_EQ(service_load(m), 0);
 }
@@ -878,6 +879,151 @@ static void test_restart_while_removing(void) {
         tear_down();
 }
 
+/* --- A process that hangs in the kernel: SIGKILL does nothing to it */
+
+static void make_hanging(void) {
+        make_web(true);
+        fake_process_hangs = true;
+}
+
+static void pass_deadlines(void) {
+        while (waiter.told == 0 && jobs_finished == 0) {
+                CHECK(!fake_run_until("process-end"));
+                CHECK(fake_pass_deadline());
+        }
+}
+
+/* The VM is shown as what it is: one that was killed, and has not ended. */
+static void check_hangs(void) {
+        _cleanup_error_ Error *e = NULL;
+        Waiter none = {};
+
+        CHECK(fake_signals & 1U << SIGKILL);
+        CHECK_EQ(state(), VM_STOPPING);
+        CHECK_EQ(m->n_vms, 1);
+        CHECK_EQ(count_files(m->vms_fd), 1);
+        check_nothing_held();
+        CHECK(vm_start(web(), OWNER, on_done, &none, &e) < 0);
+        CHECK_EQ(error_code(e), ERROR_INVALID_STATE);
+        CHECK_EQ(none.told, 0);
+}
+
+static void check_hangs_told(void) {
+        CHECK_EQ(waiter.told, 1);
+        CHECK_EQ(waiter.code, ERROR_QEMU_HANGS);
+        CHECK_EQ(strv_length(web()->warnings), 1);
+        check_hangs();
+        waiter = (Waiter){};
+}
+
+static void test_destroy_that_hangs(void) {
+        make_hanging();
+        for (int i = 0; i < 2; i++) {
+                CHECK_EQ(run_remove(NULL), 0);
+                pass_deadlines();
+                check_hangs_told();
+        }
+        CHECK_EQ(run_remove(NULL), 0);
+        fake_process_wakes();
+        fake_settle();
+        CHECK_EQ(waiter.told, 1);
+        CHECK_EQ(waiter.r, 0);
+        CHECK(!web());
+        tear_down();
+
+        make_hanging(); /* it ends when nobody waits for it any more */
+        CHECK_EQ(run_remove(NULL), 0);
+        pass_deadlines();
+        check_hangs_told();
+        fake_process_wakes();
+        fake_settle();
+        CHECK_EQ(state(), VM_STOPPED);
+        fake_signals = 0;
+        CHECK_EQ(run_start(NULL), 0);
+        fake_settle();
+        CHECK_EQ(state(), VM_RUNNING);
+        tear_down();
+}
+
+static void test_kill_that_hangs(void) {
+        Waiter other = {};
+
+        make_hanging();
+        CHECK_EQ(run_kill(NULL), 0);
+        CHECK_EQ(vm_kill(web(), OTHER, on_done, &other, NULL), 0);
+        pass_deadlines();
+        CHECK_EQ(other.code, ERROR_QEMU_HANGS);
+        check_hangs_told();
+        CHECK_EQ(run_kill(NULL), 0);
+        fake_process_wakes();
+        fake_settle();
+        CHECK_EQ(waiter.told, 1);
+        CHECK_EQ(waiter.r, 0);
+        CHECK_EQ(state(), VM_STOPPED);
+        tear_down();
+}
+
+/* All three steps of it; who stops it once more does not have the guest asked. */
+static void test_stop_that_hangs(void) {
+        make_hanging();
+        CHECK_EQ(run_stop(NULL), 0);
+        pass_deadlines();
+        CHECK_EQ(job_result, JOB_FAILED);
+        CHECK(fake_signals & 1U << SIGTERM);
+        check_hangs();
+        fake_signals = 0;
+        jobs_new = jobs_finished = 0;
+        CHECK_EQ(run_stop(NULL), 0);
+        CHECK_EQ(vm_stop_step(web()->stop), VM_STOP_KILL);
+        CHECK(fake_signals & 1U << SIGKILL);
+        fake_process_wakes();
+        fake_settle();
+        CHECK_EQ(jobs_finished, 1);
+        CHECK_EQ(job_result, JOB_DONE);
+        CHECK_EQ(state(), VM_STOPPED);
+        tear_down();
+}
+
+/* It hangs while it starts, as in opening a file: who started it hears that, and not when it has ended. */
+static void test_start_that_hangs(void) {
+        make_web(false);
+        CHECK_EQ(run_start(NULL), 0);
+        CHECK(fake_run_until("query-status"));
+        fake_process_hangs = true;
+        while (waiter.told == 0)
+                CHECK(fake_pass_deadline());
+        CHECK_EQ(waiter.code, ERROR_QMP_TIMEOUT);
+        waiter = (Waiter){};
+        check_hangs();
+        CHECK_EQ(run_remove(NULL), 0);
+        pass_deadlines();
+        check_hangs_told();
+        fake_process_wakes();
+        fake_settle();
+        CHECK_EQ(state(), VM_STOPPED);
+        fake_signals = 0;
+        CHECK_EQ(run_start(NULL), 0);
+        fake_settle();
+        CHECK_EQ(state(), VM_RUNNING);
+        tear_down();
+}
+
+/* A service that is started again knows what was killed. */
+static void test_restart_while_it_hangs(void) {
+        make_hanging();
+        CHECK_EQ(run_remove(NULL), 0);
+        pass_deadlines();
+        check_hangs_told();
+        restart();
+        check_hangs();
+        CHECK_EQ(run_remove(NULL), 0);
+        fake_process_wakes();
+        fake_settle();
+        CHECK_EQ(waiter.r, 0);
+        CHECK(!web());
+        tear_down();
+}
+
 /* A name is taken for whoever waits for an image, and free again when they do not any more. */
 static void test_reservation(void) {
         _cleanup_error_ Error *e = NULL;
@@ -1006,6 +1152,11 @@ int main(void) {
         test_restart_while_terminating();
         test_restart_after_last_words();
         test_removal_without_systemd();
+        test_destroy_that_hangs();
+        test_kill_that_hangs();
+        test_stop_that_hangs();
+        test_start_that_hangs();
+        test_restart_while_it_hangs();
         test_broken();
         test_broken_without_systemd();
         test_broken_faults();
