@@ -82,8 +82,8 @@ static const struct {
         [ERROR_NO_SPACE] = { NAME("NoSpace"), ENOSPC,
                         "Free some space, or destroy VMs that are not needed." },
         [ERROR_PORTS_EXHAUSTED] = { NAME("PortsExhausted"), EADDRNOTAVAIL,
-                        "Destroy a VM, create with '--network none', or widen SSHPortRange= in "
-                        "vmctld.conf." },
+                        "'ss -ltnp' shows which programs listen there; else destroy a VM, create with "
+                        "'--network none', or change SSHPortRange= in vmctld.conf." },
         [ERROR_IDS_EXHAUSTED] = { NAME("IDsExhausted"), EAGAIN,
                         "Every user ID of the service's range is in use: destroy a VM, or widen UIDRange= "
                         "in vmctld.conf." },

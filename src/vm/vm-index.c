@@ -79,11 +79,12 @@ static bool port_is_free(uint16_t port) {
 }
 
 /* The same name gets the same port wherever it can: FNV-1a of the name, then the next one that is free. */
-static int find_port(const Manager *m, const char *name, uint16_t *ret, Error **reterr) {
+static int find_port(const Vm *vm, uint16_t *ret, Error **reterr) {
+        const Manager *m = vm->manager;
         uint32_t n = (uint32_t)(m->core->config.port_last - m->core->config.port_first) + 1,
-                 hash = 2166136261U;
+                 hash = 2166136261U, n_others = 0;
 
-        for (const char *c = name; *c; c++)
+        for (const char *c = vm_name(vm); *c; c++)
                 hash = (hash ^ (uint8_t)*c) * 16777619U;
         for (uint32_t i = 0; i < n; i++) {
                 uint32_t slot = (hash % n + i) % n;
@@ -93,10 +94,13 @@ static int find_port(const Manager *m, const char *name, uint16_t *ret, Error **
                         *ret = port;
                         return 0;
                 }
+                n_others += m->ports[slot] && m->ports[slot] != vm;
         }
         return error_set(reterr, ERROR_PORTS_EXHAUSTED,
-                        "No SSH port from %" PRIu16 " to %" PRIu16 " is left for VM '%s'",
-                        m->core->config.port_first, m->core->config.port_last, name);
+                        "No SSH port from %" PRIu16 " to %" PRIu16 " (SSHPortRange=) is left for VM '%s': "
+                        "other VMs have %" PRIu32 ", and at %" PRIu32 " other programs listen",
+                        m->core->config.port_first, m->core->config.port_last, vm_name(vm), n_others,
+                        n - n_others);
 }
 
 int manager_pick_port(Vm *vm, uint16_t *ret, Error **reterr) {
@@ -104,7 +108,7 @@ int manager_pick_port(Vm *vm, uint16_t *ret, Error **reterr) {
         uint16_t port;
         int r;
 
-        r = find_port(m, vm_name(vm), &port, reterr);
+        r = find_port(vm, &port, reterr);
         if (r >= 0 && !vm->port.accounts)
                 r = charge(m->core->accounts, vm->record.owner, RESOURCE_PORTS, 1, &vm->port, reterr);
         if (r < 0)

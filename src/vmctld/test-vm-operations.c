@@ -4,9 +4,11 @@
  * end nothing is held any more. */
 #include <dirent.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -24,6 +26,7 @@
 
 static Manager *m;
 static sd_event *event;
+static uint16_t port_first = 42000, port_last = 42063;
 static char base[] = "/tmp/test-vm-operations.XXXXXX";
 
 /* --- What clients are told */
@@ -68,6 +71,7 @@ typedef struct Waiter {
         ErrorCode code;
 } Waiter;
 static Waiter waiter;
+static char last_message[512]; /* of an error that somebody was told */
 
 static void on_done(void *userdata, int r, const Error *error) {
         Waiter *w = userdata;
@@ -77,6 +81,8 @@ static void on_done(void *userdata, int r, const Error *error) {
         w->told++;
         w->r = r;
         w->code = error ? error_code(error) : 0;
+        if (error)
+                (void)snprintf(last_message, sizeof(last_message), "%s", error_message(error));
         if (getenv("TEST_TALKS") && error)
                 printf("told: %s\n", error_message(error));
 }
@@ -100,8 +106,8 @@ static void start_service(void) {
                 .qemu = strdup("/bin/true"),
                 .uid_first = 100000,
                 .uid_count = 4096,
-                .port_first = 42000,
-                .port_last = 42063,
+                .port_first = port_first,
+                .port_last = port_last,
                 .stop_timeout = 30 * USEC_PER_SEC,
                 .console_log_max = MIB,
         };
@@ -1042,6 +1048,74 @@ static void test_reservation(void) {
         tear_down();
 }
 
+static int create_with_network(Error **reterr) {
+        static const int files[_VM_FILE_MAX] = { -EBADF, STDIN_FILENO, -EBADF, -EBADF };
+        VmRecord record = { .name = fake_strdup("web"), .owner = OWNER };
+
+        vm_spec_init(&record.spec);
+        record.spec.network = VM_NETWORK_USER;
+        return vm_create(m, OWNER, &record, files, on_done, &waiter, reterr);
+}
+
+/* Listens at this port of the loopback address, or, with 0, at one of the kernel's choice. */
+static int listen_at(uint16_t port, uint16_t *ret) {
+        struct sockaddr_in sa = {
+                .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)
+        };
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        socklen_t len = sizeof(sa);
+
+        CHECK(fd >= 0);
+        CHECK(bind(fd, (const struct sockaddr *)&sa, sizeof(sa)) >= 0 && listen(fd, 1) >= 0);
+        CHECK(getsockname(fd, (struct sockaddr *)&sa, &len) >= 0);
+        *ret = ntohs(sa.sin_port);
+        return fd;
+}
+
+static void check_no_port(uint16_t port) {
+        _cleanup_free_ char *message = strf(
+                        "No SSH port from %u to %u (SSHPortRange=) is left for VM 'web': "
+                        "other VMs have 0, and at 1 other programs listen",
+                        port, port);
+
+        CHECK_EQ(waiter.told, 1);
+        CHECK_EQ(waiter.code, ERROR_PORTS_EXHAUSTED);
+        CHECK_STREQ(last_message, message);
+        waiter = (Waiter){};
+}
+
+/* Somebody listens at each port of the range, be it that the VM has one already. */
+static void test_ports_taken(void) {
+        uint16_t port;
+        int fd = listen_at(0, &port);
+
+        port_first = port_last = port;
+        set_up();
+        CHECK_EQ(create_with_network(NULL), 0);
+        fake_settle();
+        check_no_port(port);
+        CHECK_EQ(m->n_vms, 0);
+        CHECK_EQ(accounts_total(m->core->accounts, RESOURCE_PORTS), 0);
+        close(fd);
+        CHECK_EQ(create_with_network(NULL), 0);
+        fake_settle();
+        CHECK_EQ(waiter.r, 0);
+        waiter = (Waiter){};
+        fd = listen_at(port, &port);
+        CHECK_EQ(run_start(NULL), 0);
+        fake_settle();
+        check_no_port(port);
+        CHECK_EQ(state(), VM_PREPARED);
+        CHECK_EQ(web()->record.ssh_port, port);
+        close(fd);
+        CHECK_EQ(run_start(NULL), 0);
+        fake_settle();
+        CHECK_EQ(state(), VM_RUNNING);
+        tear_down();
+        port_first = 42000;
+        port_last = 42063;
+}
+
 /* Without a descriptor left the kernel that was given is not taken for none. */
 static void test_no_descriptors(void) {
         static const int files[_VM_FILE_MAX] = { -EBADF, STDIN_FILENO, -EBADF, -EBADF };
@@ -1143,6 +1217,7 @@ int main(void) {
         test_uids();
         test_reservation();
         test_no_descriptors();
+        test_ports_taken();
         test_canceled_creation();
         test_scope_goes_early();
         test_joined_stop();
