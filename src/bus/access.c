@@ -400,8 +400,12 @@ static void on_identified(Client *client, bool known, void *userdata) {
 
         for (BusCall *c = a->arrived; c; c = next) {
                 next = c->next;
-                if (c->client == client && known)
+                if (c->client != client)
+                        continue;
+                if (known)
                         take_in(c);
+                else /* it has gone, or memory is short */
+                        refuse(c, SD_BUS_ERROR_FAILED, "Who makes this call could not be found out");
         }
 }
 
