@@ -23,7 +23,7 @@ typedef struct Timer {
 static sd_event *loop;
 static FakeFault fault;
 static unsigned chosen, passed;
-static bool broke;
+static bool broke, twice;
 static FakeAnswer *answers; /* the oldest first */
 static Timer *timers;
 static uint64_t ticks;
@@ -62,6 +62,10 @@ void fake_break_at(FakeFault f, unsigned point) {
         chosen = point;
         passed = 0;
         broke = false;
+}
+
+bool fake_comes_twice(void) {
+        return twice;
 }
 
 bool fake_broke(void) {
@@ -130,8 +134,10 @@ static void answer_all(void) {
                         give(a, true);
                         continue;
                 }
-                if (fault == FAKE_FAILS) {
-                        give(a, false);
+                if (fault == FAKE_FAILS || fault == FAKE_TWICE) {
+                        twice = fault == FAKE_TWICE;
+                        give(a, twice);
+                        twice = false;
                         continue;
                 }
                 a->late = true;

@@ -14,6 +14,7 @@ typedef enum FakeFault {
         FAKE_NONE,
         FAKE_FAILS, /* a call fails at once, an answer is an error, a process ends */
         FAKE_LATE,  /* an answer comes only when all deadlines have passed */
+        FAKE_TWICE, /* an answer comes twice, where that can be */
         FAKE_STOPS, /* an answer comes late, and fake_on_stop is called instead */
         _FAKE_FAULT_MAX,
 } FakeFault;
@@ -33,7 +34,9 @@ void fake_hold(bool hold);
 /* A call. Returns 0, or the negative errno that it fails with. */
 int fake_point(const char *what);
 
-/* An answer: `answer` is called from fake_settle(), with false if it is an error. */
+/* An answer: `answer` is called from fake_settle(), with false if it is an error. It says all twice while
+ * fake_comes_twice(), as far as who waits is still there to hear it. */
+bool fake_comes_twice(void);
 typedef struct FakeAnswer FakeAnswer;
 typedef void (*fake_answer_t)(void *object, bool ok);
 FakeAnswer *fake_expect(const char *what, fake_answer_t answer, void *object);

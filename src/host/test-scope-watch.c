@@ -117,6 +117,10 @@ static void test_removed_twice(void) {
         systemd_unwatch_scope(w);
         remove_unit(&b, UNIT);
         CHECK_EQ(b.removed, 1);
+        CHECK_EQ(systemd_watch_scope(b.systemd, UNIT, false, &w), 0); /* of the next run */
+        remove_unit(&b, UNIT);
+        CHECK_EQ(b.removed, 1);
+        systemd_unwatch_scope(w);
         bed_done(&b);
 }
 

@@ -189,6 +189,31 @@ static void test_end_comes_later(void) {
         fixture_done(&f);
 }
 
+/* PID 1 names the job twice, and tells its end twice: the second time when the unit is being made anew. */
+static void test_answers_twice(void) {
+        Fixture f;
+
+        fixture_init(&f);
+        start(&f);
+        for (int i = 0; i < 2; i++)
+                bed_reply(&f.bed, BED_START, "o", JOB);
+        CHECK_EQ(f.told, 0);
+        remove_job(&f, BEFORE, "done");
+        check_told(&f, 0);
+        remove_job(&f, BEFORE, "failed");
+        check_told(&f, 0);
+        f.told = f.bed.n_calls[BED_START] = 0;
+        start(&f);
+        remove_job(&f, BEFORE, "failed"); /* the old one's, once more */
+        bed_reply(&f.bed, BED_START, "o", SYSTEMD_PATH "/job/8");
+        remove_job(&f, BEFORE, "failed");
+        CHECK_EQ(f.told, 0);
+        bed_signal(&f.bed, BEFORE, "JobRemoved", "uoss", 8, SYSTEMD_PATH "/job/8", UNIT, "done");
+        check_told(&f, 0);
+        CHECK_EQ(f.bed.systemd->n_jobs, 0);
+        fixture_done(&f);
+}
+
 int main(void) {
         test_done_already();
         test_not_done_yet();
@@ -197,5 +222,6 @@ int main(void) {
         test_no_answer();
         test_end_is_lost();
         test_end_comes_later();
+        test_answers_twice();
         return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Operations on VMs, with what they wait for failing, coming late, or never: each call and each answer in
- * turn. Whatever happens, whoever waits is told exactly once, what failed is as it was before, and in the
- * end nothing is held any more. */
+/* Operations on VMs, with what they wait for failing, coming late, twice, or never: each call and each
+ * answer in turn. Whatever happens, whoever waits is told exactly once, what failed is as it was before, and
+ * in the end nothing is held any more. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -364,8 +364,10 @@ static void check_job(bool done) {
 }
 static void check_provision(bool done) {
         check_job(done);
-        if (job_result == JOB_DONE)
+        if (job_result == JOB_DONE) {
                 CHECK_STREQ(web()->record.provisioned[0], "f1");
+                CHECK_EQ(strv_length(web()->record.provisioned), 1);
+        }
 }
 
 static int run_provision(Error **reterr) {
@@ -427,14 +429,14 @@ static bool try(const Scenario *s, FakeFault fault, unsigned point) {
         check_nothing_held();
         if (r >= 0)
                 s->check(waiter.r >= 0);
-        if (!broke && fault == FAKE_NONE)
+        if (fault == FAKE_NONE || fault == FAKE_TWICE)
                 CHECK(r >= 0 && waiter.r >= 0);
         tear_down();
         return broke;
 }
 
 static void test_faults(void) {
-        static const FakeFault kinds[] = { FAKE_FAILS, FAKE_LATE };
+        static const FakeFault kinds[] = { FAKE_FAILS, FAKE_LATE, FAKE_TWICE };
 
         for (size_t i = 0; i < ELEMENTSOF(scenarios); i++) {
                 (void)try(&scenarios[i], FAKE_NONE, 0);
@@ -753,6 +755,38 @@ static void test_restart_after_last_words(void) {
         vm_note_status(web(), "internal-error");
         restart();
         fake_settle();
+        CHECK_EQ(web()->failure, VM_FAILURE_INTERNAL_ERROR);
+        tear_down();
+}
+
+/* QEMU says twice how it ends, and that it runs again. */
+static void test_events_twice(void) {
+        make_web(true);
+        for (int i = 0; i < 2; i++)
+                say("RESUME", "{}");
+        fake_settle();
+        CHECK_EQ(state(), VM_RUNNING);
+        for (int i = 0; i < 2; i++)
+                say("NETDEV_STREAM_DISCONNECTED", "{}");
+        CHECK_EQ(strv_length(web()->warnings), 1);
+        for (int i = 0; i < 2; i++)
+                say("GUEST_PANICKED", "{\"action\":\"poweroff\"}");
+        for (int i = 0; i < 2; i++)
+                say("SHUTDOWN", "{\"guest\":true,\"reason\":\"guest-panic\"}");
+        CHECK_EQ(run_kill(NULL), 0);
+        fake_settle();
+        CHECK_EQ(waiter.told, 1);
+        CHECK_EQ(web()->failure, VM_FAILURE_GUEST_PANIC);
+        tear_down();
+}
+
+/* The internal error of the accelerator is told twice, and what ends for it is ended once. */
+static void test_internal_error_twice(void) {
+        make_web(true);
+        for (int i = 0; i < 2; i++)
+                vm_note_status(web(), "internal-error");
+        fake_settle();
+        CHECK_EQ(fake_live_processes, 0);
         CHECK_EQ(web()->failure, VM_FAILURE_INTERNAL_ERROR);
         tear_down();
 }
@@ -1226,6 +1260,8 @@ int main(void) {
         test_update_behind_a_failed_one();
         test_restart_while_terminating();
         test_restart_after_last_words();
+        test_events_twice();
+        test_internal_error_twice();
         test_removal_without_systemd();
         test_destroy_that_hangs();
         test_kill_that_hangs();
