@@ -180,6 +180,16 @@ bool fake_run_until(const char *what) {
         return false;
 }
 
+bool fake_answer(const char *what) {
+        for (FakeAnswer *a = answers; a; a = a->next)
+                if (streq(a->what, what)) {
+                        give(a, true);
+                        run_loop();
+                        return true;
+                }
+        return false;
+}
+
 /* --- The clock, instead of sd-event's. A timer is a source that is off until its time has come. */
 
 static int on_time(sd_event_source *s, void *userdata) {

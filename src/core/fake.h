@@ -49,5 +49,8 @@ void fake_settle(void);
 /* The same, but stops before the first answer to this is given. False: there is none. */
 bool fake_run_until(const char *what);
 
+/* Gives the first answer to this before others. False: there is none. */
+bool fake_answer(const char *what);
+
 /* Lets the next deadline pass. False: nobody has one. */
 bool fake_pass_deadline(void);

@@ -168,6 +168,15 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
         else if (s->step >= START_EXECUTE)
                 (void)error_set(&e, ERROR_QMP_TIMEOUT, "QEMU of VM '%s' did not answer within 20 s",
                                 vm_name(s->vm));
+        else if (s->step == START_HOST)
+                (void)error_set(&e, ERROR_QEMU_FAILED, "'%s' did not tell its version within 20 s",
+                                s->manager->core->config.qemu);
+        else if (s->step == START_SCOPE_FREE)
+                (void)error_set(&e, ERROR_SCOPE_FAILED,
+                                "'%s' of the last run of VM '%s' is not gone within 20 s: a process in it "
+                                "hangs "
+                                "in the kernel, or systemd does not answer",
+                                s->vm->unit, vm_name(s->vm));
         else
                 (void)error_set(&e, ERROR_SCOPE_FAILED, "systemd made no scope for VM '%s' within 20 s",
                                 vm_name(s->vm));

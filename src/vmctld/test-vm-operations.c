@@ -624,6 +624,44 @@ static void test_scope_goes_early(void) {
         tear_down();
 }
 
+/* QEMU does not say what it can, and it is not PID 1 that is blamed. */
+static void test_host_is_silent(void) {
+        make_web(false);
+        CHECK_EQ(run_start(NULL), 0);
+        CHECK(fake_run_until("host"));
+        CHECK(fake_pass_deadline());
+        CHECK_EQ(waiter.told, 1);
+        CHECK_EQ(waiter.code, ERROR_QEMU_FAILED);
+        CHECK_STREQ(last_message, "'/bin/true' did not tell its version within 20 s");
+        tear_down();
+}
+
+/* One that does not go keeps the VM from being started, and the error says so. */
+static void test_scope_stays(void) {
+        make_web(false);
+        CHECK_EQ(run_start(NULL), 0);
+        CHECK(fake_run_until("start-scope"));
+        CHECK_EQ(vm_kill(web(), OWNER, NULL, NULL, NULL), 0);
+        CHECK(fake_run_until("scope-removed"));
+        CHECK_EQ(waiter.told, 1);
+        waiter = (Waiter){};
+        fake_signals = 0;
+        CHECK_EQ(run_start(NULL), 0);
+        CHECK(fake_answer("host"));
+        CHECK_EQ(waiter.told, 0);
+        CHECK(fake_pass_deadline());
+        CHECK_EQ(waiter.told, 1);
+        CHECK_EQ(waiter.code, ERROR_SCOPE_FAILED);
+        CHECK(strstr(last_message, "'vmctl-web.scope' of the last run of VM 'web' is not gone"));
+        waiter = (Waiter){};
+        CHECK_EQ(run_start(NULL), 0); /* PID 1 is asked anew */
+        fake_settle();
+        CHECK_EQ(waiter.told, 1);
+        CHECK_EQ(waiter.r, 0);
+        CHECK_EQ(state(), VM_RUNNING);
+        tear_down();
+}
+
 /* Whoever joins a stop hears of its end, and may be in more of a hurry. */
 static void test_joined_stop(void) {
         Job *first, *second, *third;
@@ -1254,6 +1292,8 @@ int main(void) {
         test_ports_taken();
         test_canceled_creation();
         test_scope_goes_early();
+        test_host_is_silent();
+        test_scope_stays();
         test_joined_stop();
         test_conflicts();
         test_two_updates();
