@@ -458,6 +458,8 @@ static void fail_from_message(ScopeJob *j, const sd_bus_error *be, const char *w
         _cleanup_error_ Error *e = NULL;
         int r = -sd_bus_error_get_errno(be);
 
+        if (sd_bus_error_has_name(be, "org.freedesktop.systemd1.NoSuchUnit"))
+                r = -ENOENT;
         (void)error_set(&e, ERROR_SCOPE_FAILED, "systemd cannot %s '%s': %s", what, j->unit, be->message);
         finish(j, r < 0 ? r : -EIO, e);
 }

@@ -75,7 +75,7 @@ int systemd_start_scope(
 ScopeJob *scope_job_free(ScopeJob *j);
 DEFINE_CLEANUP(ScopeJob *, scope_job_free);
 
-/* Changes limits of a running scope. */
+/* Changes limits of a running scope. -ENOENT: there is none. */
 int systemd_set_limits(Systemd *s, const char *unit, const VmLimits *limits, scope_done_t done,
                 void *userdata, ScopeJob **ret);
 

@@ -24,7 +24,7 @@
 typedef enum StartStep {
         START_HOST,
         START_SCOPE_FREE,
-        START_PORT, /* is secured */
+        START_PORT, /* is secured, once no change of the definition is being written */
         START_LAUNCH,
         START_SCOPE,
         START_EXECUTE,
@@ -431,6 +431,10 @@ static void step(VmStart *s) {
                 s->step = START_PORT;
         }
         if (s->step == START_PORT) {
+                /* What runs must be what is shown of it: a change that is on its way to the disk comes
+                 * first. */
+                if (vm_update_is_written(vm))
+                        return;
                 forget_last_run(vm);
                 r = secure_port(s, &e);
                 if (r < 0) {
@@ -450,6 +454,13 @@ static void step(VmStart *s) {
 /* One of the last run may go while we wait for something else. */
 void vm_start_scope_free(VmStart *s) {
         if (s->step == START_SCOPE_FREE || s->step == START_SCOPE)
+                step(s);
+}
+
+void vm_start_updated(Manager *m, const char *uuid) {
+        VmStart *s = (VmStart *)operation_find(&m->core->operations, uuid, 1U << OPERATION_START);
+
+        if (s && s->step == START_PORT)
                 step(s);
 }
 

@@ -13,7 +13,8 @@ typedef enum UpdateStep {
         UPDATE_TURN,   /* others come first */
         UPDATE_LIMITS, /* asked of PID 1 */
         UPDATE_WRITE,
-        UPDATE_UNDO, /* of the limits */
+        UPDATE_FOLLOW, /* limits that PID 1 could not be given before, as there was no scope */
+        UPDATE_UNDO,   /* of the limits */
 } UpdateStep;
 
 typedef struct Update {
@@ -62,6 +63,7 @@ static void complete(Update *u) {
                 operation_fail(&u->op, u->error);
         else
                 operation_complete(&u->op, NULL);
+        vm_start_updated(u->manager, u->op.target_uuid);
         begin_next(u->manager, u->op.target_uuid);
 }
 
@@ -104,7 +106,7 @@ static void fail(Update *u, const Error *error) {
 static bool cancel(Operation *op) {
         Update *u = (Update *)op;
 
-        if (u->step == UPDATE_WRITE)
+        if (u->step == UPDATE_WRITE || u->step == UPDATE_FOLLOW)
                 return false;
         u->in_force = false;
         error_free(u->error);
@@ -130,6 +132,31 @@ static int format(void *userdata, char **ret, size_t *ret_len, Error **reterr) {
         return vm_record_format(&record, ret, ret_len);
 }
 
+static void on_followed(void *userdata, int r, const Error *error) {
+        Update *u = userdata;
+
+        if (r < 0 && r != -ENOENT && u->vm->process)
+                (void)vm_warn(u->vm, NULL, "Its new limits are not in force before its next start: %s",
+                                error_message(error));
+        complete(u);
+}
+
+/* A process that came while the record was written, or whose scope did, may have been given the old limits.
+ * What is asked after that, PID 1 does after it; one that is asked later is given the new ones. */
+static void follow(Update *u) {
+        _cleanup_error_ Error *e = NULL;
+        int r;
+
+        if (!u->vm->process || u->in_force) {
+                complete(u);
+                return;
+        }
+        u->step = UPDATE_FOLLOW;
+        r = set_limits(u, &u->vm->record.spec, on_followed);
+        if (r < 0)
+                on_followed(u, error_set_errno(&e, r, "systemd cannot be asked"), e);
+}
+
 static void on_written(void *userdata, int r, const Error *error) {
         Update *u = userdata;
         Vm *vm = u->vm;
@@ -146,7 +173,7 @@ static void on_written(void *userdata, int r, const Error *error) {
         u->port = 0;
         vm_changed(vm, VM_CHANGE_SPEC);
         vm_flush(vm);
-        complete(u);
+        follow(u);
 }
 
 static const RecordChange record_change = { .format = format, .done = on_written };
@@ -161,15 +188,16 @@ static void write_record(Update *u) {
         fail(u, e);
 }
 
+/* Without a scope, of a VM that is about to start or has just ended, nobody is limited. */
 static void on_limits(void *userdata, int r, const Error *error) {
         Update *u = userdata;
 
         u->scope_job = scope_job_free(u->scope_job);
-        if (r < 0) {
+        if (r < 0 && r != -ENOENT) {
                 fail(u, error);
                 return;
         }
-        u->in_force = true;
+        u->in_force = r >= 0;
         write_record(u);
 }
 
@@ -289,6 +317,14 @@ int vm_update(Vm *vm, uid_t requester, VmSpec *from, VmSpec *to, waiter_t done, 
         *from = *to = (VmSpec){};
         begin_next(vm->manager, vm->record.uuid);
         return 0;
+}
+
+bool vm_update_is_written(const Vm *vm) {
+        for (const Operation *op = vm->manager->core->operations.running; op; op = op->next)
+                if (op->type == &update_type && ((const Update *)op)->vm == vm &&
+                                ((const Update *)op)->step == UPDATE_WRITE)
+                        return true;
+        return false;
 }
 
 /* A change of nothing: which limits are those of the record is settled by writing it. */

@@ -154,7 +154,8 @@ int vm_stop(Vm *vm, uid_t requester, uint64_t timeout_usec, Job **ret, Error **r
  * what fails of these is neither. */
 int vm_update(Vm *vm, uid_t requester, VmSpec *from, VmSpec *to, waiter_t done, void *userdata,
                 Error **reterr);
-int vm_update_continue(Vm *vm); /* after a restart: PID 1 gets the limits that were written down */
+bool vm_update_is_written(const Vm *vm); /* a change of the definition, at this moment */
+int vm_update_continue(Vm *vm);          /* after a restart: PID 1 gets the limits that were written down */
 
 /* Makes a VM: takes record->name, owner and spec as asked for (taken over, also on failure) and the
  * descriptors (borrowed; -EBADF: not given), and hands out the rest. It is in the index at once, preparing;
@@ -179,6 +180,7 @@ OperationSpec vm_operation(const Vm *vm, uid_t requester, Operation *parent); /*
 int vm_start_for(Vm *vm, uid_t requester, Operation *parent, waiter_t done, void *userdata, Error **reterr);
 void vm_start_executed(VmStart *s);
 void vm_start_scope_free(VmStart *s);
+void vm_start_updated(Manager *m, const char *uuid); /* what vm_update_is_written() told of is over */
 void vm_start_scope_in_use(VmStart *s, pid_t pid, const char *command);
 void vm_start_monitor_closed(VmStart *s);
 void vm_start_fail(VmStart *s, const Error *error); /* ends the process, if there is one, then tells */

@@ -23,6 +23,7 @@ struct ScopeJob {
 
 unsigned fake_live_scopes;
 uint64_t fake_memory_max;
+bool fake_scope_is_late;
 
 int systemd_new(sd_bus *bus, const SystemdHandlers *handlers, void *userdata, Systemd **ret) {
         Systemd *s = fake_alloc(sizeof(Systemd));
@@ -98,6 +99,12 @@ static void on_job(void *object, bool ok) {
         j->answer = NULL;
         if (!ok) {
                 j->done(j->userdata, error_set(&e, ERROR_SCOPE_FAILED, "systemd refused it"), e);
+                return;
+        }
+        if (j->memory_max > 0 && fake_scope_is_late) {
+                fake_scope_is_late = false;
+                (void)error_set(&e, ERROR_SCOPE_FAILED, "There is no scope");
+                j->done(j->userdata, -ENOENT, e);
                 return;
         }
         if (j->memory_max > 0)

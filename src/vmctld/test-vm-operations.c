@@ -738,6 +738,59 @@ static void test_update_behind_a_failed_one(void) {
         tear_down();
 }
 
+/* The scope is not there yet, or no more: that is no failure, and the limits are in force when it is there.
+ */
+static void test_update_without_scope(void) {
+        make_web(true);
+        fake_scope_is_late = true;
+        CHECK_EQ(change_limits(GIB, 0, on_done, &waiter, NULL), 0);
+        fake_settle();
+        CHECK_EQ(waiter.told, 1);
+        CHECK_EQ(waiter.r, 0);
+        CHECK_EQ(web()->record.spec.limits.memory_max, GIB);
+        CHECK_EQ(fake_memory_max, GIB);
+        tear_down();
+}
+
+static void on_host_known(void *userdata) {
+}
+
+/* Limits are being written when the VM is started: it runs with what is shown. */
+static void test_start_meets_update(void) {
+        Waiter other = {};
+
+        make_web(false);
+        CHECK_EQ(host_ensure(web()->manager->host, on_host_known, NULL), 0);
+        fake_settle();
+        CHECK_EQ(change_limits(GIB, 0, on_done, &waiter, NULL), 0);
+        CHECK_EQ(vm_start(web(), OWNER, on_done, &other, NULL), 0);
+        CHECK(fake_run_until("task")); /* the disk has not answered */
+        CHECK(!web()->process);
+        fake_settle();
+        CHECK_EQ(waiter.told + other.told, 2);
+        CHECK_EQ(waiter.r + other.r, 0);
+        CHECK_EQ(state(), VM_RUNNING);
+        CHECK_EQ(web()->record.spec.limits.memory_max, GIB);
+        CHECK_EQ(fake_memory_max, GIB);
+        tear_down();
+}
+
+/* The other way round: the start has begun, and the scope is made before they are written. */
+static void test_update_meets_start(void) {
+        Waiter other = {};
+
+        make_web(false);
+        CHECK_EQ(vm_start(web(), OWNER, on_done, &other, NULL), 0);
+        CHECK_EQ(change_limits(GIB, 0, on_done, &waiter, NULL), 0);
+        fake_settle();
+        CHECK_EQ(waiter.told + other.told, 2);
+        CHECK_EQ(waiter.r + other.r, 0);
+        CHECK_EQ(state(), VM_RUNNING);
+        CHECK_EQ(web()->record.spec.limits.memory_max, GIB);
+        CHECK_EQ(fake_memory_max, GIB);
+        tear_down();
+}
+
 /* QEMU has its SIGTERM when the service is started again: it keeps its time. */
 static void test_restart_while_terminating(void) {
         Job *job;
@@ -1298,6 +1351,9 @@ int main(void) {
         test_conflicts();
         test_two_updates();
         test_update_behind_a_failed_one();
+        test_update_without_scope();
+        test_start_meets_update();
+        test_update_meets_start();
         test_restart_while_terminating();
         test_restart_after_last_words();
         test_events_twice();
