@@ -44,6 +44,9 @@ typedef struct RecordType {
          * whatever reason, becomes a broken record with this error; it does not end the loading. */
         int (*load)(void *userdata, Record **record, const Json *document, Error **reterr);
 
+        /* What people call it, also before it has its name here. */
+        const char *(*name)(const void *object);
+
         /* The document as memory has it now. Written when a change failed so late that the disk might have
          * it nevertheless: then nobody finds it there after a restart. */
         int (*format)(void *object, char **ret, size_t *ret_len);

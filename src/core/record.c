@@ -215,10 +215,7 @@ static int delete_child(void *argument) {
 /* --- Changes */
 
 static const char *label(const Record *r) {
-        for (size_t i = 0; r->object && i < r->store->n_names; i++)
-                if (r->store->names[i]->object == r->object)
-                        return r->store->names[i]->name;
-        return r->folder;
+        return r->object ? r->store->type->name(r->object) : r->folder;
 }
 
 static int explain(const Record *r, int status, Error **reterr) {

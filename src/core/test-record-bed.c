@@ -43,6 +43,12 @@ static int format_thing(void *object, char **ret, size_t *ret_len) {
         return format_values(t, t->a, t->b, ret, ret_len);
 }
 
+static const char *name_of_thing(const void *object) {
+        const Thing *t = object;
+
+        return record_name(t->name);
+}
+
 static int check_name(const char *name, Error **reterr) {
         if (*name >= 'a' && *name <= 'z')
                 return 0;
@@ -77,6 +83,7 @@ const RecordType by_name = {
         .exists = ERROR_VM_EXISTS,
         .check_name = check_name,
         .load = load_thing,
+        .name = name_of_thing,
         .format = format_thing,
 };
 const RecordType by_uuid = {
@@ -87,6 +94,7 @@ const RecordType by_uuid = {
         .exists = ERROR_IMAGE_EXISTS,
         .check_name = check_name,
         .load = load_thing,
+        .name = name_of_thing,
         .format = format_thing,
 };
 

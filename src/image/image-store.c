@@ -15,6 +15,10 @@
 
 static int load_image(void *userdata, Record **record, const Json *document, Error **reterr);
 
+static const char *name_of_image(const void *image) {
+        return image_name(image);
+}
+
 static int format_image(void *object, char **ret, size_t *ret_len) {
         const Image *image = object;
 
@@ -29,6 +33,7 @@ static const RecordType record_type = {
         .exists = ERROR_IMAGE_EXISTS,
         .check_name = vm_name_check,
         .load = load_image,
+        .name = name_of_image,
         .format = format_image,
 };
 

@@ -133,6 +133,7 @@ static void on_told(void *userdata, int r, const Error *error) {
         t->n++;
         t->result = r;
         t->code = error_code(error);
+        snprintf(t->message, sizeof(t->message), "%s", error ? error_message(error) : "");
         if (r >= 0 && t->op && t->op->type->kind == OPERATION_PULL)
                 snprintf(t->uuid, sizeof(t->uuid), "%s", pull_image(t->op));
         t->op = NULL;

@@ -33,9 +33,10 @@ void bed_use(Bed *bed, const char *image);
 typedef struct Told {
         unsigned n, expected;
         int result;
-        ErrorCode code; /* of the error */
-        Operation *op;  /* until it has ended */
-        char uuid[40];  /* of the image pulled */
+        ErrorCode code;    /* of the error */
+        char message[128]; /* ... */
+        Operation *op;     /* until it has ended */
+        char uuid[40];     /* of the image pulled */
 } Told;
 void told_wait(Told *t, Operation *op);
 waiter_t told_expect(Told *t); /* for what takes a waiter: what it was called with is t */

@@ -836,6 +836,45 @@ static void test_import_awaits_its_worker(void) {
         bed_done(&bed);
 }
 
+/* Where the document of the only draft is written before it gets its name */
+static void find_draft(int images_fd, char ret[static 300]) {
+        int fd = dup(images_fd), n = 0;
+        DIR *dir = fdopendir(fd);
+
+        CHECK(dir);
+        for (const struct dirent *de; (de = readdir(dir));)
+                if (startswith(de->d_name, ".new-")) {
+                        snprintf(ret, 300, "%s/.image.json.new", de->d_name);
+                        n++;
+                }
+        closedir(dir);
+        CHECK_EQ(n, 1);
+}
+
+/* What cannot be written is called as the user calls it, though it has no name in the store yet. */
+static void test_record_is_not_written(void) {
+        char draft[300];
+        Told import;
+        Bed bed;
+        int fd;
+
+        bed_new(&bed);
+        fake_workers.hang = true;
+        import_as(&bed, ALICE, "a", &import);
+        run_out(&bed);
+        fd = openat(bed.fd, "images", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        CHECK(fd >= 0);
+        find_draft(fd, draft);
+        CHECK(mkdirat(fd, draft, 0700) >= 0);
+        close(fd);
+        fake_go_on();
+        run_out(&bed);
+        CHECK_EQ(import.n, 1);
+        CHECK_STREQ(import.message, "The record of image 'a' cannot be written: Is a directory");
+        check_idle(&bed);
+        bed_done(&bed);
+}
+
 /* --- Accounts */
 
 static void test_limits(void) {
@@ -969,6 +1008,7 @@ int main(void) {
         test_transfer_outlives_its_first_pull();
         test_killed_worker_is_awaited();
         test_import_awaits_its_worker();
+        test_record_is_not_written();
         test_limits();
         test_heir_cannot_pay();
         test_image_limit();

@@ -53,6 +53,10 @@ static int load_vm(void *userdata, Record **stored, const Json *document, Error 
         return r;
 }
 
+static const char *name_of_vm(const void *vm) {
+        return vm_name(vm);
+}
+
 static int format_vm(void *object, char **ret, size_t *ret_len) {
         const Vm *vm = object;
 
@@ -68,6 +72,7 @@ const RecordType service_vm_records = {
         .exists = ERROR_VM_EXISTS,
         .check_name = vm_name_check,
         .load = load_vm,
+        .name = name_of_vm,
         .format = format_vm,
 };
 
