@@ -172,12 +172,8 @@ int image_reserve_displaced(ImageStore *s, const ImageRecord *rec, RecordName **
 
 int image_open(const Image *image) {
         _cleanup_free_ char *path = strf("%s/" IMAGE_DISK, image->record.uuid);
-        int fd;
 
-        if (!path)
-                return -ENOMEM;
-        fd = openat(image->store->fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-        return fd < 0 ? -errno : fd;
+        return path ? open_file_at(image->store->fd, path, O_RDONLY, 0) : -ENOMEM;
 }
 
 int image_users(const Image *image, char ***ret) {

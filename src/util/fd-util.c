@@ -82,19 +82,27 @@ int read_all(int fd, size_t max, char **ret, size_t *ret_len) {
         return 0;
 }
 
-int read_file_at(int dir_fd, const char *name, size_t max, char **ret, size_t *ret_len) {
-        /* O_NONBLOCK: opening a FIFO that somebody put there must not wait for a writer. */
+int open_file_at(int dir_fd, const char *name, int flags, mode_t mode) {
+        /* O_NONBLOCK: a FIFO would wait for its other end. */
         _cleanup_close_ int fd = openat(
-                        dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+                        dir_fd, name, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, mode);
         struct stat st;
+        int r;
 
         if (fd < 0)
-                return -errno;
+                return errno == ENXIO ? -EINVAL : -errno; /* a socket, a FIFO without a reader */
         if (fstat(fd, &st) < 0)
                 return -errno;
         if (!S_ISREG(st.st_mode))
                 return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
-        return read_all(fd, max, ret, ret_len);
+        r = fd_set_nonblock(fd, false);
+        return r < 0 ? r : TAKE_FD(fd);
+}
+
+int read_file_at(int dir_fd, const char *name, size_t max, char **ret, size_t *ret_len) {
+        _cleanup_close_ int fd = open_file_at(dir_fd, name, O_RDONLY, 0);
+
+        return fd < 0 ? fd : read_all(fd, max, ret, ret_len);
 }
 
 int write_file_at(int dir_fd, const char *name, const void *data, size_t len, mode_t mode,

@@ -27,7 +27,12 @@ int write_all(int fd, const void *data, size_t len);
  * and the caller's to free. */
 int read_all(int fd, size_t max, char **ret, size_t *ret_len);
 
-/* The same for a regular file below dir_fd (AT_FDCWD allowed). A symbolic link as last part is -ELOOP. */
+/* Opens a regular file, below dir_fd (AT_FDCWD allowed), without waiting for anybody, whatever was put there
+ * in its place: a symbolic link as last part is -ELOOP, a folder -EISDIR, what is neither -EINVAL. `mode` is
+ * for O_CREAT. */
+int open_file_at(int dir_fd, const char *name, int flags, mode_t mode);
+
+/* read_all() of such a file. */
 int read_file_at(int dir_fd, const char *name, size_t max, char **ret, size_t *ret_len);
 
 /* Replaces dir_fd/name by a file of this content: written beside it, made durable if asked, renamed over it.

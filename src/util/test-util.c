@@ -198,6 +198,7 @@ static void test_files(const char *folder) {
         _cleanup_free_ char *text = NULL;
         struct stat st;
         size_t len;
+        int file;
 
         CHECK(fd >= 0);
         CHECK_EQ(write_file_at(fd, "a", "one", 3, 0600, WRITE_FILE_SYNC), 0);
@@ -214,6 +215,15 @@ static void test_files(const char *folder) {
         CHECK_EQ(read_file_at(fd, "link", 6, &text, &len), -ELOOP);
         CHECK(mkfifoat(fd, "fifo", 0600) >= 0);
         CHECK_EQ(read_file_at(fd, "fifo", 6, &text, &len), -EINVAL); /* and does not hang */
+        CHECK_EQ(open_file_at(fd, "fifo", O_WRONLY, 0), -EINVAL);
+        CHECK_EQ(open_file_at(fd, "fifo", O_RDWR, 0), -EINVAL);
+        CHECK_EQ(open_file_at(fd, "link", O_WRONLY, 0), -ELOOP);
+        CHECK_EQ(open_file_at(AT_FDCWD, "/dev/null", O_RDONLY, 0), -EINVAL);
+        CHECK_EQ(open_file_at(AT_FDCWD, "/dev", O_RDONLY, 0), -EISDIR);
+        file = open_file_at(fd, "c", O_RDWR | O_CREAT, 0600);
+        CHECK(file >= 0);
+        CHECK_EQ(fcntl(file, F_GETFL) & O_NONBLOCK, 0); /* it is for programs that do not expect that */
+        CHECK_EQ(safe_close(file), -EBADF);
 
         sub = make_dir_at(fd, "sub", 0711);
         CHECK(sub >= 0);

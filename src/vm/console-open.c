@@ -136,10 +136,11 @@ static int spawn_reader(const Vm *vm, int output, int log, int old, uint32_t tai
 
 static int open_log_file(const Vm *vm, const char *name) {
         _cleanup_free_ char *path = strf("%s/%s", vm_name(vm), name);
-        int fd = path ? openat(vm->manager->vms_fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+        int fd = path ? open_file_at(vm->manager->vms_fd, path, O_RDONLY, 0) : -ENOMEM;
 
-        if (fd < 0 && path && errno == ENOENT)
-                return open("/dev/null", O_RDONLY | O_CLOEXEC);
+        if (fd != -ENOENT)
+                return fd;
+        fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         return fd < 0 ? -errno : fd;
 }
 

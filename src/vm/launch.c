@@ -76,11 +76,14 @@ static int give_qemu(Builder *b, int fd, int *ret) {
 }
 
 static int open_own(Builder *b, const char *name, int flags) {
-        int fd = openat(b->in->folder_fd, name, flags | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0600);
+        int fd = open_file_at(b->in->folder_fd, name, flags, 0600);
 
+        if (fd == -EINVAL)
+                return error_set(b->reterr, ERROR_IO, "Cannot open '%s' of VM '%s': it is no regular file",
+                                name, b->in->record->name);
         if (fd < 0)
                 return error_set_errno(
-                                b->reterr, -errno, "Cannot open '%s' of VM '%s'", name, b->in->record->name);
+                                b->reterr, fd, "Cannot open '%s' of VM '%s'", name, b->in->record->name);
         return fd;
 }
 

@@ -279,8 +279,10 @@ static int open_file(const Vm *vm, const char *file, int flags) {
 
         if (!path)
                 return -ENOMEM;
-        fd = openat(vm->manager->vms_fd, path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600);
-        if (fd < 0 || ((flags & O_CREAT) && geteuid() == 0 && fchown(fd, vm->record.owner, (gid_t)-1) < 0))
+        fd = open_file_at(vm->manager->vms_fd, path, flags, 0600);
+        if (fd < 0)
+                return fd;
+        if ((flags & O_CREAT) && geteuid() == 0 && fchown(fd, vm->record.owner, (gid_t)-1) < 0)
                 return -errno;
         return TAKE_FD(fd);
 }
