@@ -85,8 +85,9 @@ def records(folder, file, killed_children):
                 found[name] = json.load(text)
         except (OSError, ValueError) as reason:
             problems.append("%s/%s: %s" % (folder, name, reason))
-    if len([name for name in left if name.startswith(".old-")]) <= killed_children:
-        left = [name for name in left if not name.startswith(".old-")]
+    deleted = [name for name in left if name.startswith((".old-", ".new-"))]
+    if len(deleted) <= killed_children:
+        left = [name for name in left if name not in deleted]
     return found, problems + ["%s/%s is left" % (folder, name) for name in left]
 
 
