@@ -25,8 +25,9 @@ struct RecordStore {
         size_t n_names;
         RecordBroken *broken;
         size_t n_broken;
-        Record *records; /* all that there are; those that are being deleted are ours */
-        Task *sweep;
+        Record *records;  /* all that there are; those that are being deleted are ours */
+        char **left_over; /* folders that are to be deleted, and could not be yet */
+        Task *sweep;      /* deletes them */
 };
 
 void record_name_pin(RecordName *n);
@@ -34,6 +35,10 @@ void record_name_unpin(RecordName *n);
 
 /* One that was found on disk, for type->load. */
 int record_adopt(RecordStore *s, const char *folder, const char *uuid, Record **ret);
+
+/* Nobody is waiting for this folder to be deleted any more: another try comes when one more is deleted. */
+void record_store_leave_over(RecordStore *s, const char *folder);
+void record_store_sweep(RecordStore *s);
 
 /* The store goes: the record is left to its object, or freed if it is being deleted. */
 void record_orphan(Record *r);

@@ -67,6 +67,7 @@ RecordStore *record_store_free(RecordStore *s) {
                         s->names[i]->store = NULL;
         free(s->names);
         free_broken(s);
+        strv_free(s->left_over);
         safe_close(s->fd);
         free(s->path);
         sd_event_unref(s->event);
@@ -382,25 +383,42 @@ static void on_swept(void *userdata, int status, const char *output, size_t len)
         RecordStore *s = userdata;
 
         s->sweep = task_free(s->sweep);
-        if (status != 0)
+        if (status == 0)
+                s->left_over = strv_free(s->left_over);
+        else
                 log_warning("Some of what is left over in '%s' could not be deleted", s->path);
 }
 
-int record_store_load(RecordStore *s) {
-        _cleanup_strv_ char **records = NULL, **left_over = NULL;
+void record_store_sweep(RecordStore *s) {
         int r;
 
-        r = read_folders(s, &records, &left_over);
+        if (!s->left_over || s->sweep)
+                return;
+        /* The list goes along with the fork. */
+        r = task_call(s->event, sweep, &(Sweep){ s->fd, s->left_over }, SWEEP_TIMEOUT, on_swept, s,
+                        &s->sweep);
+        if (r < 0)
+                log_warning_errno(r, "Cannot delete what is left over in '%s', ignoring: %m", s->path);
+}
+
+/* Not while a sweep is under way that does not know of it, and would take it for done. */
+void record_store_leave_over(RecordStore *s, const char *folder) {
+        if (!s->sweep)
+                (void)strv_extend(&s->left_over, folder);
+}
+
+int record_store_load(RecordStore *s) {
+        _cleanup_strv_ char **records = NULL;
+        int r;
+
+        r = read_folders(s, &records, &s->left_over);
         STRV_FOREACH(folder, records)
                 if (r >= 0)
                         r = load_record(s, *folder);
         if (r >= 0)
                 r = reserve_broken(s);
-        if (r < 0 || !left_over)
-                return r;
-        /* The list goes along with the fork. */
-        r = task_call(s->event, sweep, &(Sweep){ s->fd, left_over }, SWEEP_TIMEOUT, on_swept, s, &s->sweep);
         if (r < 0)
-                log_warning_errno(r, "Cannot delete what is left over in '%s', ignoring: %m", s->path);
+                return r;
+        record_store_sweep(s);
         return 0;
 }

@@ -12,7 +12,8 @@
  *
  * Everything that waits for a disk happens in child processes, at most one for each record at a time. A
  * killed child is awaited before its files are used or deleted, or their name is given to somebody else.
- * Whatever dies in the middle leaves folders with these prefixes, which the next instance deletes.
+ * Whatever dies in the middle leaves folders with these prefixes, which the next instance deletes. One that
+ * could not be deleted is once more when another record's has been.
  *
  * Callbacks are called from the loop, never from within the function that was given them; the exception are
  * record_free(), record_remove() and record_store_free(), which complete what was begun earlier. In a

@@ -490,12 +490,13 @@ static void on_deleted(void *userdata, int status, const char *output, size_t le
 
         if (status != 0) {
                 q = error_set(&e, ERROR_IO,
-                                "Some files of the %s could not be deleted; the service tries again when it "
-                                "starts",
+                                "Some files of the %s could not be deleted; the service tries again later",
                                 r->store->type->kind);
                 log_warning("Cannot delete '%s/%s', ignoring: %s", r->store->path, r->folder,
                                 strerror(status > 0 ? status : -status));
-        }
+                record_store_leave_over(r->store, r->folder);
+        } else
+                record_store_sweep(r->store);
         finish(r, q, e);
 }
 

@@ -384,6 +384,30 @@ static void test_broken_name(void) {
         bed_done(&bed);
 }
 
+/* What could not be deleted, as no child could be forked, is when the next one is. */
+static void test_left_over(void) {
+        Told first = {}, second = {};
+        Thing *web, *db;
+        Bed bed;
+
+        bed_new(&bed, &by_name);
+        web = make(&bed, &by_name, "web");
+        db = make(&bed, &by_name, "db");
+        CHECK(record_remove(&web->record, on_removed, &first, NULL) >= 0);
+        faults->countdown = 0;
+        run_until(&bed, &first.n);
+        faults->countdown = NO_FAULT;
+        CHECK_EQ(first.result, -EIO);
+        CHECK_EQ(count_folders(&bed), 2);
+        CHECK(record_remove(&db->record, on_removed, &second, NULL) >= 0);
+        run_out(&bed);
+        CHECK_EQ(second.result, 0);
+        CHECK_EQ(count_folders(&bed), 0);
+        thing_free(web);
+        thing_free(db);
+        bed_done(&bed);
+}
+
 /* The sweep takes what was there before, and nothing that is made while it runs. */
 static void test_sweep(void) {
         Gate gate = gate_new();
@@ -534,6 +558,7 @@ int main(void) {
         test_broken();
         test_broken_name();
         test_sweep();
+        test_left_over();
         test_each_fault(&by_name);
         test_each_fault(&by_uuid);
         test_each_fault_of_loading();

@@ -73,7 +73,7 @@ def processes():
 
 
 def records(folder, file, killed_children):
-    """What is on disk by the folders' names, and what should not be there. A folder whose deletion was killed stays
+    """What is on disk by the folders' names, and what should not be there. A folder whose deletion was killed may stay
     until the next start of the service."""
     found, problems, left = {}, [], []
     for name in os.listdir(folder):
