@@ -91,6 +91,24 @@ tell() {
         wait_for_line "${4:-60}" "$3" vmctl console "$1" --timeout "${4:-60}" <<< "$2"
 }
 
+# tell_last NAME COMMAND: a command after which the guest says no more. It has come when the one ahead of it is answered.
+tell_last() {
+        tell "$1" "echo heard"$'\n'"$2" "^heard"
+}
+
+# grows NAME COMMAND...: the number that COMMAND prints becomes greater within some of the guest's seconds.
+grows() {
+        local before
+
+        before=$("${@:2}") || return
+        for _ in {1..20}; do
+                tell "$1" "sh sleep 1" "^ok sh" > /dev/null || return
+                [ "$("${@:2}")" -le "$before" ] || return 0
+        done
+        echo "$before still"
+        return 1
+}
+
 # Signals. listen begins to take them down, heard looks at those that have come up to now, and await also waits for
 # those that are to come. All are lines of JSON, as busctl prints them.
 heard_signals=$scratch/signals
@@ -101,7 +119,7 @@ listen() {
                 --match "type=signal,path_namespace=/org/vmctl1,destination='$hearer'" \
                 --match "type=signal,interface=org.vmctl1.Test" \
                 "${matches[@]:4}")
-        read -r -t 10 -u "$signals"
+        read -r -t 60 -u "$signals"
         : > "$heard_signals"
 }
 
@@ -123,7 +141,7 @@ heard() {
         local line marker="marker-$RANDOM$RANDOM"
 
         busctl "${bus[@]}" emit /org/vmctl1/test org.vmctl1.Test Marker s "$marker"
-        while next_signal 10 && [[ $line != *"$marker"* ]]; do
+        while next_signal 60 && [[ $line != *"$marker"* ]]; do
                 echo "$line" >> "$heard_signals"
         done
         grep --extended-regexp -e "$1" "$heard_signals"
@@ -161,7 +179,7 @@ service_is_back='"NameOwnerChanged","payload":\{"type":"sss","data":\["org.vmctl
 
 crash_service() {
         forget_signals
-        kill -9 "$(systemctl show --property MainPID --value vmctld)" && await 10 "$service_is_back"
+        kill -9 "$(systemctl show --property MainPID --value vmctld)" && await 60 "$service_is_back"
 }
 
 # hold_helper HELPER: from now on that program of the service waits before it does anything, until release_helper.
@@ -193,5 +211,27 @@ within_ms() {
         "${@:2}" || status=$?
         took=$(((${EPOCHREALTIME/[.,]/} - start) / 1000))
         [ $took -le "$1" ] || { echo "took $took ms"; return 1; }
+        return $status
+}
+
+# What hangs is given up by the service, the bus or polkit after ten seconds at the earliest. What has nothing to wait
+# for takes milliseconds, or seconds where much else runs, but little of the service's own work.
+readonly soon=9000 # milliseconds
+readonly little_work=1500 # milliseconds of CPU time
+
+# work_of PID: the milliseconds of CPU time that it has taken
+work_of() {
+        awk '{ print ($14 + $15) * 10 }' "/proc/$1/stat"
+}
+
+# promptly COMMAND...: succeeds if COMMAND does soon, and the service has not done much before it answered.
+promptly() {
+        local service before work status=0
+
+        service=$(systemctl show --property MainPID --value vmctld)
+        before=$(work_of "$service") || return
+        within_ms $soon "$@" || status=$?
+        work=$(($(work_of "$service") - before))
+        [ $work -le $little_work ] || { echo "the service worked for $work ms"; return 1; }
         return $status
 }

@@ -206,7 +206,7 @@ mkfifo "$files/fifo"
 mkdir "$files/folder"
 python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' "$files/socket"
 image() {
-        timeout 10 vmctl create x --no-cloud-init --image "$files/$1" "${@:2}"
+        timeout 60 vmctl create x --no-cloud-init --image "$files/$1" "${@:2}"
 }
 refuses "*No such file*" "A missing image" image missing
 refuses "*empty*" "An empty one" image empty
@@ -225,7 +225,7 @@ refuses "*not a regular file*" "A device" vmctl create x --image /dev/zero
 refuses "*no x86 Linux kernel*" "A kernel that is none" vmctl create x --kernel "$files/text"
 refuses "*no x86 Linux kernel*" "... or empty" vmctl create x --kernel "$files/empty"
 refuses "*folder*" "... or a folder" vmctl create x --kernel "$files/folder"
-refuses "*not a regular file*" "An initrd that is a FIFO" timeout 10 vmctl create x --kernel "$guest/vmlinuz" --initrd "$files/fifo"
+refuses "*not a regular file*" "An initrd that is a FIFO" timeout 60 vmctl create x --kernel "$guest/vmlinuz" --initrd "$files/fifo"
 refuses "*cannot hold the image*" "A disk smaller than its image" image full --disk 8M
 cp "$guest/base.raw" "$files/base.raw"
 check "An image" image base.raw --image-format raw
@@ -261,8 +261,8 @@ for kind in "${fakes[@]}"; do
         vmctl start "fake$kind" 2> "$scratch/said-$kind" &
         starter[$kind]=$!
 done
-check "While they start, the service answers" within_ms 1000 manager ListVMs
-check "... and serves others" within_ms 5000 eval "vmctl suspend bystander && vmctl resume bystander"
+check "While they start, the service answers" promptly manager ListVMs
+check "... and serves others" promptly eval "vmctl suspend bystander && vmctl resume bystander"
 # failed_as KIND REASON PATTERN: its start failed, and left a VM that says why
 failed_as() {
         local status=0
@@ -284,11 +284,11 @@ failed_as endless qmp "*more than 4194304 bytes*"
 failed_as closed qmp "*closed its monitor while it started*"
 failed_as silent timeout "*did not answer within 20 s*"
 failed_as mute timeout "*did not answer within 20 s*"
-check "The service has answered in time all the while" within_ms 1000 manager ListVMs
+check "The service has answered in time all the while" promptly manager ListVMs
 settled() {
         diff "$scratch/defined" <(inventory | grep --invert-match '^/run/vmctl/fake')
 }
-check "Nothing of their runs is left" eval "settled || wait_until 5 settled"
+check "Nothing of their runs is left" eval "settled || wait_until 60 settled"
 check_output "running $bystander" "The bystander runs on" echo "$(prop bystander State) $(prop bystander PID)"
 
 # QEMUs that run and then go wrong
@@ -296,23 +296,23 @@ for kind in flood lategarbage lateclose stubborn; do
         define "fake$kind" || fail "define fake$kind"
 done
 check "A QEMU that floods with events starts" vmctl start fakeflood
-check "... and the service answers" within_ms 1000 manager ListVMs
-check "... others, too" within_ms 5000 eval "vmctl suspend bystander && vmctl resume bystander"
-check "... and ends it" within_ms 5000 vmctl kill fakeflood
+check "... and the service answers" promptly manager ListVMs
+check "... others, too" promptly eval "vmctl suspend bystander && vmctl resume bystander"
+check "... and ends it" promptly vmctl kill fakeflood
 # The next command that QEMU gets makes it go wrong.
 for kind in lategarbage lateclose; do
         check "fake$kind: starts" vmctl start "fake$kind"
         check_error "*connection to QEMU's monitor has ended*" "... and fails a command" \
                 timeout 30 vmctl suspend "fake$kind"
         check_output false "... is shown as not attached" prop "fake$kind" Attached
-        check "... and ends at a kill" within_ms 5000 vmctl kill "fake$kind"
+        check "... and ends at a kill" promptly vmctl kill "fake$kind"
 done
 check "A QEMU that ignores all signals starts" vmctl start fakestubborn
-check "... and ends at a kill" within_ms 5000 vmctl kill fakestubborn
+check "... and ends at a kill" promptly vmctl kill fakestubborn
 for name in $(vmctl list --quiet); do
         [ "$name" = bystander ] || vmctl destroy "$name"
 done
-check "Destroyed, they leave nothing behind" eval "nothing_left || wait_until 5 nothing_left"
+check "Destroyed, they leave nothing behind" eval "nothing_left || wait_until 60 nothing_left"
 define next
 check "... but no UID is anybody's again" [ "$(prop next UID)" -gt $((first_uid + 1)) ]
 vmctl destroy next

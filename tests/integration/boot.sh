@@ -147,7 +147,7 @@ check "Start" systemctl start vm@made
 check "The guest comes up" logged made "^GUEST READY"
 tell made ignore-power "^ok" > /dev/null
 systemctl stop --no-block vm@made
-check "A guest is to shut down" wait_until 10 state made stopping
+check "A guest is to shut down" wait_until 60 state made stopping
 forget_signals
 check "The service, killed meanwhile, comes back" crash_service
 vmctl kill made

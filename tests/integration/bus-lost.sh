@@ -49,6 +49,6 @@ mine create own --kernel "$guest/vmlinuz" --initrd "$guest/initrd" --no-cloud-in
 pid=$(my_pid)
 service=$(as alice systemctl --user show --property MainPID --value vmctld)
 as alice systemctl --user restart dbus
-check "A user's bus is restarted, and the service with it" timeout 30 tail --pid="$service" --follow /dev/null
+check "A user's bus is restarted, and the service with it" timeout 60 tail --pid="$service" --follow /dev/null
 check_output "$pid" "... and the user's VM runs on" my_pid
 check "... and can be started and stopped" eval "mine kill own && mine start own && mine destroy own"

@@ -67,7 +67,7 @@ check "... and all in a pipe" eval 'vmctl log talks | grep bad'
 # A crash of the service
 #
 
-exec {events}< <(exec timeout 100 vmctl monitor)
+exec {events}< <(exec timeout 300 vmctl monitor)
 check "A guest doesn't heed its power button" tell talks ignore-power "ok ignore-power"
 exec {stopping}< <(vmctl stop talks --timeout 60 2>&1; echo "status $?")
 check "It is told to stop" wait_until 60 state talks stopping

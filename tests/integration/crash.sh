@@ -135,7 +135,7 @@ check "A guest ignores the power button" eval 'booted deaf && tell deaf ignore-p
 method deaf Stop t 4000000 > /dev/null
 check "A crash while a guest is to shut down" crash_service
 check_output stopping "... does not forget it" prop deaf State
-check "... nor when its time is over" within_ms 20000 await 60 "$(changed_to deaf State stopped)"
+check "... nor when its time is over" await 60 "$(changed_to deaf State stopped)"
 check_output "host-signal " "... which it is for no other reason" echo "$(prop deaf ShutdownReason) $(prop deaf FailureReason)"
 
 crash_stop() {
@@ -192,7 +192,7 @@ limits_agree() {
 
         shown=$(vmctl --json status a | jq '.Spec["memory-max"]')
         [ "$shown" = "$(jq '.spec["memory-max"]' /var/lib/vmctl/vms/a/vm.json)" ] &&
-                wait_until 20 eval '[ "$(systemctl show --property MemoryMax --value vmctl-a.scope)" = '"$shown ]"
+                wait_until 60 eval '[ "$(systemctl show --property MemoryMax --value vmctl-a.scope)" = '"$shown ]"
 }
 
 crash_limits() {

@@ -62,7 +62,7 @@ END
 : > "$scratch/requests"
 mkfifo "$scratch/gate"
 exec {ready}< <(exec python3 "$scratch/server.py" "$scratch/www" "$scratch/requests" "$scratch/gate")
-read -r -t 20 -u "$ready" port
+read -r -t 60 -u "$ready" port
 url=http://127.0.0.1:$port
 
 # 8 MiB that nothing makes smaller
@@ -125,8 +125,8 @@ check_output "/half/debian-12.qcow2 bytes=*" "... asks for the rest" requests
 check_output "$digest" "... which makes the image" property resumed SHA256
 exec {ready}<&-
 
-exec {events}< <(exec timeout 100 vmctl monitor)
-read -r -t 10 -u "$events"
+exec {events}< <(exec timeout 300 vmctl monitor)
+read -r -t 60 -u "$events"
 check "--no-wait returns at once" vmctl image pull "$url/debian-12.qcow2" --name later --no-wait
 check_output "*image later job * began*image later new*image later job * done*" "monitor shows the end" \
         sed "/job .* done/q" <&"$events"

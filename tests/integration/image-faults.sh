@@ -137,7 +137,7 @@ for phase in connecting downloading checking importing; do
         worker=$(workers)
         check "... is" crash_service
         check_output "lost *" "... the client hears of it" ends job
-        check "... the worker has died with it" timeout 10 tail --pid="$worker" --sleep-interval=0.1 -f /dev/null
+        check "... the worker has died with it" timeout 60 tail --pid="$worker" --sleep-interval=0.1 -f /dev/null
         check_output "[[][[][]][]]" "... there is no job" call_manager ListJobs
         check_output "" "... and no image" images
         proceed $phase

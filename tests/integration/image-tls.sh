@@ -65,6 +65,6 @@ printf '[Service]\nEnvironment=http_proxy=http://127.0.0.1:%s\n' "$proxy" > \
 systemctl daemon-reload
 systemctl restart vmctld
 check "A proxy from the service's environment is asked" pull http://images.example/disk.raw --name proxied
-read -r -t 10 what where <&"$ports"
+read -r -t 60 what where <&"$ports"
 check_output "PROXY http://images.example/disk.raw" "... for the whole URL" echo "$what" "$where"
 kill "$server"

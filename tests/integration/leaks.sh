@@ -26,7 +26,7 @@ settle() {
         local pid
 
         for pid in $(children); do
-                timeout 20 tail --pid="$pid" --follow /dev/null || return
+                timeout 60 tail --pid="$pid" --follow /dev/null || return
         done
 }
 

@@ -50,7 +50,7 @@ attend() {
         vmctl monitor > "$scratch/attending" 2>&1 &
         attending=$!
         disown "$attending"
-        grep --quiet "service running" < <(exec timeout 10 tail --follow --lines=+1 "$scratch/attending")
+        grep --quiet "service running" < <(exec timeout 60 tail --follow --lines=+1 "$scratch/attending")
         hearer=$(busctl --no-legend --unique list | awk -v pid="$attending" '$2 == pid { print $1 }')
 }
 

@@ -71,7 +71,7 @@ a.listen()
 note("ready")
 END
 servers=$!
-grep --quiet ready < <(exec timeout 10 tail --follow --lines=+1 "$hits")
+grep --quiet ready < <(exec timeout 60 tail --follow --lines=+1 "$hits")
 trap 'kill $servers; finish' EXIT
 
 no_hit() {
@@ -79,12 +79,12 @@ no_hit() {
 }
 
 banner() {
-        timeout 10 cat < "/dev/tcp/127.0.0.1/$1"
+        timeout 60 cat < "/dev/tcp/127.0.0.1/$1"
 }
 
-# fetch NAME ADDRESS: what the guest gets from port 7777 there
+# fetch NAME ADDRESS [SECONDS]: what the guest gets from port 7777 there, for which it waits so long
 fetch() {
-        tell "$1" "sh nc -w 5 $2 7777" "^SECRET|^error sh"
+        tell "$1" "sh nc -w ${3:-5} $2 7777" "^SECRET|^error sh"
 }
 
 default=$(capability default-network-backend)
@@ -161,7 +161,7 @@ check "It listens on another port" tell a "listen 80" "^listen: port"
 check_output "SSH-2.0-vmctltest*" "... which is forwarded" banner 18080
 check_output "127.0.0.1:18080" "... to the host's loopback alone" \
         eval "ss --no-header --tcp --listening --numeric 'sport = :18080' | awk '{ print \$4 }'"
-check_output "SECRET outside*" "The guest reaches what others reach of the host" fetch a $address
+check_output "SECRET outside*" "The guest reaches what others reach of the host" fetch a $address 30
 check_output "error sh*" "... but not its loopback, by the gateway" fetch a 10.0.2.2
 check_output "*192.0.2.99*" "Names are resolved by the host's resolver on the loopback" \
         tell a "sh nslookup name.test" "192.0.2.99"
@@ -183,7 +183,7 @@ check_output "SSH-2.0-vmctltest*" "... and carries on" banner 18080
 check "All of the VM is there once" runs_once a
 
 check "passt is killed" kill -KILL "$passt"
-check "The VM has a warning" wait_until 10 eval 'prop a Warnings | grep passt'
+check "The VM has a warning" wait_until 60 eval 'prop a Warnings | grep passt'
 check_output running "... and runs" prop a State
 check_output "*Warning: passt, which carried the VM's network, has ended*" "... as status says" vmctl status a
 check "... and the journal" eval 'journalctl -u vmctld --no-pager --output cat | grep "carried the VM.s network"'
@@ -198,14 +198,14 @@ check "... and has a passt" runs_once a
 systemctl stop vmctld
 kill -KILL "$(passt_of a)"
 check "The service comes back, when passt was killed" systemctl start vmctld
-check "... which is a warning, too" wait_until 10 eval 'prop a Warnings | grep passt'
+check "... which is a warning, too" wait_until 60 eval 'prop a Warnings | grep passt'
 
 nothing_left() {
-        wait_until 10 eval "! systemctl --quiet is-active vmctl-$1.scope" &&
+        wait_until 60 eval "! systemctl --quiet is-active vmctl-$1.scope" &&
                 ! pgrep --uid "$(prop "$1" UID)" --runstates D,R,S,T --list-full
 }
 check "QEMU is killed" kill -KILL "$(prop a PID)"
-check "... so the VM has failed" wait_until 10 state a failed
+check "... so the VM has failed" wait_until 60 state a failed
 check "... and nothing of it is left" nothing_left a
 
 check "It starts" vmctl start a

@@ -25,7 +25,7 @@ stop_shim() {
 kill_shim() {
         local shim
 
-        shim=$(shim_of "$1") && kill -KILL "$shim" && timeout 20 tail --pid="$shim" --follow /dev/null
+        shim=$(shim_of "$1") && kill -KILL "$shim" && timeout 60 tail --pid="$shim" --follow /dev/null
 }
 
 no_scope() {
@@ -42,16 +42,16 @@ listen
 
 check "A guest is up" eval 'vmctl start v && booted v'
 check "Its shim is stopped" stop_shim v
-check_output "*Console: The console of VM 'v' does not answer: *" "Its status is told, with this" within_ms 2000 timeout 20 vmctl status v
+check_output "*Console: The console of VM 'v' does not answer: *" "Its status is told, with this" promptly timeout 60 vmctl status v
 check_error "*The console of VM 'v' does not answer: its shim (PID *) was stopped*Hint: *" "Its log is an error" \
-        timeout 10 vmctl log v --console
-check_error "*The console of VM 'v' does not answer: *" "... also where it is followed" timeout 10 vmctl log v --console --follow
-check_error "*The console of VM 'v' does not answer: *" "... and so is its console" timeout 10 vmctl console v
+        timeout 60 vmctl log v --console
+check_error "*The console of VM 'v' does not answer: *" "... also where it is followed" timeout 60 vmctl log v --console --follow
+check_error "*The console of VM 'v' does not answer: *" "... and so is its console" timeout 60 vmctl console v
 check_output running "It runs" prop v State
 check "Its QEMU is killed" kill -KILL "$(prop v PID)"
-check "... so the VM has failed" await 10 "$(changed_to v State failed)"
+check "... so the VM has failed" await 60 "$(changed_to v State failed)"
 check_output "signal *how is not known*did not answer*" "... for what is known" echo "$(prop v FailureReason) $(prop v FailureMessage)"
-check "... and its scope is gone" wait_until 10 no_scope v
+check "... and its scope is gone" wait_until 60 no_scope v
 check_output "*does not answer: what is left of vmctl-v.scope is killed*" "... which the journal tells" \
         eval 'journalctl --quiet --output cat VM_NAME=v'
 check "It starts anew, and has a console" eval 'vmctl start v && booted v 2'
@@ -68,11 +68,11 @@ forget_signals
 check "Its shim is killed" kill_shim v
 check_output running "It runs" prop v State
 check_output "*Warning: The VM's shim was killed, so its console is cut off*GUEST READY*" "Its status is told, with this" \
-        within_ms 2000 timeout 20 vmctl status v
-check_error "*VM 'v' has lost its console: its shim was killed*" "It has no console" timeout 10 vmctl console v
-check_output "*GUEST READY*" "... but what was printed" timeout 10 vmctl log v --console
+        promptly timeout 60 vmctl status v
+check_error "*VM 'v' has lost its console: its shim was killed*" "It has no console" timeout 60 vmctl console v
+check_output "*GUEST READY*" "... but what was printed" timeout 60 vmctl log v --console
 check "Its QEMU is killed" kill -KILL "$(prop v PID)"
-check "... so the VM has failed" await 10 "$(changed_to v State failed)"
+check "... so the VM has failed" await 60 "$(changed_to v State failed)"
 
 #
 # After a restart of the service
@@ -85,7 +85,7 @@ check "... while there is no service" systemctl stop vmctld
 check "... and its QEMU killed" kill -KILL "$(prop_of_file v qemu-pid)"
 forget_signals
 check "The service comes back" systemctl start vmctld
-check "... and ends what is left" wait_until 20 state v failed
+check "... and ends what is left" wait_until 60 state v failed
 check "It starts anew" vmctl start v
 
 #
@@ -94,12 +94,12 @@ check "It starts anew" vmctl start v
 
 for how in stop kill; do
         check "The VM's shim gets its signal" ${how}_shim v
-        check "The VM is stopped all the same" within_ms 20000 vmctl stop v --timeout 3
+        check "The VM is stopped all the same" within_ms 60000 vmctl stop v --timeout 3
         check_output stopped "... as its state says" prop v State
-        check "... with its scope" wait_until 10 no_scope v
+        check "... with its scope" wait_until 60 no_scope v
         check "It starts anew" vmctl start v
         check "The shim gets its signal again" ${how}_shim v
-        check "The VM is killed all the same" within_ms 10000 vmctl kill v
+        check "The VM is killed all the same" within_ms 60000 vmctl kill v
         check_output stopped "... as its state says" prop v State
         check "It starts anew" vmctl start v
 done
@@ -121,9 +121,9 @@ for signal in STOP KILL; do
         read -r pid < "$scratch/pid"
         check_output starting "A VM is about to start" prop v State
         check "Its shim gets a SIG$signal" kill -$signal "$pid"
-        [ $signal = KILL ] || check "It can be killed" within_ms 10000 vmctl kill v
+        [ $signal = KILL ] || check "It can be killed" within_ms 60000 vmctl kill v
         check_status 1 "The start fails" wait $starting
-        check "... and nothing is left" wait_until 10 eval 'no_scope v && state v prepared stopped failed'
+        check "... and nothing is left" wait_until 60 eval 'no_scope v && state v prepared stopped failed'
 done
 mv $shim.real $shim
 check "It starts with one that answers" vmctl start v

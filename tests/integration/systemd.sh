@@ -102,7 +102,7 @@ tell slow "sh echo waiting; read -r x < /dev/ttyS0; echo done" "^waiting" > /dev
 forget_signals
 systemctl stop --no-block vmctl-slow.scope
 check "A guest takes its time to shut down" await 60 "$(changed_to slow State stopping)"
-check "A service that crashes meanwhile is back soon" within_ms 3000 crash_service
+check "A service that crashes meanwhile is back" crash_service
 check_output stopping "... and knows of the stop" prop slow State
 wait_for_line 60 "^done" vmctl console slow --timeout 60 <<< "go" > /dev/null
 check "... which the guest completes" wait_until 60 state slow stopped
@@ -214,7 +214,7 @@ define ends --start
 fill
 kill -SEGV "$(prop fails PID)"
 vmctl kill ends
-wait_until 20 state fails failed
+wait_until 60 state fails failed
 check "It crashes when ends could not be noted" crash_service
 check_output "failed signal" "... and knows of a VM that has failed" eval "echo \$(prop fails State) \$(prop fails FailureReason)"
 check_output stopped "... and of one that was killed" eval "echo \$(prop ends State) \$(prop ends FailureReason)"

@@ -19,7 +19,7 @@ monitor_pid() {
         pgrep --uid bob --exact vmctl
 }
 prints() {
-        grep --quiet --extended-regexp -e "$1" < <(exec timeout 20 tail --follow --lines=+1 "$scratch/monitor")
+        grep --quiet --extended-regexp -e "$1" < <(exec timeout 60 tail --follow --lines=+1 "$scratch/monitor")
 }
 changes() {
         local i
@@ -37,8 +37,8 @@ check "... and listens" prints "service running"
 stopped=$(monitor_pid)
 check "The listener stops" kill -STOP "$stopped"
 check "Much happens" changes
-check "Meanwhile the same user is served" within_ms 2000 as bob vmctl list
-check "... and others are" within_ms 2000 vmctl list
+check "Meanwhile the same user is served" promptly as bob vmctl list
+check "... and others are" promptly vmctl list
 check "A job ends" as bob vmctl stop his --timeout 1
 check "The listener goes on" kill -CONT "$stopped"
 check "It hears of the job's end" prints "his +job 1 done"
@@ -58,7 +58,7 @@ for i in range(200):
     assert not reply.error, reply.error
 '
 }
-check "Who makes blocking calls alone gets all answers" within_ms 20000 blocking_calls
+check "Who makes blocking calls alone gets all answers" within_ms 60000 blocking_calls
 # Ten clients that read nothing more, and whose calls wait: more than are tried, or fit in the account
 mkfifo "$scratch/hold"
 as bob python3 "$tests/integration/attack.py" hoarders 10 5 100000 < "$scratch/hold" > "$scratch/hoarders" &
@@ -68,9 +68,9 @@ begun() {
         grep --quiet "^begun" < <(exec timeout 60 tail --follow --lines=+1 "$scratch/hoarders")
 }
 check "Clients stop reading in the middle of their answers" begun
-check "Meanwhile the same user is served" within_ms 2000 as bob vmctl list
-check "... again and again" within_ms 20000 blocking_calls
-check "... and others are" within_ms 2000 vmctl list
+check "Meanwhile the same user is served" promptly as bob vmctl list
+check "... again and again" within_ms 60000 blocking_calls
+check "... and others are" promptly vmctl list
 exec {hold}>&-
 check "They end" wait $hoarders
 # A program that makes many calls, and reads what is answered when it is told to
@@ -92,5 +92,5 @@ read -r -u "$answers" reader
 check "Somebody calls and does not read, while much happens" changes
 check "The bus keeps no more for them than the service may send" at_most 65536 bus_stat "$reader" OutgoingBytes
 exec {go_on}>&-
-check_output 120 "They read all answers then" timeout 20 head --lines 1 <&"$answers"
+check_output 120 "They read all answers then" timeout 60 head --lines 1 <&"$answers"
 check_output 0 "The service was never restarted" systemctl show --property=NRestarts --value vmctld

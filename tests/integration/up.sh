@@ -162,7 +162,7 @@ hold_helper vmctl-prepare
 vm web > VMFile.kdl
 exec {output}< <(exec vmctl up 2>&1)
 pid=$!
-check "up is at it" wait_until 20 state web preparing
+check "up is at it" wait_until 60 state web preparing
 kill -INT $pid
 echo > /run/vmctl-prepare.gate # lets it go on
 check_output "web: Creating*Canceled*'vmctl up' goes on from here*" "Ctrl-C lets end what cannot be canceled, and begins nothing new" \
@@ -177,5 +177,5 @@ check "to the end" state web running
 { for i in 1 2 3 4 5; do vm "many$i"; done; } > VMFile.kdl
 check "five VMs come up side by side" vmctl up
 check_output 5 "all of them" eval 'vmctl list --state running --quiet | grep -c many'
-check "and go" within_ms 20000 vmctl down --timeout 5
+check "and go" within_ms 45000 vmctl down --timeout 10
 check "for good" vmctl down --destroy

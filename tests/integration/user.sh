@@ -71,8 +71,8 @@ check_output 1 "... and cannot get any" cap NoNewPrivs
 check_output 2 "... and is filtered" cap Seccomp
 check "... and sees little of the user's files" test ! -e "/proc/$pid/root/home/alice/.bashrc"
 check "The guest comes up" wait_for_line 60 "GUEST READY" "$tests/as" alice vmctl --user log own --console --follow
-check "Its console can be used" wait_for_line 20 "hello there" \
-        "$tests/as" alice vmctl --user console own --timeout 20 <<< "echo hello there"
+check "Its console can be used" wait_for_line 60 "hello there" \
+        "$tests/as" alice vmctl --user console own --timeout 60 <<< "echo hello there"
 check "Raw QMP needs no polkit, either" mine qmp own query-status
 check "Limits can be changed" mine set own tasks-max=100
 check_output 100 "... and are in force" my_systemctl show --property=TasksMax --value vmctl-own.scope
