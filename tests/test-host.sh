@@ -79,7 +79,7 @@ busy_ms() {
 quota_enforced() {
         local ms
 
-        ms=$(busy_ms) && echo "$ms ms" && [ "$ms" -gt 50 ] && [ "$ms" -lt 700 ]
+        ms=$(busy_ms) && echo "$ms ms" && [ "$ms" -gt 0 ] && [ "$ms" -lt 700 ]
 }
 
 check_limits() {
