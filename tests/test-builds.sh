@@ -3,7 +3,7 @@
 #
 # What the build under test does not show: clang has nothing to complain of either, and the unit tests hold when the
 # sanitizers look on.
-# timeout: 900
+# timeout: 1800
 
 # shellcheck source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"

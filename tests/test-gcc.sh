@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # gcc, which warns of more when it builds with the sanitizers, compiles what is installed with them, too.
-# timeout: 600
+# timeout: 1200
 
 # shellcheck source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"

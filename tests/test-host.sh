@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# timeout: 240
+# timeout: 480
 #
 # Holds tests/host against what the other tests rely on. What a host is like is looked at from inside one, in
 # which this script runs again; how hosts come and go, from outside.

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # The service, the shim and vmctl-prepare with the sanitizers, in a host, with the guest that is built already.
-# timeout: 800
+# timeout: 1500
 
 # shellcheck source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"

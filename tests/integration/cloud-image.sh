@@ -3,7 +3,7 @@
 #
 # A real Debian cloud image from create to ssh, as the Quick Start has it: cloud-init, sshd, the generated key, a disk
 # that grows, ACPI. The image is built outside, where there is a network.
-# timeout: 900
+# timeout: 2400
 # What the guest's shell is to expand stands in single quotes.
 # shellcheck disable=SC2016
 
@@ -17,12 +17,12 @@ image=$build/image/debian-12.qcow2
 
 key=$scratch/id
 guest_ssh() {
-        vmctl ssh web --timeout 400 -- "$@"
+        vmctl ssh web --timeout 900 -- "$@"
 }
 
 # finished NAME: the guest's console says that cloud-init has done all
 finished() {
-        wait_for_line 400 "Cloud-init v.* finished" vmctl log "$1" --console --follow
+        wait_for_line 900 "Cloud-init v.* finished" vmctl log "$1" --console --follow
 }
 
 check "a VM is made and started with no more than an image" \
@@ -74,7 +74,7 @@ check_error "*host key*" "... by cp, too" vmctl cp web:by-scp "$scratch/refused"
 check_status 255 "... and by plain ssh" ssh -o BatchMode=yes web.vm true
 cat "$scratch/pinned" > /var/lib/vmctl/vms/web/known_hosts
 
-check "the guest shuts down when the power button is pressed" vmctl stop web --timeout 120
+check "the guest shuts down when the power button is pressed" vmctl stop web --timeout 300
 check_output '"guest-shutdown"' "... by itself" \
         bash -c 'busctl --json=short get-property org.vmctl1 /org/vmctl1/vm/web org.vmctl1.VM ShutdownReason | jq -c .data'
 check_error "*VM 'web': it is stopped*Hint: *" "nothing is copied to a VM that does not run" \
@@ -90,7 +90,7 @@ check "an image boots by UEFI, with a key and a user of one's own" \
         --ssh-user tester --hostname fancy.example --start
 check "cloud-init finishes" finished efi
 check_output "tester fancy" "the key and the user work" \
-        vmctl ssh efi --key "$key" --timeout 400 -- 'echo "$(id -un) $(hostname -s)"'
+        vmctl ssh efi --key "$key" --timeout 900 -- 'echo "$(id -un) $(hostname -s)"'
 check "the guest was booted by UEFI" vmctl ssh efi --key "$key" -- test -d /sys/firmware/efi
 check "a VM with a key of one's own has no other" bash -c '! ls /var/lib/vmctl/vms/efi/id_ed25519_generated'
 check "it is destroyed while it runs" vmctl destroy efi

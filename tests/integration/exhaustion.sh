@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# timeout: 300
+# timeout: 600
 #
 # Users who want all of the service, or want nobody to have it: see attack.py. What they hear is a named error, and
 # root and another user are served meanwhile as always.

@@ -3,7 +3,7 @@
 #
 # The steps of a VMFile in a real Debian guest, in one boot: commands, scripts, files and folders, one that fails, what
 # has changed, more files than one message carries, the log, an interruption.
-# timeout: 1200
+# timeout: 2700
 # What the guest's shell is to expand stands in single quotes.
 # shellcheck disable=SC2016
 
@@ -41,7 +41,7 @@ shell() {
 }
 
 in_guest() {
-        vmctl ssh web --timeout 300 -- "$@"
+        vmctl ssh web --timeout 600 -- "$@"
 }
 
 mkdir -p tree/sub
@@ -65,7 +65,7 @@ $folder
 $(shell 'echo "$A/$B"; cat; printf end' 'env A="1 2" B=""')"
 check_output "*provision: 5 of 5 steps*" "a plan counts the steps" vmctl up --plan
 check_output "*first as vm*script /tmp/*has bash 5*says hello  you *HOME*to stderr*1 2/*end*step 5 ended*" \
-        "up boots, waits, and shows what the steps print" vmctl up --timeout 600
+        "up boots, waits, and shows what the steps print" vmctl up --timeout 1200
 check_output '5' "they are remembered" eval 'prop web ProvisionedSteps | jq length'
 check_output "app = 1" "a file is where only root can write" in_guest sudo cat /etc/app/app.conf
 check_output "640 root" "with its mode" in_guest sudo stat --format="'%a %U'" /etc/app/app.conf
@@ -123,10 +123,10 @@ check_output "--- *step 2 ended after*" "and its last lines" vmctl log web --pro
 
 vm "$first
 $(shell 'echo "waits now"; exec sleep 1000')"
-exec {onlooker}< <(exec timeout 60 vmctl log web --provision --follow --tail 1)
+exec {onlooker}< <(exec timeout 300 vmctl log web --provision --follow --tail 1)
 exec {output}< <(exec vmctl provision 2>&1)
 pid=$!
-check "a log can be followed" timeout 60 grep --quiet --max-count=1 "^waits now" <&"$onlooker"
+check "a log can be followed" timeout 300 grep --quiet --max-count=1 "^waits now" <&"$onlooker"
 kill -INT $pid
 check_output "*Canceled*goes on from here*" "Ctrl-C cancels" cat <&"$output"
 wait $pid
@@ -153,6 +153,6 @@ check_output "40" "and remembered" eval 'prop web ProvisionedSteps | jq length'
 echo changed > file33
 check_output "*step 1 of 1: file /tmp/many/33*" "one that changes goes alone" vmctl up --provision changed
 
-check_error "*VM 'web' does not run*" "what is down is not provisioned" eval 'vmctl down --timeout 60 2> /dev/null; vmctl provision'
+check_error "*VM 'web' does not run*" "what is down is not provisioned" eval 'vmctl down --timeout 120 2> /dev/null; vmctl provision'
 check "all goes" vmctl down --destroy
 check "without a trace" is_gone web
