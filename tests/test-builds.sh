@@ -14,4 +14,4 @@ build=$(realpath "${BUILD:-$tests/../build/bookworm}")
 # Those that take longest wait for the most part.
 check "clang builds everything without a warning" "$tests/sanitized" "$build"
 check "the unit tests hold under the sanitizers" \
-        meson test -C "$build/sanitized" --no-rebuild --num-processes 4 --print-errorlogs --timeout-multiplier 4
+        meson test -C "$build/sanitized" --no-rebuild --num-processes 4 --print-errorlogs --timeout-multiplier 10

@@ -35,7 +35,7 @@ check_output "vm" "the user is vm" guest_ssh id -un
 check_output "0" "... who may become root without a password" guest_ssh sudo id -u
 check_output "/bin/bash" "... and has bash" guest_ssh "getent passwd vm | cut -d: -f7"
 check_status 42 "the command's exit status is handed on" guest_ssh exit 42
-check_output "a  b" "arguments and standard input pass through" bash -c "printf 'a  b\n' | vmctl ssh web -- cat"
+check_output "a  b" "arguments and standard input pass through" bash -c "printf 'a  b\n' | vmctl ssh web --timeout 900 -- cat"
 check_output "6" "the root file system has grown with the disk" \
         guest_ssh "df --block-size=1G --output=size / | tail -1 | tr -d ' '"
 check "root cannot log in" \
@@ -56,21 +56,21 @@ ln -s sub/data "$scratch/tree/link"
 check "and so does scp" scp -q -o BatchMode=yes "$scratch/tree/sub/data" web.vm:by-scp
 check "and sftp" sftp -q -o BatchMode=yes web.vm:by-scp "$scratch/by-sftp"
 check "... with the same bytes" cmp "$scratch/tree/sub/data" "$scratch/by-sftp"
-check "cp copies a folder to the guest" vmctl cp -rp "$scratch/tree" web:copied
+check "cp copies a folder to the guest" vmctl cp --timeout 900 -rp "$scratch/tree" web:copied
 check_output "script" "... with modes" guest_ssh ./copied/run
-check "... and back" vmctl cp -rp web:copied "$scratch"
+check "... and back" vmctl cp --timeout 900 -rp web:copied "$scratch"
 check "... with all that is in it" diff --no-dereference --recursive "$scratch/tree" "$scratch/copied"
 check_output "$(stat --format='%a %Y' "$scratch/tree/run")" "... and times" stat --format='%a %Y' "$scratch/copied/run"
 check_output "piped" "cp is a part of pipes" \
-        bash -c 'echo piped | vmctl cp - web:/tmp/stream && vmctl cp web:/tmp/stream -'
-check_error "*denies its user access*" "cp may do what the user may" vmctl cp "$scratch/tree/run" web:/etc/run
+        bash -c 'echo piped | vmctl cp --timeout 900 - web:/tmp/stream && vmctl cp --timeout 900 web:/tmp/stream -'
+check_error "*denies its user access*" "cp may do what the user may" vmctl cp --timeout 900 "$scratch/tree/run" web:/etc/run
 
 ssh-keygen -q -t ed25519 -N "" -f "$scratch/other"
 sed "s#\(ssh-ed25519\) [^ ]*#$(cut -d' ' -f1,2 "$scratch/other.pub")#" /var/lib/vmctl/vms/web/known_hosts > "$scratch/forged"
 cp /var/lib/vmctl/vms/web/known_hosts "$scratch/pinned"
 cat "$scratch/forged" > /var/lib/vmctl/vms/web/known_hosts
 check_status 255 "a guest with another host key is refused" guest_ssh true
-check_error "*host key*" "... by cp, too" vmctl cp web:by-scp "$scratch/refused"
+check_error "*host key*" "... by cp, too" vmctl cp --timeout 900 web:by-scp "$scratch/refused"
 check_status 255 "... and by plain ssh" ssh -o BatchMode=yes web.vm true
 cat "$scratch/pinned" > /var/lib/vmctl/vms/web/known_hosts
 
@@ -91,6 +91,6 @@ check "an image boots by UEFI, with a key and a user of one's own" \
 check "cloud-init finishes" finished efi
 check_output "tester fancy" "the key and the user work" \
         vmctl ssh efi --key "$key" --timeout 900 -- 'echo "$(id -un) $(hostname -s)"'
-check "the guest was booted by UEFI" vmctl ssh efi --key "$key" -- test -d /sys/firmware/efi
+check "the guest was booted by UEFI" vmctl ssh efi --key "$key" --timeout 900 -- test -d /sys/firmware/efi
 check "a VM with a key of one's own has no other" bash -c '! ls /var/lib/vmctl/vms/efi/id_ed25519_generated'
 check "it is destroyed while it runs" vmctl destroy efi
