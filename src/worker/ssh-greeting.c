@@ -2,8 +2,9 @@
 /* A user-mode network accepts connections before it knows whether somebody in the guest takes them,
  * then closes them (nobody listens) or stays silent (the guest has no network yet). So only a greeting
  * counts. Nothing tells when it could come, so we connect again, soon after a connection was closed, every
- * other second while they are silent; the older ones are kept for a while, as a busy guest may yet answer
- * there. */
+ * other second while they are silent. The older ones are kept for a while, as a busy guest may yet answer
+ * there. Each costs it a process, so the longer it takes the fewer there are, and the longer each is kept:
+ * else one that is too slow for that would be kept busy by us and never answer. */
 #include <arpa/inet.h>
 #include <poll.h>
 
@@ -15,16 +16,17 @@
 
 #define RETRY_MIN_USEC (250 * USEC_PER_MSEC)
 #define RETRY_MAX_USEC (1 * USEC_PER_SEC)
-#define SILENT_USEC (2 * USEC_PER_SEC)
+#define SILENT_MIN_USEC (2 * USEC_PER_SEC)
+#define SILENT_SHARE 8 /* of the time that we have waited */
 
 /* sshd drops connections at random from ten that have not logged in. */
-#define ATTEMPTS_MAX 4
+#define ATTEMPTS_MAX 6
 
 typedef struct Greeter {
         const SshAddress *address;
         struct pollfd polled[ATTEMPTS_MAX + 1]; /* the last is cancel_fd */
         size_t n_attempts;
-        uint64_t next, retry_usec;
+        uint64_t begin, next, retry_usec;
         const char *why;
 } Greeter;
 
@@ -58,6 +60,7 @@ static int attempt_begin(Greeter *g) {
         struct pollfd *p = &g->polled[g->n_attempts++ % ATTEMPTS_MAX];
         socklen_t len = g->address->any.sa_family == AF_INET ? sizeof(g->address->ip4)
                                                              : sizeof(g->address->ip6);
+        uint64_t now = now_usec();
         int enough = GREETING_LEN;
 
         safe_close(p->fd);
@@ -68,7 +71,7 @@ static int attempt_begin(Greeter *g) {
         /* or a single byte would wake us again and again */
         if (setsockopt(p->fd, SOL_SOCKET, SO_RCVLOWAT, &enough, sizeof(enough)) < 0)
                 return -errno;
-        g->next = now_usec() + SILENT_USEC;
+        g->next = now + MAX(SILENT_MIN_USEC, (now - g->begin) / SILENT_SHARE);
         if (!g->why)
                 g->why = "it is silent";
         if (connect(p->fd, &g->address->any, len) < 0 && errno != EINPROGRESS) {
@@ -122,7 +125,9 @@ static int greeter_turn(Greeter *g, uint64_t deadline, int *ret_fd) {
 
 int ssh_greet(const SshAddress *address, int cancel_fd, uint64_t deadline, int *ret_fd,
                 const char **ret_why) {
-        _cleanup_(greeter_done) Greeter g = { .address = address, .retry_usec = RETRY_MIN_USEC };
+        _cleanup_(greeter_done) Greeter g = {
+                .address = address, .begin = now_usec(), .retry_usec = RETRY_MIN_USEC
+        };
         int one = 1, r = 0;
 
         for (size_t i = 0; i < ATTEMPTS_MAX; i++)

@@ -327,6 +327,14 @@ class Reach(Case):
         port = self.server(lambda n, c: c.recv(1) if n == 1 else self.inetd(c))
         self.expect({}, port=port)
 
+    def test_slow(self):
+        """A guest that takes its time with each connection is not given up for ever newer ones."""
+        self.write_config()
+        closed = threading.Event()
+        self.addCleanup(closed.set)
+        port = self.server(lambda n, c: closed.wait(12.5) or self.inetd(c))
+        self.expect({}, port=port)
+
     def test_dropped_at_each_stage(self):
         self.write_config()
 
