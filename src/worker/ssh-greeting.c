@@ -25,6 +25,7 @@
 typedef struct Greeter {
         const SshAddress *address;
         struct pollfd polled[ATTEMPTS_MAX + 1]; /* the last is cancel_fd */
+        uint64_t begun[ATTEMPTS_MAX];
         size_t n_attempts;
         uint64_t begin, next, retry_usec;
         const char *why;
@@ -57,13 +58,15 @@ static void retry_soon(Greeter *g, const char *why) {
 }
 
 static int attempt_begin(Greeter *g) {
-        struct pollfd *p = &g->polled[g->n_attempts++ % ATTEMPTS_MAX];
+        size_t i = g->n_attempts++ % ATTEMPTS_MAX;
+        struct pollfd *p = &g->polled[i];
         socklen_t len = g->address->any.sa_family == AF_INET ? sizeof(g->address->ip4)
                                                              : sizeof(g->address->ip6);
         uint64_t now = now_usec();
         int enough = GREETING_LEN;
 
         safe_close(p->fd);
+        g->begun[i] = now;
         p->fd = socket(g->address->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (p->fd < 0)
                 return -errno;
@@ -91,6 +94,9 @@ static bool attempt_look(Greeter *g, struct pollfd *p) {
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
                 return false;
         p->fd = safe_close(p->fd);
+        /* After a long silence the next is due as if it lasted: passt gives a guest ten seconds. */
+        if (now_usec() - g->begun[p - g->polled] >= SILENT_MIN_USEC)
+                return false;
         retry_soon(g,
                         n < 0 && errno == ECONNREFUSED ? "nothing listens there"
                                                        : "connections are closed at once");
