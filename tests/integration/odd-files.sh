@@ -30,7 +30,7 @@ vmctl create web --image "$guest/base.qcow2" --network none --display none --acc
 vmctl start web
 vmctl kill web
 make_disk "$scratch/disk.raw" 65536 1M
-vmctl image import "$scratch/disk.raw" --name stored --format raw > /dev/null
+vmctl image import "$scratch/disk.raw" --name stored --format raw > /dev/null 2>&1
 service=$(systemctl show --property MainPID --value vmctld)
 
 for kind in FIFO device socket; do
