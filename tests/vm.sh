@@ -8,7 +8,7 @@
 : "${tests:?}" "${scratch:?}" "${bus:?}" "${matches:?}" "${hearer=}" "${BUILD:?}"
 
 guest=$BUILD/guest
-boot_timeout=180 # seconds; a guest takes two to five, or fifty where much else runs
+boot_timeout=${BOOT_TIMEOUT:-180} # seconds; a guest takes two to five, or fifty where much else runs
 
 # define NAME [OPTION...]: a VM with the test guest. What OPTIONs say again counts.
 define() {
@@ -74,7 +74,7 @@ prop_of_file() {
 booted() {
         local output pid line left=${2:-1} status=1
 
-        exec {output}< <(exec timeout $boot_timeout vmctl log "$1" --console --follow 2>&1)
+        exec {output}< <(exec timeout "$boot_timeout" vmctl log "$1" --console --follow 2>&1)
         pid=$!
         while [ "$left" -gt 0 ] && read -r line <&"$output"; do
                 [[ $line != *"GUEST READY"* ]] || left=$((left - 1))
