@@ -125,20 +125,22 @@ store_is_clean() {
                 [ "$(kept)" -eq "${1-0}" ]
 }
 
-# settled: all children of the service have ended, as systemd counts its processes.
+# settled: all children of the service and its launcher have ended, as systemd counts their processes.
 settled() {
-        local pid dir
+        local unit pid dir
 
-        dir=/sys/fs/cgroup
-        [ ! -d $dir/systemd ] || dir+=/systemd
-        dir+=$(systemctl show --property ControlGroup --value vmctld)
-        while read -r pid; do
-                [ "$pid" = "$(systemctl show --property MainPID --value vmctld)" ] ||
-                        timeout 20 tail --pid="$pid" --sleep-interval=0.1 -f /dev/null || return
-        done < "$dir/cgroup.procs"
+        for unit in vmctld vmctl-launch; do
+                dir=/sys/fs/cgroup
+                [ ! -d $dir/systemd ] || dir+=/systemd
+                dir+=$(systemctl show --property ControlGroup --value $unit)
+                while read -r pid; do
+                        [ "$pid" = "$(systemctl show --property MainPID --value $unit)" ] ||
+                                timeout 20 tail --pid="$pid" --sleep-interval=0.1 -f /dev/null || return
+                done < "$dir/cgroup.procs"
+        done
 }
 
 # workers: the processes of the service's workers
 workers() {
-        pgrep --parent "$(systemctl show --property MainPID --value vmctld)" --full "/usr/lib/vmctl/vmctl-(pull|image)"
+        pgrep --parent "$(systemctl show --property MainPID --value vmctl-launch)" --full "/usr/lib/vmctl/vmctl-(pull|image)"
 }

@@ -77,11 +77,6 @@ void child_watch_kill(ChildWatch *w) {
                 (void)kill(w->leads_group ? -w->pid : w->pid, SIGKILL);
 }
 
-void child_watch_set_ended(ChildWatch *w, child_ended_t ended, void *userdata) {
-        w->ended = ended;
-        w->userdata = userdata;
-}
-
 bool child_watch_has_ended(const ChildWatch *w) {
         return !w->source;
 }

@@ -25,9 +25,6 @@ int child_watch_new(sd_event *event, pid_t pid, bool leads_group, child_ended_t 
 /* SIGKILL to it and its group, if it still runs. Its end is told as any other. */
 void child_watch_kill(ChildWatch *w);
 
-/* Who is told instead. */
-void child_watch_set_ended(ChildWatch *w, child_ended_t ended, void *userdata);
-
 bool child_watch_has_ended(const ChildWatch *w);
 
 /* Ends the watch, not the child: nobody is told any more. Returns NULL. */

@@ -51,7 +51,10 @@ static int set_up(Core *c, const OperationHooks *hooks, void *userdata) {
         c->runtime_fd = core_open_folder(c->config.runtime_dir, core_folder_mode(c));
         if (c->runtime_fd < 0)
                 return c->runtime_fd;
-        return uid_pool_new(c->config.uid_first, c->config.uid_count, c->runtime_fd, &c->uids);
+        /* The system's service has no privileges; as root, by hand, it has a launcher of its own. */
+        r = launcher_new(c->event, c->config.system && geteuid() != 0 ? VMCTL_LAUNCH_SOCKET : NULL,
+                        !c->config.system, &c->launcher);
+        return r < 0 ? r : uid_pool_new(c->config.uid_first, c->config.uid_count, c->runtime_fd, &c->uids);
 }
 
 int core_new(sd_event *event, Config *config, const OperationHooks *hooks, void *userdata, Core **ret) {
@@ -75,6 +78,7 @@ Core *core_free(Core *c) {
         if (!c)
                 return NULL;
         operations_done(&c->operations);
+        launcher_free(c->launcher);
         uid_pool_free(c->uids);
         accounts_free(c->accounts);
         safe_close(c->runtime_fd);

@@ -5,6 +5,7 @@
 
 #include "accounts.h"
 #include "config.h"
+#include "launcher.h"
 #include "operation.h"
 #include "uid-pool.h"
 
@@ -15,6 +16,7 @@ typedef struct Core {
         Operations operations;
         int runtime_fd; /* runtime_dir, which is there now */
         UidPool *uids;
+        Launcher *launcher;
 } Core;
 
 /* Takes the settings over, also on failure. `hooks` is borrowed. */

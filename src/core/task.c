@@ -17,20 +17,29 @@ struct Task {
         void *userdata;
         task_gone_t gone;
         void *gone_userdata;
-        ChildWatch *child;
+        ChildWatch *child; /* one of the two */
+        Launched *launched;
         sd_event_source *output, *deadline;
         int output_fd;
         char *buf;
         size_t len;
         int status; /* as task_done_t has it */
         bool exited, eof;
+        bool killed; /* only its end counts now */
 };
+
+static void kill_child(Task *t) {
+        if (t->launched)
+                launched_kill(t->launched);
+        child_watch_kill(t->child);
+}
 
 Task *task_free(Task *t) {
         if (!t)
                 return NULL;
-        child_watch_kill(t->child);
+        kill_child(t);
         child_watch_free(t->child);
+        launched_free(t->launched);
         sd_event_source_disable_unref(t->output);
         sd_event_source_disable_unref(t->deadline);
         safe_close(t->output_fd);
@@ -50,27 +59,32 @@ static void step(Task *t) {
         t->done(t->userdata, t->status, buf ?: "", t->len);
 }
 
-static void on_child_end(const siginfo_t *si, void *userdata) {
-        Task *t = userdata;
-
+/* `code` and `status` as siginfo_t has them */
+static void child_ended(Task *t, int error, int code, int status) {
+        if (t->killed) {
+                if (t->gone)
+                        t->gone(t->gone_userdata); /* may free it */
+                return;
+        }
         t->exited = true;
-        t->status = si->si_code == CLD_EXITED ? si->si_status : -EINTR;
+        t->status = error < 0 ? error : code == CLD_EXITED ? status : -EINTR;
         step(t);
 }
 
-static void on_killed_child_end(const siginfo_t *si, void *userdata) {
-        Task *t = userdata;
+static void on_child_end(const siginfo_t *si, void *userdata) {
+        child_ended(userdata, 0, si->si_code, si->si_status);
+}
 
-        if (t->gone)
-                t->gone(t->gone_userdata); /* may free it */
+static void on_launched_end(const LaunchEnd *end, void *userdata) {
+        child_ended(userdata, end->error, end->code, end->status);
 }
 
 /* The child may hang in the kernel, so nobody waits for its end but who asks for it with task_kill(). */
 static void stop(Task *t) {
         t->output = sd_event_source_disable_unref(t->output);
         t->deadline = sd_event_source_disable_unref(t->deadline);
-        child_watch_set_ended(t->child, on_killed_child_end, t);
-        child_watch_kill(t->child);
+        t->killed = true;
+        kill_child(t);
 }
 
 static void give_up(Task *t, int reason) {
@@ -82,7 +96,7 @@ static void give_up(Task *t, int reason) {
 
 int task_kill(Task *t, task_gone_t gone, void *userdata) {
         stop(t);
-        if (child_watch_has_ended(t->child))
+        if (t->launched ? launched_has_ended(t->launched) : child_watch_has_ended(t->child))
                 return 0;
         t->gone = gone;
         t->gone_userdata = userdata;
@@ -138,12 +152,10 @@ static int on_output(sd_event_source *s, int fd, uint32_t revents, void *userdat
         return 0;
 }
 
-static int watch(Task *t, sd_event *event, pid_t pid, bool leads_group, uint64_t timeout_usec) {
+/* The output, and the time. */
+static int attend(Task *t, sd_event *event, uint64_t timeout_usec) {
         int r;
 
-        r = child_watch_new(event, pid, leads_group, on_child_end, t, &t->child);
-        if (r < 0)
-                return r;
         if (t->output_fd >= 0) {
                 r = sd_event_add_io(event, &t->output, t->output_fd, EPOLLIN, on_output, t);
                 if (r < 0)
@@ -156,6 +168,13 @@ static int watch(Task *t, sd_event *event, pid_t pid, bool leads_group, uint64_t
                         100 * USEC_PER_MSEC, on_deadline, t);
 }
 
+static int watch(Task *t, sd_event *event, pid_t pid, bool leads_group, uint64_t timeout_usec) {
+        int r;
+
+        r = child_watch_new(event, pid, leads_group, on_child_end, t, &t->child);
+        return r < 0 ? r : attend(t, event, timeout_usec);
+}
+
 static int task_new(task_done_t done, void *userdata, Task **ret) {
         Task *t = malloc(sizeof(Task));
 
@@ -166,11 +185,29 @@ static int task_new(task_done_t done, void *userdata, Task **ret) {
         return 0;
 }
 
+/* What it reads from, and the end of a pipe that it writes to. */
+static int make_streams(Task *t, const void *input, size_t len, int *ret_in, int *ret_out) {
+        _cleanup_close_pair_ int out[2] = { -EBADF, -EBADF };
+        _cleanup_close_ int in = memfd_with("task-input", input, len);
+        int r;
+
+        if (in < 0)
+                return in;
+        if (pipe2(out, O_CLOEXEC) < 0)
+                return -errno;
+        r = fd_set_nonblock(out[0], true);
+        if (r < 0)
+                return r;
+        t->output_fd = TAKE_FD(out[0]);
+        *ret_in = TAKE_FD(in);
+        *ret_out = TAKE_FD(out[1]);
+        return 0;
+}
+
 int task_run(sd_event *event, const ChildSpec *spec, const void *input, size_t len, uint64_t timeout_usec,
                 task_done_t done, void *userdata, Task **ret) {
-        _cleanup_close_pair_ int out[2] = { -EBADF, -EBADF };
         _cleanup_(task_freep) Task *t = NULL;
-        _cleanup_close_ int in = -EBADF;
+        _cleanup_close_ int in = -EBADF, out = -EBADF;
         ChildFd fds[TASK_FDS_MAX + 3];
         ChildSpec with_io = *spec;
         pid_t pid;
@@ -179,29 +216,52 @@ int task_run(sd_event *event, const ChildSpec *spec, const void *input, size_t l
         if (spec->n_fds > TASK_FDS_MAX)
                 return -E2BIG;
         r = task_new(done, userdata, &t);
+        if (r >= 0)
+                r = make_streams(t, input, len, &in, &out);
         if (r < 0)
                 return r;
-        in = memfd_with("task-input", input, len);
-        if (in < 0)
-                return in;
-        if (pipe2(out, O_CLOEXEC) < 0)
-                return -errno;
         for (size_t i = 0; i < spec->n_fds; i++)
                 fds[i] = spec->fds[i];
         fds[spec->n_fds] = (ChildFd){ in, 0 };
-        fds[spec->n_fds + 1] = (ChildFd){ out[1], 1 };
+        fds[spec->n_fds + 1] = (ChildFd){ out, 1 };
         fds[spec->n_fds + 2] = (ChildFd){ STDERR_FILENO, STDERR_FILENO }; /* complaints go where ours go */
         with_io.fds = fds;
         with_io.n_fds += 3;
         with_io.flags |= CHILD_DIE_WITH_PARENT;
-        r = fd_set_nonblock(out[0], true);
-        if (r < 0)
-                return r;
-        t->output_fd = TAKE_FD(out[0]);
         r = child_spawn(&with_io, &pid);
         if (r < 0)
                 return r;
         r = watch(t, event, pid, spec->flags & CHILD_NEW_SESSION, timeout_usec);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(t);
+        return 0;
+}
+
+int task_launch(sd_event *event, Launcher *launcher, const LaunchSpec *spec, const void *input, size_t len,
+                uint64_t timeout_usec, task_done_t done, void *userdata, Task **ret) {
+        static const LaunchHandlers handlers = { .ended = on_launched_end };
+        _cleanup_(task_freep) Task *t = NULL;
+        _cleanup_close_ int in = -EBADF, out = -EBADF;
+        LaunchFile files[PACKET_FDS_MAX];
+        LaunchSpec with_io = *spec;
+        int r;
+
+        if (spec->n_files > PACKET_FDS_MAX - 2)
+                return -E2BIG;
+        r = task_new(done, userdata, &t);
+        if (r >= 0)
+                r = make_streams(t, input, len, &in, &out);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < spec->n_files; i++)
+                files[i] = spec->files[i];
+        files[with_io.n_files++] = (LaunchFile){ .fd = in, .target = STDIN_FILENO };
+        files[with_io.n_files++] = (LaunchFile){ .fd = out, .target = STDOUT_FILENO };
+        with_io.files = files;
+        r = launcher_run(launcher, &with_io, &handlers, t, &t->launched);
+        if (r >= 0)
+                r = attend(t, event, timeout_usec);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(t);

@@ -5,6 +5,7 @@
 
 #include <systemd/sd-event.h>
 
+#include "launcher.h"
 #include "util/child.h"
 #include "util/error.h"
 
@@ -21,6 +22,11 @@ typedef void (*task_done_t)(void *userdata, int status, const char *output, size
 /* The program gets `input` as stdin, and spec's other descriptors; spec->fds must not name 0, 1 or 2. */
 int task_run(sd_event *event, const ChildSpec *spec, const void *input, size_t len, uint64_t timeout_usec,
                 task_done_t done, void *userdata, Task **ret);
+
+/* The same for a program that vmctl-launch runs. spec->files must not name 0, 1 or 2. Whether it could be
+ * executed is told by `done`, too: with a negative errno. */
+int task_launch(sd_event *event, Launcher *launcher, const LaunchSpec *spec, const void *input, size_t len,
+                uint64_t timeout_usec, task_done_t done, void *userdata, Task **ret);
 
 /* From now on each line of output goes to `line` as it comes, without its end, and only what stands behind
  * the last of them to `done`. A line longer than TASK_OUTPUT_MAX ends the task. `line` must not free it. */

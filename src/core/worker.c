@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include <stdio.h>
 #include <unistd.h>
 
+#include "file-acl.h"
 #include "task.h"
 #include "util/log.h"
 #include "worker.h"
@@ -20,6 +20,17 @@ struct Worker {
         worker_gone_t gone;
         void *gone_userdata;
 };
+
+static const char *name_of(LaunchProgram program) {
+        static const char *const table[_LAUNCH_PROGRAM_MAX] = {
+                [LAUNCH_PREPARE] = "vmctl-prepare",
+                [LAUNCH_IMAGE] = "vmctl-image",
+                [LAUNCH_PULL] = "vmctl-pull",
+                [LAUNCH_SSH] = "vmctl-ssh",
+        };
+
+        return table[program];
+}
 
 static void release_uid(Worker *w) {
         if (w->uid != 0)
@@ -73,10 +84,13 @@ static int judge(Worker *w, int status, const Json **ret, Error **reterr) {
                                : error_set(reterr, ERROR_TIMEOUT, "%s took too long", w->program);
         if (name && message)
                 return error_set(reterr, error_code_from_name(name), "%s", message);
-        if (status == 0 && json_type(result) == JSON_OBJECT) {
+        /* How it ended went with the launcher, but what it says last it says when all is done. */
+        if ((status == 0 || status == -ECONNRESET) && json_type(result) == JSON_OBJECT) {
                 *ret = result;
                 return 0;
         }
+        if (status < 0 && status != -EINTR && status != -EFBIG)
+                return error_set_errno(reterr, status, "Cannot run %s", w->program);
         log_error("%s ended with status %i and no answer", w->program, status);
         return status == -EINTR
                         ? error_set(reterr, ERROR_FAILED, "%s was killed", w->program)
@@ -142,77 +156,70 @@ int worker_charge(Worker *w, uid_t requester, Error **reterr) {
 }
 
 /* *ret is 0 where it stays ours. */
-static int choose_uid(Worker *w, const WorkerSpec *spec, uid_t *ret, char ***argv) {
-        int r = 0;
+static int choose_uid(Worker *w, const WorkerSpec *spec, uid_t *ret) {
+        int r;
 
         *ret = 0;
         if (uid_pool_is_empty(w->core->uids))
                 return 0;
+        *ret = spec->uid;
         if (spec->uid != 0)
-                *ret = spec->uid;
-        else {
-                r = uid_pool_pick(w->core->uids, ret, NULL);
-                w->uid = r < 0 ? 0 : *ret;
-        }
-        for (int i = 0; r >= 0 && i < 2; i++) {
-                r = strv_extend(argv, i == 0 ? "--uid" : "--gid");
-                if (r >= 0)
-                        r = strv_extendf(argv, "%u", (unsigned)*ret);
-        }
+                return 0;
+        r = uid_pool_pick(w->core->uids, ret, NULL);
+        if (r >= 0)
+                w->uid = *ret;
         return r;
 }
 
-static int make_arguments(Worker *w, const WorkerSpec *spec, char ***argv, ChildFd *fds, size_t *n) {
-        uid_t uid;
-        int r;
+static int add_files(const WorkerSpec *spec, uid_t uid, char ***options, LaunchFile *files, size_t *n) {
+        for (size_t i = 0; i < spec->n_files; i++) {
+                int target = 3 + (int)*n, r;
 
-        r = strv_extendf(argv, "%s/%s", VMCTL_HELPER_DIR, spec->program);
-        if (r >= 0 && spec->verb)
-                r = strv_extend(argv, spec->verb);
-        if (r >= 0)
-                r = choose_uid(w, spec, &uid, argv);
-        for (size_t i = 0; r >= 0 && i < spec->n_files; i++) {
                 if (spec->files[i].fd < 0)
                         continue;
-                fds[*n] = (ChildFd){ spec->files[i].fd, 3 + (int)*n };
-                r = strv_extend(argv, spec->files[i].option);
+                files[(*n)++] = (LaunchFile){ spec->files[i].fd, target };
+                r = spec->files[i].share && uid != 0 ? file_acl_grant(spec->files[i].fd, uid, R_OK | W_OK)
+                                                     : 0;
                 if (r >= 0)
-                        r = strv_extendf(argv, "%i", fds[*n].target);
-                if (r >= 0 && uid != 0 && spec->files[i].give &&
-                                fchown(spec->files[i].fd, uid, (gid_t)-1) < 0)
-                        r = -errno;
-                (*n)++;
+                        r = strv_extend(options, spec->files[i].option);
+                if (r >= 0)
+                        r = strv_extendf(options, "%i", target);
+                if (r < 0)
+                        return r;
         }
-        return r;
+        return 0;
 }
 
 /* libcurl's own variables. */
-static int make_environment(char ***ret) {
-        static const char *const names[] = { "http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy",
-                "ALL_PROXY", "no_proxy", "NO_PROXY" };
-        int r;
+static int list_proxies(char ***ret) {
+        int r = 0;
 
-        r = strv_extend(ret, "LANG=C.UTF-8");
-        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(names); i++)
-                if (!isempty(getenv(names[i])))
-                        r = strv_extendf(ret, "%s=%s", names[i], getenv(names[i]));
+        for (size_t i = 0; r >= 0 && launch_environment[i]; i++)
+                if (!isempty(getenv(launch_environment[i])))
+                        r = strv_extendf(ret, "%s=%s", launch_environment[i], getenv(launch_environment[i]));
         return r;
 }
 
-static int spawn(Worker *w, const WorkerSpec *spec, const char *request, size_t len) {
-        _cleanup_strv_ char **argv = NULL, **envp = NULL;
-        ChildFd fds[WORKER_FILES_MAX];
-        ChildSpec child = { .fds = fds, .flags = CHILD_NEW_SESSION };
+static int launch(Worker *w, const WorkerSpec *spec, const char *request, size_t len) {
+        _cleanup_strv_ char **options = NULL, **environment = NULL;
+        LaunchFile files[WORKER_FILES_MAX];
+        LaunchSpec launch = { .program = spec->program, .files = files };
         int r;
 
-        r = make_arguments(w, spec, &argv, fds, &child.n_fds);
-        if (r >= 0 && spec->network)
-                r = make_environment(&envp);
+        r = choose_uid(w, spec, &launch.uid);
+        if (r >= 0 && spec->verb)
+                r = strv_extend(&options, spec->verb);
+        if (r >= 0)
+                r = add_files(spec, launch.uid, &options, files, &launch.n_files);
         if (r < 0)
                 return r;
-        child.argv = argv;
-        child.envp = envp;
-        r = task_run(w->core->event, &child, request, len, spec->timeout_usec, on_done, w, &w->task);
+        launch.options = options;
+        r = spec->network ? list_proxies(&environment) : 0;
+        if (r < 0)
+                return r;
+        launch.environment = environment;
+        r = task_launch(w->core->event, w->core->launcher, &launch, request, len, spec->timeout_usec,
+                        on_done, w, &w->task);
         if (r >= 0)
                 task_set_line_handler(w->task, on_line);
         return r;
@@ -225,10 +232,10 @@ int worker_run(Core *core, const WorkerSpec *spec, const char *request, size_t l
 
         assert(spec->n_files <= WORKER_FILES_MAX);
         if (!w)
-                return error_set_errno(reterr, -ENOMEM, "Cannot run %s", spec->program);
+                return error_set_errno(reterr, -ENOMEM, "Cannot run %s", name_of(spec->program));
         *w = (Worker){
                 .core = core,
-                .program = spec->program,
+                .program = name_of(spec->program),
                 .late = spec->late,
                 .handlers = handlers,
                 .userdata = userdata,
@@ -240,9 +247,9 @@ int worker_run(Core *core, const WorkerSpec *spec, const char *request, size_t l
                 if (r < 0)
                         return r;
         }
-        r = spawn(w, spec, request, len);
+        r = launch(w, spec, request, len);
         if (r < 0)
-                return error_set_errno(reterr, r, "Cannot run %s", spec->program);
+                return error_set_errno(reterr, r, "Cannot run %s", w->program);
         *ret = TAKE_PTR(w);
         return 0;
 }

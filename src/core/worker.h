@@ -12,20 +12,20 @@ typedef struct Worker Worker;
 typedef struct WorkerFile {
         const char *option; /* "--output" */
         int fd;             /* borrowed; -EBADF: not given */
-        bool give; /* the file is to be owned by the worker's user, for programs that open it anew */
+        bool share;         /* the worker's user may open the file anew, as programs do that it runs */
 } WorkerFile;
 
-#define WORKER_FILES_MAX 264 /* a file for each step of a provisioning, and a few */
+#define WORKER_FILES_MAX (PACKET_FDS_MAX - 2) /* a file for each step of a provisioning, and a few */
 
 typedef struct WorkerSpec {
-        const char *program;     /* below VMCTL_HELPER_DIR */
+        LaunchProgram program;
         const char *verb;        /* its first argument, or NULL */
         const WorkerFile *files; /* up to WORKER_FILES_MAX */
         size_t n_files;
         uid_t requester; /* who is charged for it */
         Charge *paid;    /* that was done already: the worker's from now on; or NULL */
         uid_t uid;    /* 0: one that is nobody else's for as long; of no account in a user's own service */
-        bool network; /* hand on what the environment says of proxies */
+        bool network; /* hand on what our environment says of proxies */
         uint64_t timeout_usec;
         const char *late; /* static: what the error says when the time is over, or NULL */
 } WorkerSpec;

@@ -265,6 +265,20 @@ static int make_vm(Host *h, int fd, const struct stat *node) {
         return vm < 0 ? -errno : 0;
 }
 
+static bool is_for_root(const struct stat *st) {
+        return (st->st_mode & 0006) != 0006 && ((st->st_mode & 0060) != 0060 || st->st_gid == 0);
+}
+
+static char *why_closed(const Host *h, int error) {
+        struct stat st;
+
+        if (error != EACCES || !h->other_users || stat("/dev/kvm", &st) < 0)
+                return strf("/dev/kvm cannot be opened: %s", strerror(error));
+        return is_for_root(&st) ? strdup("/dev/kvm is for root alone")
+                                : strf("/dev/kvm is for the group %u, which the service's user is not in",
+                                                  (unsigned)st.st_gid);
+}
+
 /* Creating a VM can succeed where running one cannot (nested in a host that hides the CPU's feature): the
  * CPU flags have the last word. */
 static char *why_no_kvm(Host *h) {
@@ -274,11 +288,11 @@ static char *why_no_kvm(Host *h) {
 
         h->kvm_gid = 0;
         if (fd < 0)
-                return strf("/dev/kvm cannot be opened: %s", strerror(errno));
+                return why_closed(h, errno);
         if (fstat(fd, &st) < 0)
                 return strf("/dev/kvm cannot be looked at: %s", strerror(errno));
         if (h->other_users && (st.st_mode & 0006) != 0006) {
-                if ((st.st_mode & 0060) != 0060 || st.st_gid == 0)
+                if (is_for_root(&st))
                         return strdup("/dev/kvm is for root alone");
                 h->kvm_gid = st.st_gid;
         }

@@ -192,12 +192,10 @@ int scope_watch_on_unit_changed(sd_bus_message *m, void *userdata, sd_bus_error 
 static int stop(void *userdata) {
         ScopeWatch *w = userdata;
         Systemd *s = w->systemd;
-        int r;
 
         if (w->kill)
                 systemd_kill_scope(s, w->unit);
-        r = systemd_call(s, NULL, NULL, NULL, "ResetFailedUnit", "s", w->unit);
-        return r < 0 ? r : systemd_call(s, NULL, NULL, NULL, "StopUnit", "ss", w->unit, "replace");
+        return launcher_stop_scope(s->launcher, w->unit);
 }
 
 static void on_not_stopped(void *userdata, int r) {

@@ -45,6 +45,7 @@ typedef struct SignalMatch {
 
 struct Systemd {
         sd_bus *bus;
+        Launcher *launcher; /* borrowed */
         sd_bus_slot *owner_changed, *owner_asked;
         char *owner; /* PID 1's unique name, as far as it is known: others' signals are not its */
         CallQueue *calls;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The connection, and the jobs that make scopes. Of each signal of PID 1 there is one match for all who want
  * it, and only while somebody does. */
-#include <signal.h>
 #include <stdarg.h>
 
 #include "cgroup.h"
@@ -32,13 +31,14 @@ struct ScopeJob {
         TAILQ_ENTRY(ScopeJob) link;
         bool starting; /* in the list of these */
         char *unit;
-        pid_t pid;                      /* that the scope is made around */
+        ScopeSpec spec;                 /* of one that starts; its unit counts for nothing */
+        pid_t pid;                      /* that it is made around; once PID 1 has answered */
         char *job;                      /* object path, once PID 1 has named it */
         char *early_result, *early_job; /* the job's end overtook the reply that names it */
         bool asked;                     /* after all that: it may be another's job, or scope */
         Turn turn;
-        sd_bus_message *message; /* owned; until its turn has come */
-        QueuedCall *call;
+        LaunchCall *call;
+        QueuedCall *question;
         scope_done_t done;
         void *userdata;
 };
@@ -231,13 +231,16 @@ static int follow_owner(Systemd *s) {
                         BUS_DRIVER, "GetNameOwner", on_owner, s, "s", SYSTEMD_DESTINATION);
 }
 
-int systemd_new(sd_bus *bus, const SystemdHandlers *handlers, void *userdata, Systemd **ret) {
+int systemd_new(sd_bus *bus, Launcher *launcher, const SystemdHandlers *handlers, void *userdata,
+                Systemd **ret) {
         _cleanup_(systemd_freep) Systemd *s = malloc(sizeof(Systemd));
         int r;
 
         if (!s)
                 return -ENOMEM;
-        *s = (Systemd){ .bus = sd_bus_ref(bus), .handlers = handlers, .userdata = userdata };
+        *s = (Systemd){
+                .bus = sd_bus_ref(bus), .launcher = launcher, .handlers = handlers, .userdata = userdata
+        };
         TAILQ_INIT(&s->turns);
         TAILQ_INIT(&s->lasting);
         TAILQ_INIT(&s->starts);
@@ -375,9 +378,9 @@ static void stop_listening(ScopeJob *j) {
 ScopeJob *scope_job_free(ScopeJob *j) {
         if (!j)
                 return NULL;
-        queued_call_cancel(j->call);
+        launch_call_cancel(j->call);
+        queued_call_cancel(j->question);
         stop_listening(j);
-        sd_bus_message_unref(j->message);
         free(j->unit);
         free(j->job);
         free(j->early_job);
@@ -401,7 +404,8 @@ bool systemd_starts(const Systemd *s, const char *unit) {
 
 /* The last thing that happens to a job; its owner frees it in the callback. */
 static void finish(ScopeJob *j, int r, const Error *error) {
-        j->call = queued_call_cancel(j->call);
+        j->call = launch_call_cancel(j->call);
+        j->question = queued_call_cancel(j->question);
         stop_listening(j);
         j->done(j->userdata, r, error);
 }
@@ -454,14 +458,12 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *error
         return 0;
 }
 
-static void fail_from_message(ScopeJob *j, const sd_bus_error *be, const char *what) {
+static void fail_job(ScopeJob *j, int r, const char *what, const char *words) {
         _cleanup_error_ Error *e = NULL;
-        int r = -sd_bus_error_get_errno(be);
 
-        if (sd_bus_error_has_name(be, "org.freedesktop.systemd1.NoSuchUnit"))
-                r = -ENOENT;
-        (void)error_set(&e, ERROR_SCOPE_FAILED, "systemd cannot %s '%s': %s", what, j->unit, be->message);
-        finish(j, r < 0 ? r : -EIO, e);
+        (void)error_set(&e, ERROR_SCOPE_FAILED, "systemd cannot %s '%s': %s", what, j->unit,
+                        words ?: strerror(-r));
+        finish(j, r, e);
 }
 
 /* False: PID 1 knows of none. `ret` borrows from the message. */
@@ -480,10 +482,12 @@ static void on_asked(sd_bus_message *m, const sd_bus_error *error, void *userdat
         UnitState state = {};
         ScopeJob *j = userdata;
         bool exists;
+        int r;
 
-        j->call = NULL;
+        j->question = NULL;
         if (error) {
-                fail_from_message(j, error, "tell of");
+                r = -sd_bus_error_get_errno(error);
+                fail_job(j, r < 0 ? r : -EIO, "tell of", error->message);
                 return;
         }
         exists = find_unit(m, j->unit, &state);
@@ -503,7 +507,7 @@ static int ask(ScopeJob *j) {
         int r;
 
         r = systemd_ask_for_scopes(j->systemd, &m);
-        return r < 0 ? r : call_queue_add(j->systemd->calls, m, on_asked, j, &j->call);
+        return r < 0 ? r : call_queue_add(j->systemd->calls, m, on_asked, j, &j->question);
 }
 
 /* A call that is still unanswered is made again by itself. */
@@ -512,117 +516,38 @@ static void ask_for_starts(Systemd *s) {
         int r;
 
         TAILQ_FOREACH(j, &s->starts, link) {
-                r = j->job && !j->call ? ask(j) : 0;
+                r = j->job && !j->question ? ask(j) : 0;
                 if (r < 0) /* whoever waits has a deadline */
                         log_error_errno(r, "Cannot ask systemd for '%s': %m", j->unit);
         }
 }
 
-static void on_started(sd_bus_message *m, const sd_bus_error *error, void *userdata) {
+static void on_started(void *userdata, const LaunchAnswer *a) {
         ScopeJob *j = userdata;
-        const char *job;
         int r;
 
         j->call = NULL;
+        j->pid = a->pid;
         /* One that is in the way; or PID 1 has it from us, but lost its connection before it said so, and
          * was asked again. Then it may not have come to it yet. */
-        if (error && sd_bus_error_has_name(error, "org.freedesktop.systemd1.UnitExists")) {
+        if (a->error == -EEXIST) {
                 r = ask(j);
                 if (r < 0)
                         finish(j, r, NULL);
                 return;
         }
-        if (error) {
-                fail_from_message(j, error, "start");
+        if (a->error < 0) {
+                fail_job(j, a->error, "start", a->text);
                 return;
         }
-        if (sd_bus_message_read(m, "o", &job) < 0 || free_and_strdup(&j->job, job) < 0) {
+        if (!a->text || free_and_strdup(&j->job, a->text) < 0) {
                 finish(j, -ENOMEM, NULL);
                 return;
         }
         if (j->early_job && streq(j->early_job, j->job))
                 finish_job(j, j->early_result);
-}
-
-static int append_u64(sd_bus_message *m, const char *name, uint64_t v) {
-        return sd_bus_message_append(m, "(sv)", name, "t", v);
-}
-
-/* 0 in our limits is "none", which systemd spells UINT64_MAX. */
-static int append_limits(sd_bus_message *m, const VmLimits *l) {
-        const struct {
-                const char *name;
-                uint64_t value;
-        } table[] = {
-                { "CPUQuotaPerSecUSec", l->cpu_quota * (USEC_PER_SEC / 100) },
-                { "CPUWeight", l->cpu_weight },
-                { "IOWeight", l->io_weight },
-                { "MemoryMax", l->memory_max },
-                { "MemoryHigh", l->memory_high },
-                { "TasksMax", l->tasks_max },
-        };
-
-        for (size_t i = 0; i < ELEMENTSOF(table); i++) {
-                int r = append_u64(m, table[i].name, table[i].value > 0 ? table[i].value : UINT64_MAX);
-
-                if (r < 0)
-                        return r;
-        }
-        return 0;
-}
-
-static int append_devices(sd_bus_message *m, bool kvm) {
-        static const char *const devices[] = { "/dev/null", "/dev/zero", "/dev/full", "/dev/random",
-                "/dev/urandom", "/dev/kvm" };
-        int r;
-
-        r = sd_bus_message_append(m, "(sv)", "DevicePolicy", "s", "strict");
-        if (r < 0)
-                return r;
-        r = sd_bus_message_open_container(m, 'r', "sv");
-        if (r >= 0)
-                r = sd_bus_message_append(m, "s", "DeviceAllow");
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'v', "a(ss)");
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'a', "(ss)");
-        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(devices) - (kvm ? 0 : 1); i++)
-                r = sd_bus_message_append(m, "(ss)", devices[i], "rw");
-        for (int i = 0; r >= 0 && i < 3; i++)
-                r = sd_bus_message_close_container(m);
-        return r;
-}
-
-/* Behind vmctl.target, which is active while VMs run and stopped with the host alone, not behind the
- * service: stops go before starts, so a service that crashed would not come back while PID 1 stops the
- * scope.
- *
- * PID 1 stops a scope by a signal to its processes, or, if it has a controller, by asking that; but it
- * forgets the controller for good when that once leaves the bus. So there is none: the signal is one that
- * does nothing, we see the scope's state change, and have TimeoutStopSec to shut the guest down before PID 1
- * kills. */
-static int append_scope(sd_bus_message *m, const ScopeSpec *spec) {
-        int r;
-
-        r = sd_bus_message_append(m, "ss", spec->unit, "fail");
-        if (r < 0)
-                return r;
-        r = sd_bus_message_open_container(m, 'a', "(sv)");
-        if (r < 0)
-                return r;
-        r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)", "Description", "s",
-                        spec->description, "Slice", "s", "vmctl.slice", "PIDs", "au", 1, (uint32_t)spec->pid,
-                        "KillSignal", "i", (int32_t)SIGCONT, "TimeoutStopUSec", "t", spec->stop_timeout,
-                        "CollectMode", "s", "inactive-or-failed", "Wants", "as", 1, "vmctl.target", "After",
-                        "as", 1, "vmctl.target", "Before", "as", 1, spec->user, "CPUAccounting", "b", true,
-                        "MemoryAccounting", "b", true, "TasksAccounting", "b", true);
-        if (r >= 0)
-                r = append_limits(m, &spec->limits);
-        if (r >= 0)
-                r = append_devices(m, spec->kvm);
-        if (r >= 0)
-                r = sd_bus_message_close_container(m);
-        return r < 0 ? r : sd_bus_message_append(m, "a(sa(sv))", 0);
+        else if (is_settled(j)) /* the launcher's call may have overtaken our match */
+                finish(j, 0, NULL);
 }
 
 static int job_new(Systemd *s, const char *unit, scope_done_t done, void *userdata, ScopeJob **ret) {
@@ -640,11 +565,11 @@ static int job_new(Systemd *s, const char *unit, scope_done_t done, void *userda
 }
 
 static int send_start(void *userdata) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         ScopeJob *j = userdata;
+        const ScopeSpec *spec = &j->spec;
 
-        m = TAKE_PTR(j->message);
-        return call_queue_add(j->systemd->calls, m, on_started, j, &j->call);
+        return launcher_start_scope(j->systemd->launcher, spec->shim, j->unit, &spec->limits, spec->kvm,
+                        spec->stop_timeout, on_started, j, &j->call);
 }
 
 static void on_unsent(void *userdata, int r) {
@@ -659,14 +584,10 @@ int systemd_start_scope(
         r = job_new(s, spec->unit, done, userdata, &j);
         if (r < 0)
                 return r;
-        j->pid = spec->pid;
+        j->spec = *spec;
         j->turn = (Turn){ .unit = j->unit, .go = send_start, .failed = on_unsent, .userdata = j };
-        r = systemd_new_call(s, "StartTransientUnit", &j->message);
-        if (r >= 0)
-                r = append_scope(j->message, spec);
         /* The ends of all jobs, while we wait: sd-bus matches no argument that stands behind a number. */
-        if (r >= 0)
-                r = systemd_hold(s, SYSTEMD_JOB_REMOVED);
+        r = systemd_hold(s, SYSTEMD_JOB_REMOVED);
         if (r < 0)
                 return r;
         j->starting = true;
@@ -678,35 +599,24 @@ int systemd_start_scope(
         return 0;
 }
 
-static void on_limits_set(sd_bus_message *m, const sd_bus_error *error, void *userdata) {
+static void on_limits_set(void *userdata, const LaunchAnswer *a) {
         ScopeJob *j = userdata;
 
         j->call = NULL;
-        if (error)
-                fail_from_message(j, error, "change the limits of");
+        if (a->error < 0)
+                fail_job(j, a->error, "change the limits of", a->text);
         else
                 finish(j, 0, NULL);
 }
 
 int systemd_set_limits(Systemd *s, const char *unit, const VmLimits *limits, scope_done_t done,
                 void *userdata, ScopeJob **ret) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         _cleanup_(scope_job_freep) ScopeJob *j = NULL;
         int r;
 
         r = job_new(s, unit, done, userdata, &j);
         if (r >= 0)
-                r = systemd_new_call(s, "SetUnitProperties", &m);
-        if (r >= 0)
-                r = sd_bus_message_append(m, "sb", unit, true);
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'a', "(sv)");
-        if (r >= 0)
-                r = append_limits(m, limits);
-        if (r >= 0)
-                r = sd_bus_message_close_container(m);
-        if (r >= 0)
-                r = call_queue_add(s->calls, m, on_limits_set, j, &j->call);
+                r = launcher_set_limits(s->launcher, unit, limits, on_limits_set, j, &j->call);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(j);
@@ -716,7 +626,7 @@ int systemd_set_limits(Systemd *s, const char *unit, const VmLimits *limits, sco
 void systemd_kill_scope(Systemd *s, const char *unit) {
         int r;
 
-        r = systemd_call(s, NULL, NULL, NULL, "KillUnit", "ssi", unit, "all", (int32_t)SIGKILL);
+        r = launcher_kill_scope(s->launcher, unit);
         if (r < 0)
                 log_error_errno(r, "Cannot have systemd kill '%s': %m", unit);
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-/* What we ask of PID 1 (or of the user's manager), all asynchronously: scopes, their limits, their end. */
+/* PID 1 (or the user's manager), all asynchronously: scopes, their limits, their end. What may be asked
+ * without privileges is asked here, the rest by vmctl-launch. */
 
 #include <systemd/sd-bus.h>
 
-#include "spec/vm-spec.h"
+#include "core/launcher.h"
 
 typedef struct Systemd Systemd;
 typedef struct ScopeJob ScopeJob;
@@ -25,8 +26,9 @@ typedef struct SystemdHandlers {
 } SystemdHandlers;
 
 /* The bus (referenced) is for this alone, so that neither clients nor polkit can keep a call to PID 1 from
- * being sent. Without PID 1's signals the loop of the bus is ended. */
-int systemd_new(sd_bus *bus, const SystemdHandlers *handlers, void *userdata, Systemd **ret);
+ * being sent. Without PID 1's signals the loop of the bus is ended. The launcher is borrowed. */
+int systemd_new(sd_bus *bus, Launcher *launcher, const SystemdHandlers *handlers, void *userdata,
+                Systemd **ret);
 Systemd *systemd_free(Systemd *s);
 DEFINE_CLEANUP(Systemd *, systemd_free);
 
@@ -58,9 +60,8 @@ void systemd_clear_scope(ScopeWatch *w);
 void systemd_leave_scope(ScopeWatch *w);
 
 typedef struct ScopeSpec {
-        const char *unit, *description;
-        const char *user;      /* a unit that is stopped before it */
-        pid_t pid;             /* our child, held; not yet reaped, so the number cannot be another's */
+        const char *unit;
+        uint64_t shim;         /* the launched_id() of one that is held */
         VmLimits limits;       /* resolved */
         bool kvm;              /* /dev/kvm is needed */
         uint64_t stop_timeout; /* usec that PID 1 waits for us to end the guest */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-/* PID 1 as the other end of a connection: it keeps the last call of each kind, and says what a test has it
- * say. The clock, too, goes as a test lets it. */
+/* PID 1 as the other end of a connection, and instead of core/launcher.c: it keeps the last call of each
+ * kind, and says what a test has it say. The clock, too, goes as a test lets it. */
 
 #include "core/bus-paths.h"
 #include "systemd-private.h"
@@ -13,10 +13,9 @@
 #define JOB SYSTEMD_PATH "/job/7"
 
 typedef enum BedCall {
-        BED_START,  /* a scope */
-        BED_LIST,   /* scopes */
-        BED_LOOK,   /* which processes are in one */
-        BED_FORGET, /* that it failed; this and what follows is answered at once */
+        BED_LIST,  /* scopes */
+        BED_LOOK,  /* which processes are in one */
+        BED_START, /* this and what follows by the launcher */
         BED_STOP,
         BED_KILL,
         _BED_CALL_MAX,
@@ -26,7 +25,7 @@ typedef struct Bed {
         sd_event *event;
         sd_bus *client, *server;
         Systemd *systemd;
-        sd_bus_message *calls[_BED_CALL_MAX]; /* the last of each */
+        sd_bus_message *calls[BED_START]; /* the last of each */
         unsigned n_calls[_BED_CALL_MAX];
         unsigned stop_requests, removed, in_use; /* handlers' calls */
         char last[64];                           /* the unit that the last of these was about */
@@ -38,6 +37,7 @@ void bed_init(Bed *b);
 void bed_done(Bed *b);
 void bed_settle(Bed *b);
 
+void bed_answer_start(Bed *b, int error, const char *text); /* to the last one, if it still waits */
 void bed_fail(Bed *b, BedCall call, const char *error);
 void bed_reply(Bed *b, BedCall call, const char *types, ...); /* to the last one */
 void bed_signal(Bed *b, const char *sender, const char *member, const char *types, ...);

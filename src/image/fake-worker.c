@@ -140,11 +140,11 @@ int worker_run(Core *core, const WorkerSpec *spec, const char *request, size_t l
         int r;
 
         if (!w)
-                return error_set_errno(reterr, -ENOMEM, "Cannot run %s", spec->program);
+                return error_set_errno(reterr, -ENOMEM, "Cannot run a worker");
         *w = (Worker){ .core = core,
                 .handlers = handlers,
                 .userdata = userdata,
-                .pulls = streq(spec->program, "vmctl-pull"),
+                .pulls = spec->program == LAUNCH_PULL,
                 .in_place = strstr(request, "\"in-place\":true"),
                 .output = -EBADF,
                 .state = -EBADF };
@@ -158,7 +158,7 @@ int worker_run(Core *core, const WorkerSpec *spec, const char *request, size_t l
         if (r < 0) {
                 charge_release(&w->charge);
                 free(w);
-                return error_set_errno(reterr, r, "Cannot run %s", spec->program);
+                return error_set_errno(reterr, r, "Cannot run a worker");
         }
         for (size_t i = 0; i < spec->n_files; i++)
                 if (streq(spec->files[i].option, "--output") && !streq_ptr(spec->verb, "export"))

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/file-acl.h"
 #include "core/file-compare.h"
 #include "core/task.h"
 #include "image-transfer.h"
@@ -206,9 +207,7 @@ static int remove_scrap(const ImageCommit *c, int folder_fd) {
 static int seal_content(int folder_fd) {
         _cleanup_close_ int fd = openat(folder_fd, IMAGE_DISK, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 
-        if (fd < 0 || fchmod(fd, 0444) < 0 || (geteuid() == 0 && fchown(fd, 0, 0) < 0))
-                return -errno;
-        return 0;
+        return fd < 0 ? -errno : file_acl_clear(fd, 0444);
 }
 
 static int work(void *userdata) {

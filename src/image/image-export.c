@@ -106,7 +106,7 @@ static int run_export(Reading *x, const Image *image, int fd, const char *format
         if (r >= 0) {
                 const WorkerFile files[] = { { "--input", input }, { "--output", fd },
                         { "--scratch", scratch, true } };
-                const WorkerSpec spec = { .program = "vmctl-image",
+                const WorkerSpec spec = { .program = LAUNCH_IMAGE,
                         .verb = "export",
                         .files = files,
                         .n_files = ELEMENTSOF(files),
@@ -165,7 +165,7 @@ int image_export(Image *image, int fd, const char *format, const char *compressi
 int image_inspect(ImageStore *s, int fd, uid_t requester, waiter_t done, void *userdata, Operation **ret,
                 Error **reterr) {
         const WorkerFile file = { "--input", fd };
-        const WorkerSpec spec = { .program = "vmctl-image",
+        const WorkerSpec spec = { .program = LAUNCH_IMAGE,
                 .verb = "inspect",
                 .files = &file,
                 .n_files = 1,

@@ -196,7 +196,7 @@ static int copy(Import *i, int input, Error **reterr) {
         const WorkerFile files[] = { { "--input", input }, { "--output", output, true },
                 { "--scratch", scratch, true } };
         WorkerSpec spec = {
-                .program = "vmctl-image", .verb = "import", .files = files, .n_files = ELEMENTSOF(files)
+                .program = LAUNCH_IMAGE, .verb = "import", .files = files, .n_files = ELEMENTSOF(files)
         };
         _cleanup_free_ char *request = NULL;
         size_t len;
@@ -226,7 +226,7 @@ static int unpack(Import *i, Error **reterr) {
         _cleanup_close_ int source = open_file(i, FILE_COPY, 0),
                             output = open_file(i, FILE_UNPACKED, O_CREAT | O_EXCL);
         const WorkerFile files[] = { { "--source", source }, { "--output", output } };
-        WorkerSpec spec = { .program = "vmctl-pull", .files = files, .n_files = ELEMENTSOF(files) };
+        WorkerSpec spec = { .program = LAUNCH_PULL, .files = files, .n_files = ELEMENTSOF(files) };
         _cleanup_free_ char *request = NULL;
         size_t len;
         int r = first_error(source, output);
@@ -242,7 +242,7 @@ static int check(Import *i, const char *digest, Error **reterr) {
                             output = open_file(i, FILE_CONVERTED, O_CREAT | O_TRUNC);
         const WorkerFile files[] = { { "--input", input, true }, { "--output", output, true } };
         WorkerSpec spec = {
-                .program = "vmctl-image", .verb = "import", .files = files, .n_files = ELEMENTSOF(files)
+                .program = LAUNCH_IMAGE, .verb = "import", .files = files, .n_files = ELEMENTSOF(files)
         };
         _cleanup_free_ char *request = NULL;
         size_t len;

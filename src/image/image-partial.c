@@ -15,7 +15,9 @@
 #include "util/string-util.h"
 
 #define DELETE_TIMEOUT (10 * 60 * USEC_PER_SEC) /* as for records; the next start-up would finish it */
-#define AGE_MAX (7 * 24 * 3600)                 /* seconds; as in tmpfiles.d/vmctl.conf */
+#define FILE_USER "user"                        /* who began it */
+#define UID_INVALID ((uid_t)-1)
+#define AGE_MAX (7 * 24 * 3600) /* seconds; as in tmpfiles.d/vmctl.conf */
 
 typedef struct Deletion {
         Partials *partials;
@@ -128,23 +130,44 @@ void partials_delete(Partials *p, const char *folder) {
                 p->deletions = TAKE_PTR(d);
 }
 
+/* As what a link leads to, which is made and read in one go. */
+static int note_user(int folder_fd, uid_t user) {
+        char text[16];
+
+        (void)snprintf(text, sizeof(text), "%u", (unsigned)user);
+        if (unlinkat(folder_fd, FILE_USER, 0) < 0 && errno != ENOENT)
+                return -errno;
+        return symlinkat(text, folder_fd, FILE_USER) < 0 ? -errno : 0;
+}
+
+static uid_t user_of(int folder_fd) {
+        char text[16] = "";
+        uint32_t user;
+
+        if (readlinkat(folder_fd, FILE_USER, text, sizeof(text) - 1) < 0 || parse_u32(text, &user) < 0)
+                return UID_INVALID;
+        return user;
+}
+
 int partials_open(const Partials *p, const char *folder, uid_t user) {
         _cleanup_close_ int fd = make_dir_at(p->fd, folder, 0700);
+        int r;
 
         if (fd < 0)
                 return fd;
-        if (geteuid() == 0 && fchown(fd, user, (gid_t)-1) < 0)
-                return -errno;
+        r = note_user(fd, user);
+        if (r < 0)
+                return r;
         /* systemd-tmpfiles leaves alone what is locked. */
         (void)flock(fd, LOCK_EX | LOCK_NB);
         return TAKE_FD(fd);
 }
 
-/* Whose it is and since when it waits; it does not where somebody works in it. */
-static bool waits(const Partials *p, const char *folder, struct stat *ret) {
+/* Of that user, and since when; it does not where somebody works in it. */
+static bool waits(const Partials *p, const char *folder, uid_t user, struct stat *ret) {
         _cleanup_close_ int fd = openat(p->fd, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 
-        return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) >= 0 && fstat(fd, ret) >= 0;
+        return fd >= 0 && user_of(fd) == user && flock(fd, LOCK_EX | LOCK_NB) >= 0 && fstat(fd, ret) >= 0;
 }
 
 static bool is_older(const struct timespec *a, const struct timespec *b) {
@@ -161,7 +184,7 @@ static unsigned find_oldest(const Partials *p, uid_t user, char **ret) {
         for (struct dirent *de; dir && (de = readdir(dir));) {
                 struct stat st;
 
-                if (de->d_name[0] == '.' || !waits(p, de->d_name, &st) || st.st_uid != user)
+                if (de->d_name[0] == '.' || !waits(p, de->d_name, user, &st))
                         continue;
                 if ((n++ == 0 || is_older(&st.st_mtim, &oldest)) && free_and_strdup(ret, de->d_name) >= 0)
                         oldest = st.st_mtim;
@@ -176,10 +199,9 @@ static unsigned find_oldest(const Partials *p, uid_t user, char **ret) {
 /* One at a time comes, so one at a time goes. Its age counts from now on. */
 void partials_keep(Partials *p, int folder_fd) {
         _cleanup_free_ char *oldest = NULL;
-        struct stat st;
 
         (void)futimens(folder_fd, NULL);
-        if (fstat(folder_fd, &st) >= 0 && find_oldest(p, st.st_uid, &oldest) >= PARTIALS_PER_USER && oldest)
+        if (find_oldest(p, user_of(folder_fd), &oldest) >= PARTIALS_PER_USER && oldest)
                 partials_delete(p, oldest);
 }
 

@@ -294,7 +294,7 @@ static int download(Transfer *t, Error **reterr) {
         if (r >= 0) {
                 const WorkerFile files[] = { { "--output", image }, { "--received", received },
                         { "--state", state } };
-                WorkerSpec spec = { .program = "vmctl-pull",
+                WorkerSpec spec = { .program = LAUNCH_PULL,
                         .files = files,
                         .n_files = ELEMENTSOF(files),
                         .network = true,
@@ -309,7 +309,7 @@ static int check(Transfer *t, Error **reterr) {
         _cleanup_close_ int input = open_file(t, FILE_IMAGE, 0),
                             output = open_file(t, FILE_CONVERTED, O_TRUNC);
         const WorkerFile files[] = { { "--input", input, true }, { "--output", output, true } };
-        WorkerSpec spec = { .program = "vmctl-image",
+        WorkerSpec spec = { .program = LAUNCH_IMAGE,
                 .verb = "import",
                 .files = files,
                 .n_files = ELEMENTSOF(files),

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "console-open.h"
-#include "core/child-watch.h"
 #include "manager.h"
 #include "util/fd-util.h"
 #include "util/log-request.h"
@@ -84,54 +83,47 @@ static int open_live_log(Vm *vm, const LogRequest *request, Error **reterr) {
                      : TAKE_FD(fd);
 }
 
-static Charge *paid_free(Charge *paid) {
-        if (paid)
-                charge_release(paid);
-        free(paid);
+/* A process that blocks because its client does not read ends when the client closes, or we do. */
+typedef struct Reader {
+        Charge charge;
+        Launched *process;
+} Reader;
+
+static Reader *reader_free(Reader *reader) {
+        if (!reader)
+                return NULL;
+        charge_release(&reader->charge);
+        launched_free(reader->process);
+        free(reader);
         return NULL;
 }
-DEFINE_CLEANUP(Charge *, paid_free);
+DEFINE_CLEANUP(Reader *, reader_free);
 
-static void on_reader_end(const siginfo_t *si, void *userdata) {
-        paid_free(userdata);
+static void on_reader_end(const LaunchEnd *end, void *userdata) {
+        if (end->error < 0 && end->error != -ECANCELED)
+                log_warning_errno(end->error, "Cannot read a console log: %m");
+        reader_free(userdata);
 }
 
-/* A process that blocks because its client does not read ends when the client closes, or we do. `paid` is
- * taken over on success. */
-static int spawn_reader(const Vm *vm, int output, int log, int old, uint32_t tail, Charge *paid) {
-        const Manager *m = vm->manager;
-        const ChildFd fds[] = { { output, 1 }, { log, 3 }, { old, 4 } };
-        _cleanup_strv_ char **argv = NULL;
-        pid_t pid;
+static int launch_reader(const Vm *vm, int output, int log, int old, uint32_t tail, Reader *reader) {
+        static const LaunchHandlers handlers = { .ended = on_reader_end };
+        const Core *core = vm->manager->core;
+        const LaunchFile files[] = { { output, STDOUT_FILENO }, { log, 3 }, { old, 4 } };
+        _cleanup_strv_ char **options = NULL;
+        LaunchSpec spec = { .program = LAUNCH_READER, .files = files, .n_files = ELEMENTSOF(files) };
         int r;
 
-        r = strv_extend(&argv, VMCTL_HELPER_DIR "/vmctl-shim");
+        r = strv_extend(&options, "--console-log=3");
         if (r >= 0)
-                r = strv_extend(&argv, "--cat");
+                r = strv_extend(&options, "--console-log-old=4");
         if (r >= 0)
-                r = strv_extend(&argv, "--console-log=3");
-        if (r >= 0)
-                r = strv_extend(&argv, "--console-log-old=4");
-        if (r >= 0)
-                r = strv_extendf(&argv, "--tail=%" PRIi64,
+                r = strv_extendf(&options, "--tail=%" PRIi64,
                                 tail == LOG_REQUEST_ALL ? INT64_C(-1) : (int64_t)tail);
-        if (r >= 0 && m->core->config.uid_count > 0)
-                r = strv_extendf(&argv, "--uid=%u", (unsigned)vm->record.uid);
-        if (r >= 0 && m->core->config.uid_count > 0)
-                r = strv_extendf(&argv, "--gid=%u", (unsigned)vm->record.uid);
-        if (r >= 0) {
-                const ChildSpec spec = {
-                        .argv = argv,
-                        .fds = fds,
-                        .n_fds = ELEMENTSOF(fds),
-                        .flags = CHILD_DIE_WITH_PARENT | CHILD_NEW_SESSION,
-                };
-
-                r = child_spawn(&spec, &pid);
-        }
         if (r < 0)
                 return r;
-        return child_watch_new(m->core->event, pid, true, on_reader_end, paid, NULL);
+        spec.options = options;
+        spec.uid = core->config.uid_count > 0 ? vm->record.uid : 0;
+        return launcher_run(core->launcher, &spec, &handlers, reader, &reader->process);
 }
 
 static int open_log_file(const Vm *vm, const char *name) {
@@ -146,15 +138,15 @@ static int open_log_file(const Vm *vm, const char *name) {
 
 /* Of a VM that does not run: whoever reads is charged for a process until it has written all. */
 static int open_stored_log(const Vm *vm, uid_t reader, uint32_t tail, Error **reterr) {
-        _cleanup_(paid_freep) Charge *paid = malloc(sizeof(Charge));
+        _cleanup_(reader_freep) Reader *process = malloc(sizeof(Reader));
         _cleanup_close_pair_ int out[2] = { -EBADF, -EBADF };
         _cleanup_close_ int log = -EBADF, old = -EBADF;
         int r;
 
-        if (!paid)
+        if (!process)
                 return error_set_errno(reterr, -ENOMEM, "Cannot read a console log");
-        *paid = (Charge){};
-        r = charge(vm->manager->core->accounts, reader, RESOURCE_READERS, 1, paid, reterr);
+        *process = (Reader){};
+        r = charge(vm->manager->core->accounts, reader, RESOURCE_READERS, 1, &process->charge, reterr);
         if (r < 0)
                 return r;
         log = open_log_file(vm, "console.log");
@@ -164,10 +156,10 @@ static int open_stored_log(const Vm *vm, uid_t reader, uint32_t tail, Error **re
         else if (pipe2(out, O_CLOEXEC) < 0)
                 r = -errno;
         else
-                r = spawn_reader(vm, out[1], log, old, tail, paid);
+                r = launch_reader(vm, out[1], log, old, tail, process);
         if (r < 0)
                 return error_set_errno(reterr, r, "Cannot read the console log of VM '%s'", vm_name(vm));
-        TAKE_PTR(paid);
+        TAKE_PTR(process);
         return TAKE_FD(out[0]);
 }
 

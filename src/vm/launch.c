@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/config.h"
+#include "core/file-acl.h"
 #include "host/passt.h"
 #include "launch.h"
 #include "qemu-command.h"
@@ -23,7 +24,6 @@ typedef struct Builder {
         const LaunchInput *in;
         Launch *launch;
         QemuMachine machine;
-        char **options; /* the shim's */
         int next_target;
         Error **reterr;
 } Builder;
@@ -31,13 +31,13 @@ typedef struct Builder {
 Launch *launch_free(Launch *l) {
         if (!l)
                 return NULL;
-        for (size_t i = 0; i < l->n_fds; i++)
-                safe_close(l->fds[i].fd);
+        for (size_t i = 0; i < l->n_files; i++)
+                safe_close(l->files[i].fd);
         safe_close(l->monitor_fd);
         safe_close(l->control_fd);
         safe_close(l->runtime_fd);
         safe_close(l->vnc_fd);
-        strv_free(l->argv);
+        strv_free(l->options);
         free(l);
         return NULL;
 }
@@ -46,16 +46,16 @@ Launch *launch_free(Launch *l) {
 static int give(Builder *b, int fd) {
         Launch *l = b->launch;
 
-        if (l->n_fds >= LAUNCH_FDS_MAX) {
+        if (l->n_files >= LAUNCH_FDS_MAX) {
                 safe_close(fd);
                 return -E2BIG;
         }
-        l->fds[l->n_fds++] = (ChildFd){ fd, b->next_target };
+        l->files[l->n_files++] = (LaunchFile){ .fd = fd, .target = b->next_target };
         return b->next_target++;
 }
 
 static int option(Builder *b, const char *name, int target) {
-        return strv_extendf(&b->options, "--%s=%i", name, target);
+        return strv_extendf(&b->launch->options, "--%s=%i", name, target);
 }
 
 /* ... to the shim alone, as the argument of one of its options. */
@@ -145,7 +145,7 @@ static int add_user_file(Builder *b, VmFile which, char access, int *ret) {
                 return 0;
         b->next_target++;
         *ret = target;
-        return strv_extendf(&b->options,
+        return strv_extendf(&b->launch->options,
                         "--file=%i:%c:%" PRIu64 ":%" PRIu64 ":%" PRIu64 ":%" PRIu64 ":%" PRIu64 ":%s",
                         target, access, f->inode, f->btime, f->ctime, f->mtime, f->size, f->path);
 }
@@ -155,7 +155,7 @@ static int add_owner(Builder *b) {
         const VmRecord *rec = b->in->record;
 
         return b->in->config->uid_count > 0 && rec->owner != 0
-                        ? strv_extendf(&b->options, "--owner=%u", (unsigned)rec->owner)
+                        ? strv_extendf(&b->launch->options, "--owner=%u", (unsigned)rec->owner)
                         : 0;
 }
 
@@ -181,6 +181,7 @@ static int listen_at(int folder_fd, const char *name, uid_t owner) {
         struct sockaddr_un sa = { .sun_family = AF_UNIX };
         _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         _cleanup_free_ char *path = strf("/proc/self/fd/%i/%s", folder_fd, name);
+        int r;
 
         if (fd < 0)
                 return -errno;
@@ -189,30 +190,30 @@ static int listen_at(int folder_fd, const char *name, uid_t owner) {
         strncpy(sa.sun_path, path, sizeof(sa.sun_path) - 1);
         if (bind(fd, (const struct sockaddr *)&sa, sizeof(sa)) < 0 || listen(fd, LISTEN_BACKLOG) < 0)
                 return -errno;
-        if (owner != geteuid() && fchownat(folder_fd, name, owner, (gid_t)-1, AT_SYMLINK_NOFOLLOW) < 0)
-                return -errno;
-        return TAKE_FD(fd);
+        r = file_acl_grant_at(folder_fd, name, owner, R_OK | W_OK);
+        return r < 0 ? r : TAKE_FD(fd);
 }
 
 static int add_listeners(Builder *b) {
         const VmRecord *rec = b->in->record;
-        int folder = b->launch->runtime_fd, self = (int)geteuid(), fd, r;
+        uid_t self = geteuid();
+        int folder = b->launch->runtime_fd, fd, r;
         QemuFds *fds = &b->machine.fds;
 
         /* Raw QMP is for administrators; the display is the owner's. */
-        fd = listen_at(folder, "qmp.sock", (uid_t)self);
+        fd = listen_at(folder, "qmp.sock", self);
         r = fd < 0 ? fd : give_qemu(b, fd, &fds->monitor_listen);
         if (r < 0)
                 return r;
-        fd = listen_at(folder, "agent.sock", (uid_t)self);
+        fd = listen_at(folder, "agent.sock", self);
         r = fd < 0 ? fd : give_qemu(b, fd, &fds->agent_listen);
         if (r < 0)
                 return r;
-        fd = listen_at(folder, "console.sock", (uid_t)self);
+        fd = listen_at(folder, "console.sock", self);
         r = fd < 0 ? fd : give_shim(b, "listen-console", fd);
         if (r < 0)
                 return r;
-        fd = listen_at(folder, "log.sock", (uid_t)self);
+        fd = listen_at(folder, "log.sock", self);
         r = fd < 0 ? fd : give_shim(b, "listen-log", fd);
         if (r < 0 || rec->spec.display != VM_DISPLAY_VNC)
                 return r;
@@ -230,14 +231,14 @@ static int add_logs(Builder *b) {
         fd = open_own(b, "console.log.1", O_RDWR | O_CREAT);
         r = fd < 0 ? fd : give_shim(b, "console-log-old", fd);
         if (r >= 0)
-                r = strv_extendf(&b->options, "--console-log-max=%" PRIu64,
+                r = strv_extendf(&b->launch->options, "--console-log-max=%" PRIu64,
                                 b->in->record->spec.console_log_max);
         if (r < 0)
                 return r;
         fd = openat(b->launch->runtime_fd, "qemu.log", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         r = fd < 0 ? -errno : give_shim(b, "qemu-log", fd);
         if (r >= 0)
-                r = strv_extendf(&b->options, "--qemu-log-max=%" PRIu64, QEMU_LOG_MAX);
+                r = strv_extendf(&b->launch->options, "--qemu-log-max=%" PRIu64, QEMU_LOG_MAX);
         if (r < 0)
                 return r;
         fd = openat(b->launch->runtime_fd, "exit.json", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -271,24 +272,11 @@ static int add_channels(Builder *b) {
 }
 
 static int add_identity(Builder *b) {
-        const VmRecord *rec = b->in->record;
-        int r = 0;
-
-        if (b->in->config->uid_count > 0) {
-                r = strv_extendf(&b->options, "--uid=%u", (unsigned)rec->uid);
-                if (r >= 0)
-                        r = strv_extendf(&b->options, "--gid=%u", (unsigned)rec->uid);
-        }
-        if (r >= 0 && b->in->kvm) {
-                gid_t gid = host_kvm_gid(b->in->host);
-
-                r = strv_extend(&b->options, "--device=/dev/kvm");
-                if (r >= 0 && gid > 0)
-                        r = strv_extendf(&b->options, "--group=%u", (unsigned)gid);
-        }
-        if (r >= 0 && b->in->network != NETWORK_BACKEND_SLIRP)
-                r = strv_extend(&b->options, "--private-network");
-        return r;
+        if (b->in->config->uid_count > 0)
+                b->launch->uid = b->in->record->uid;
+        return b->in->network != NETWORK_BACKEND_SLIRP
+                        ? strv_extend(&b->launch->options, "--private-network")
+                        : 0;
 }
 
 /* HOST:GUEST,... of all ports; NULL: memory is short. "" where there are none. */
@@ -326,9 +314,9 @@ static int add_passt(Builder *b) {
                 r = passts < 0 ? passts
                                : passt_command(PASST_PATH, passts, *ports ? ports : NULL, resolver, &argv);
         if (r >= 0)
-                r = strv_extendf(&b->options, "--helper=%s", argv[0]);
+                r = strv_extendf(&b->launch->options, "--helper=%s", argv[0]);
         for (size_t i = 1; r >= 0 && argv[i]; i++)
-                r = strv_extendf(&b->options, "--helper-arg=%s", argv[i]);
+                r = strv_extendf(&b->launch->options, "--helper-arg=%s", argv[i]);
         return r < 0 ? r : option(b, "helper-fd", passts);
 }
 
@@ -361,15 +349,10 @@ static int build(Builder *b) {
         if (r < 0)
                 return r;
 
-        r = strv_extend(&b->launch->argv, VMCTL_HELPER_DIR "/vmctl-shim");
-        STRV_FOREACH(o, b->options)
-                if (r >= 0)
-                        r = strv_extend(&b->launch->argv, *o);
-        if (r >= 0)
-                r = strv_extend(&b->launch->argv, "--");
+        r = strv_extend(&b->launch->options, "--");
         STRV_FOREACH(a, qemu)
                 if (r >= 0)
-                        r = strv_extend(&b->launch->argv, *a);
+                        r = strv_extend(&b->launch->options, *a);
         return r;
 }
 
@@ -410,7 +393,6 @@ int launch_new(const LaunchInput *in, Launch **ret, Error **reterr) {
         r = l->runtime_fd = make_runtime_folder(in);
         if (r >= 0)
                 r = build(&b);
-        strv_free(b.options);
         if (r < 0) {
                 if (e)
                         return error_set(reterr, error_code(e), "%s", error_message(e));

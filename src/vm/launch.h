@@ -4,9 +4,9 @@
  * beforehand. */
 
 #include "core/config.h"
+#include "core/launcher.h"
 #include "host/host.h"
 #include "spec/vm-record.h"
-#include "util/child.h"
 
 #define LAUNCH_FDS_MAX 64 /* a disk takes two */
 
@@ -20,9 +20,10 @@ typedef enum NetworkBackend {
 } NetworkBackend;
 
 typedef struct Launch {
-        char **argv; /* the shim's, QEMU's behind "--" */
-        ChildFd fds[LAUNCH_FDS_MAX];
-        size_t n_fds;   /* all owned */
+        char **options; /* the shim's, QEMU's command line behind "--" */
+        LaunchFile files[LAUNCH_FDS_MAX];
+        size_t n_files; /* all owned */
+        uid_t uid;      /* 0: ours */
         int monitor_fd; /* our end of the monitor */
         int control_fd; /* our end of the shim's control socket */
         int runtime_fd; /* /run/vmctl/NAME */

@@ -11,7 +11,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "core/child-watch.h"
 #include "host/cgroup.h"
 #include "process.h"
 #include "util/fd-util.h"
@@ -26,7 +25,8 @@
 #define GREETING_PATIENCE (1 * USEC_PER_SEC) /* QEMU greets within milliseconds */
 
 struct Process {
-        sd_event *event; /* borrowed */
+        sd_event *event;    /* borrowed */
+        Launcher *launcher; /* borrowed */
         const ProcessHandlers *handlers;
         void *userdata;
         char *unit;
@@ -36,9 +36,8 @@ struct Process {
         uint64_t shim_started;
         int shim_fd, qemu_fd; /* pidfds */
         int control_fd, monitor_fd, runtime_fd;
-        ChildWatch *shim_child; /* where it is our child; else: */
-        sd_event_source *shim_source;
-        sd_event_source *qemu_source, *control_source, *silence, *end_source;
+        Launched *launched; /* NULL: it was taken over */
+        sd_event_source *shim_source, *qemu_source, *control_source, *silence, *end_source;
 
         Qmp *qmp;
         uint64_t greeting_due; /* CLOCK_MONOTONIC usec, for qmp.sock; 0: that is not what we are connected to
@@ -53,7 +52,7 @@ struct Process {
 Process *process_free(Process *p) {
         if (!p)
                 return NULL;
-        child_watch_free(p->shim_child);
+        launched_free(p->launched);
         sd_event_source_disable_unref(p->shim_source);
         sd_event_source_disable_unref(p->qemu_source);
         sd_event_source_disable_unref(p->control_source);
@@ -70,14 +69,15 @@ Process *process_free(Process *p) {
         return NULL;
 }
 
-static int process_new(sd_event *event, const char *unit, const ProcessHandlers *handlers, void *userdata,
-                Process **ret) {
+static int process_new(sd_event *event, Launcher *launcher, const char *unit,
+                const ProcessHandlers *handlers, void *userdata, Process **ret) {
         Process *p = malloc(sizeof(Process));
 
         if (!p)
                 return -ENOMEM;
         *p = (Process){
                 .event = event,
+                .launcher = launcher,
                 .handlers = handlers,
                 .userdata = userdata,
                 .unit = strdup(unit),
@@ -183,14 +183,9 @@ static void shim_ended(Process *p) {
         if (p->qemu_fd >= 0 && !has_exited(p->qemu_fd))
                 p->handlers->shim_lost(p, p->userdata);
         p->silence = sd_event_source_disable_unref(p->silence);
-        p->shim_child = child_watch_free(p->shim_child);
         p->shim_source = sd_event_source_disable_unref(p->shim_source);
         p->shim_fd = safe_close(p->shim_fd);
         step_end(p);
-}
-
-static void on_shim_exit(const siginfo_t *si, void *userdata) {
-        shim_ended(userdata);
 }
 
 static int on_shim_pidfd(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
@@ -198,11 +193,18 @@ static int on_shim_pidfd(sd_event_source *s, int fd, uint32_t revents, void *use
         return 0;
 }
 
+static void kill_shim(const Process *p) {
+        int r = launcher_signal(p->launcher, p->shim_fd, p->unit, SIGKILL);
+
+        if (r < 0)
+                log_warning_errno(r, "Cannot kill the shim of '%s': %m", p->unit);
+}
+
 /* Killed, it may still hang in the kernel, on the disk of its logs. */
 static int on_silence(sd_event_source *s, uint64_t usec, void *userdata) {
         Process *p = userdata;
 
-        (void)pidfd_send_signal(p->shim_fd, SIGKILL, NULL, 0);
+        kill_shim(p);
         p->handlers->shim_silent(p, p->userdata);
         shim_ended(p);
         return 0;
@@ -216,7 +218,7 @@ static void qemu_ended(Process *p) {
         if (!p->shim_gone && !p->silence &&
                         sd_event_add_time_relative(p->event, &p->silence, CLOCK_MONOTONIC, SHIM_PATIENCE, 0,
                                         on_silence, p) < 0)
-                (void)pidfd_send_signal(p->shim_fd, SIGKILL, NULL, 0);
+                kill_shim(p);
         step_end(p);
 }
 
@@ -345,7 +347,7 @@ static void on_line(Process *p, char *line) {
                 on_launch_error(p, rest);
         else if ((rest = startswith(line, "modified ")))
                 on_modified(p, rest);
-        else if (startswith(line, "exited ") && p->shim_child)
+        else if (startswith(line, "exited "))
                 shim_ended(p); /* what it still does is to hand the rest of the log to slow readers */
 }
 
@@ -375,56 +377,89 @@ static int on_control(sd_event_source *s, int fd, uint32_t revents, void *userda
         return 0;
 }
 
-/* Without the go-ahead the shim ends by itself when the control socket closes. */
-static int watch_launch(Process *p) {
+static int watch_shim(Process *p, int fd) {
         int r;
 
-        r = child_watch_new(p->event, p->shim_pid, false, on_shim_exit, p, &p->shim_child);
-        if (r < 0)
-                return r;
-        p->shim_fd = pidfd_open(p->shim_pid, 0);
-        if (p->shim_fd < 0)
-                return -errno;
-        r = process_start_time(p->shim_pid, &p->shim_started);
-        if (r < 0)
-                return r;
-        r = fd_set_nonblock(p->control_fd, true);
-        return r < 0 ? r
-                     : sd_event_add_io(p->event, &p->control_source, p->control_fd, EPOLLIN, on_control, p);
+        r = sd_event_add_io(p->event, &p->shim_source, fd, EPOLLIN, on_shim_pidfd, p);
+        if (r >= 0)
+                p->shim_fd = fd;
+        return r;
 }
 
-int process_launch(sd_event *event, Launch *launch, const char *unit, uint64_t timeout_usec,
-                const ProcessHandlers *handlers, void *userdata, Process **ret, Error **reterr) {
+/* Without the go-ahead the shim ends by itself when the control socket closes. One that has ended already,
+ * so that nobody can name it, is not there for another instance either. */
+static void on_launched(pid_t pid, int pidfd, void *userdata) {
+        _cleanup_close_ int fd = pidfd;
+        Process *p = userdata;
+        int r;
+
+        p->shim_pid = pid;
+        (void)process_start_time(pid, &p->shim_started);
+        r = watch_shim(p, fd);
+        if (r < 0) {
+                log_error_errno(r, "Cannot watch the shim of '%s': %m", p->unit);
+                launched_kill(p->launched);
+                return;
+        }
+        TAKE_FD(fd);
+        p->handlers->launched(p, p->userdata);
+}
+
+/* What is watched tells of its end by itself. */
+static void on_launched_end(const LaunchEnd *end, void *userdata) {
+        _cleanup_error_ Error *e = NULL;
+        Process *p = userdata;
+
+        if (p->shim_fd >= 0 || p->shim_gone)
+                return;
+        (void)error_set_errno(&e, end->error < 0 ? end->error : -ECHILD, "Cannot execute vmctl-shim");
+        p->handlers->launch_failed(p, e, p->userdata);
+        shim_ended(p);
+}
+
+int process_launch(sd_event *event, Launcher *launcher, Launch *launch, const char *unit,
+                uint64_t timeout_usec, const ProcessHandlers *handlers, void *userdata, Process **ret,
+                Error **reterr) {
+        static const LaunchHandlers launch_handlers = { .started = on_launched, .ended = on_launched_end };
         _cleanup_(launch_freep) Launch *l = launch;
         _cleanup_(process_freep) Process *p = NULL;
-        const ChildSpec spec = {
-                .argv = l->argv,
-                .fds = l->fds,
-                .n_fds = l->n_fds,
-                .flags = CHILD_NEW_SESSION,
+        const LaunchSpec spec = {
+                .program = LAUNCH_SHIM,
+                .options = l->options,
+                .files = l->files,
+                .n_files = l->n_files,
+                .uid = l->uid,
+                .kvm = l->kvm,
         };
         int r;
 
-        r = process_new(event, unit, handlers, userdata, &p);
+        r = process_new(event, launcher, unit, handlers, userdata, &p);
         if (r < 0)
                 return error_set_errno(reterr, r, "Cannot start QEMU");
         p->timeout = timeout_usec;
         p->control_fd = TAKE_FD(l->control_fd);
         p->monitor_fd = TAKE_FD(l->monitor_fd);
         p->runtime_fd = TAKE_FD(l->runtime_fd);
-        r = child_spawn(&spec, &p->shim_pid);
+        r = fd_set_nonblock(p->control_fd, true);
+        if (r >= 0)
+                r = sd_event_add_io(event, &p->control_source, p->control_fd, EPOLLIN, on_control, p);
+        if (r >= 0)
+                r = launcher_run(launcher, &spec, &launch_handlers, p, &p->launched);
         if (r < 0)
-                return error_set_errno(reterr, r, "Cannot execute '%s'", l->argv[0]);
-        r = watch_launch(p);
-        if (r < 0)
-                return error_set_errno(reterr, r, "Cannot watch '%s'", l->argv[0]);
+                return error_set_errno(reterr, r, "Cannot execute vmctl-shim");
         *ret = TAKE_PTR(p);
         return 0;
+}
+
+uint64_t process_shim_id(const Process *p) {
+        return launched_id(p->launched);
 }
 
 int process_go(Process *p) {
         int r;
 
+        if (p->control_fd < 0)
+                return -ESRCH;
         r = write_all(p->control_fd, "g", 1);
         p->gone_ahead = r >= 0;
         return r;
@@ -448,11 +483,10 @@ static int attach_shim(Process *p, const ProcessIdentity *id) {
                 return r;
         if (started != id->shim_started)
                 return -ESRCH;
-        r = sd_event_add_io(p->event, &p->shim_source, fd, EPOLLIN, on_shim_pidfd, p);
-        if (r < 0)
-                return r;
-        p->shim_fd = TAKE_FD(fd);
-        return 0;
+        r = watch_shim(p, fd);
+        if (r >= 0)
+                TAKE_FD(fd);
+        return r;
 }
 
 /* One person at a time can have this monitor: while somebody else has it, the connection waits in its queue,
@@ -471,14 +505,15 @@ static int connect_monitor(Process *p) {
         return qmp_new(p->event, TAKE_FD(fd), 0, USEC_INFINITY, &monitor_handlers, p, &p->qmp);
 }
 
-int process_attach(sd_event *event, const ProcessIdentity *id, const char *unit, int monitor_fd,
-                int runtime_fd, const ProcessHandlers *handlers, void *userdata, Process **ret) {
+int process_attach(sd_event *event, Launcher *launcher, const ProcessIdentity *id, const char *unit,
+                int monitor_fd, int runtime_fd, const ProcessHandlers *handlers, void *userdata,
+                Process **ret) {
         _cleanup_(process_freep) Process *p = NULL;
         _cleanup_close_ int monitor = monitor_fd;
         bool is_gone;
         int r;
 
-        r = process_new(event, unit, handlers, userdata, &p);
+        r = process_new(event, launcher, unit, handlers, userdata, &p);
         if (r < 0)
                 return r;
         p->shim_pid = id->shim_pid;
@@ -509,17 +544,25 @@ bool process_qemu_is_gone(const Process *p) {
         return p->qemu_gone;
 }
 
+/* One that is held ends when its control socket is closed, also where the launcher that knew it was lost. */
+static void end_held_shim(Process *p) {
+        launched_kill(p->launched);
+        p->control_source = sd_event_source_disable_unref(p->control_source);
+        p->control_fd = safe_close(p->control_fd);
+}
+
 int process_signal(Process *p, int sig) {
         int fd = p->qemu_fd >= 0 ? p->qemu_fd : p->shim_fd;
 
-        if (fd < 0)
+        if (p->shim_gone && p->qemu_fd < 0)
                 return -ESRCH;
-        if (p->gone_ahead && p->qemu_pid == 0) {
-                /* The shim may have QEMU already, which would live on without it. */
-                p->pending_signal = sig;
-                return 0;
-        }
-        return pidfd_send_signal(fd, sig, NULL, 0) < 0 ? -errno : 0;
+        if (p->launched && !p->gone_ahead)
+                end_held_shim(p);
+        else if (p->launched && p->qemu_pid == 0)
+                p->pending_signal = sig; /* the shim may have QEMU already, which would live on without it */
+        else
+                return launcher_signal(p->launcher, fd, p->unit, sig);
+        return 0;
 }
 
 Qmp *process_monitor(const Process *p) {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-/* A QEMU with its shim, from the fork to the last word: launched by us, or taken over from an earlier
+/* A QEMU with its shim, from the fork to the last word: launched for us, or taken over from an earlier
  * instance.
  *
- * The shim (src/shim) is our child and QEMU's parent. It waits for process_go(), so that the scope can be
- * made around it first. Both outlive us. A process has ended when the shim is gone and, where we have the
- * monitor, that has reached its end too: whatever QEMU still said of its end has been heard then. A shim
- * that does not answer, which QEMU could see to, is not waited for once QEMU has ended. */
+ * The shim (src/shim) is vmctl-launch's child and QEMU's parent. It waits for process_go(), so that the
+ * scope can be made around it first. Both outlive us. A process has ended when the shim is gone and, where
+ * we have the monitor, that has reached its end too: whatever QEMU still said of its end has been heard
+ * then. A shim that does not answer, which QEMU could see to, is not waited for once QEMU has ended. */
 
 #include "launch.h"
 #include "qmp/qmp.h"
@@ -22,9 +22,10 @@ typedef struct ProcessEnd {
 
 /* All are called from the event loop. Those marked (*) may free the process. */
 typedef struct ProcessHandlers {
+        void (*launched)(Process *p, void *userdata); /* the shim is there, and can be noted */
         void (*executed)(Process *p, void *userdata); /* QEMU was executed */
-        void (*launch_failed)(
-                        Process *p, const Error *error, void *userdata); /* it was not; `ended` follows */
+        void (*launch_failed)(Process *p, const Error *error,
+                        void *userdata); /* or the shim was not; `ended` follows */
         void (*image_modified)(Process *p, const char *path, void *userdata); /* in use all the same */
         void (*monitor_ready)(Process *p, void *userdata);
         void (*monitor_event)(Process *p, const char *name, const Json *data, void *userdata);
@@ -35,11 +36,13 @@ typedef struct ProcessHandlers {
         void (*ended)(Process *p, const ProcessEnd *end, void *userdata); /* (*) */
 } ProcessHandlers;
 
-/* Forks the shim as `launch` says and takes that over (also on failure). unit: the scope that it will be in
- * (copied). timeout_usec: for QEMU's greeting, from its execution. */
-int process_launch(sd_event *event, Launch *launch, const char *unit, uint64_t timeout_usec,
-                const ProcessHandlers *handlers, void *userdata, Process **ret, Error **reterr);
-int process_go(Process *p);
+/* Has the shim executed as `launch` says and takes that over (also on failure). unit: the scope that it will
+ * be in (copied). timeout_usec: for QEMU's greeting, from its execution. launcher: borrowed. */
+int process_launch(sd_event *event, Launcher *launcher, Launch *launch, const char *unit,
+                uint64_t timeout_usec, const ProcessHandlers *handlers, void *userdata, Process **ret,
+                Error **reterr);
+int process_go(Process *p);                 /* after `launched` */
+uint64_t process_shim_id(const Process *p); /* for systemd_start_scope() */
 
 /* What another instance needs to find it again. */
 typedef struct ProcessIdentity {
@@ -54,8 +57,9 @@ int process_start_time(pid_t pid, uint64_t *ret); /* as in shim_started. -ESRCH 
  * old connection out of the descriptor store; without it the monitor for people, qmp.sock, is asked.
  * runtime_fd is the folder of its exit record (copied). A process that is gone already is reported through
  * `ended` in the next turn of the loop. */
-int process_attach(sd_event *event, const ProcessIdentity *id, const char *unit, int monitor_fd,
-                int runtime_fd, const ProcessHandlers *handlers, void *userdata, Process **ret);
+int process_attach(sd_event *event, Launcher *launcher, const ProcessIdentity *id, const char *unit,
+                int monitor_fd, int runtime_fd, const ProcessHandlers *handlers, void *userdata,
+                Process **ret);
 
 /* Forgets it, without ending it. */
 Process *process_free(Process *p);
@@ -68,7 +72,7 @@ ShimState process_shim_state(const Process *p);
 /* QEMU has ended; `ended` follows, when the shim has told how, or has not for too long. */
 bool process_qemu_is_gone(const Process *p);
 
-/* To QEMU, or, before there is one, to the shim. -ESRCH when it is gone. */
+/* Has QEMU, or, before there is one, the shim sent SIGTERM or SIGKILL. -ESRCH when it is gone. */
 int process_signal(Process *p, int sig);
 
 Qmp *process_monitor(const Process *p); /* borrowed; NULL: not attached */
@@ -82,4 +86,4 @@ uint64_t process_patience(const Process *p, uint64_t usec);
 
 int process_monitor_fd(const Process *p); /* borrowed, for a descriptor store; -EBADF: not attached */
 pid_t process_qemu_pid(const Process *p); /* 0 before it is executed */
-pid_t process_shim_pid(const Process *p);
+pid_t process_shim_pid(const Process *p); /* 0 before it is launched */

@@ -121,8 +121,8 @@ static int watch_scope(Vm *vm) {
 static int take_over(Vm *vm, const ProcessIdentity *id, int folder, int monitor_fd) {
         int r;
 
-        r = process_attach(vm->manager->core->event, id, vm->unit, monitor_fd, folder, &vm_process_handlers,
-                        vm, &vm->process);
+        r = process_attach(vm->manager->core->event, vm->manager->core->launcher, id, vm->unit, monitor_fd,
+                        folder, &vm_process_handlers, vm, &vm->process);
         if (r >= 0 && watch_scope(vm) < 0)
                 log_error("Out of memory: what systemd does to '%s' goes unnoticed", vm->unit);
         return r;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "console-tail.h"
+#include "core/file-acl.h"
 #include "core/worker.h"
 #include "manager.h"
 #include "util/fd-util.h"
@@ -272,19 +273,20 @@ static int check_reachable(const Vm *vm, Error **reterr) {
         return 0;
 }
 
-/* A file of the VM's folder; one that is made is the owner's. */
+/* A file of the VM's folder; one that is made the owner may read. */
 static int open_file(const Vm *vm, const char *file, int flags) {
         _cleanup_free_ char *path = strf("%s/%s", vm_name(vm), file);
         _cleanup_close_ int fd = -EBADF;
+        int r = 0;
 
         if (!path)
                 return -ENOMEM;
         fd = open_file_at(vm->manager->vms_fd, path, flags, 0600);
         if (fd < 0)
                 return fd;
-        if ((flags & O_CREAT) && geteuid() == 0 && fchown(fd, vm->record.owner, (gid_t)-1) < 0)
-                return -errno;
-        return TAKE_FD(fd);
+        if (flags & O_CREAT)
+                r = file_acl_grant(fd, vm->record.owner, R_OK);
+        return r < 0 ? r : TAKE_FD(fd);
 }
 
 int vm_open_provision_log(const Vm *vm) {
@@ -438,7 +440,7 @@ static int prepare(Guest *g, const GuestOptions *o, const bool *wanted, Error **
 
 static void run_worker(Guest *g) {
         const WorkerSpec spec = {
-                .program = "vmctl-ssh",
+                .program = LAUNCH_SSH,
                 .requester = g->op.requester,
                 .paid = &g->paid,
                 .files = g->files,

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/file-acl.h"
 #include "core/worker.h"
 #include "spec/vm-lists.h"
 #include "util/fd-util.h"
@@ -139,29 +140,32 @@ static void on_committed(void *userdata, int r, const Error *error) {
 
 static const RecordChange commit_change = { .format = format, .done = on_committed };
 
-/* While vmctl-prepare ran as the VM's user, the files were that user's. */
+/* While vmctl-prepare ran, the files were its user's, too. The owner's ssh reads the keys. */
 static int take_back_files(VmMake *c) {
-        const VmRecord *rec = &c->vm->record;
+        const Config *config = &c->vm->manager->core->config;
+        uid_t owner = c->vm->record.owner;
+        int r = 0;
 
-        for (int i = 0; i < _OUTPUT_MAX; i++) {
-                uid_t uid = i == OUT_PRIVATE_KEY || i == OUT_PUBLIC_KEY ? rec->owner : geteuid();
+        for (int i = 0; r >= 0 && i < _OUTPUT_MAX; i++) {
+                bool is_key = i == OUT_PRIVATE_KEY || i == OUT_PUBLIC_KEY;
 
-                if (c->outputs[i] >= 0 && geteuid() == 0 && fchown(c->outputs[i], uid, getegid()) < 0)
-                        return -errno;
+                if (c->outputs[i] < 0)
+                        continue;
+                r = file_acl_clear(c->outputs[i], 0600);
+                if (r >= 0 && is_key)
+                        r = file_acl_grant(c->outputs[i], owner, R_OK);
         }
-        if (fchmod(record_fd(c->vm->stored), c->vm->manager->core->config.system ? 0711 : 0700) < 0)
-                return -errno;
-        return 0;
+        if (r >= 0 && fchmod(record_fd(c->vm->stored), config->system ? 0711 : 0700) < 0)
+                r = -errno;
+        return r;
 }
 
-/* ssh adds the guest's host key to this file of the owner's. */
+/* ssh adds the guest's host key to this file. */
 static int make_known_hosts(VmMake *c) {
         _cleanup_close_ int fd = openat(record_fd(c->vm->stored), "known_hosts",
                         O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 
-        if (fd < 0)
-                return -errno;
-        return geteuid() == 0 && fchown(fd, c->vm->record.owner, (gid_t)-1) < 0 ? -errno : 0;
+        return fd < 0 ? -errno : file_acl_grant(fd, c->vm->record.owner, R_OK | W_OK);
 }
 
 static int read_file_reply(const Json *object, FileRef *ret) {
@@ -290,7 +294,7 @@ static int run_prepare(VmMake *c, int vars_template, Error **reterr) {
                 [_VM_FILE_MAX] = { "--firmware-vars-template", vars_template },
         };
         const WorkerSpec spec = {
-                .program = "vmctl-prepare",
+                .program = LAUNCH_PREPARE,
                 .requester = c->op.requester,
                 .uid = c->vm->record.uid,
                 .files = files,
@@ -304,7 +308,7 @@ static int run_prepare(VmMake *c, int vars_template, Error **reterr) {
 
         for (int i = 0; i < _OUTPUT_MAX; i++)
                 files[_VM_FILE_MAX + 1 + i] = (WorkerFile){ output_table[i].option, c->outputs[i],
-                        .give = true };
+                        .share = true };
         r = format_request(c, &request, &len);
         return r < 0 ? r
                      : worker_run(c->vm->manager->core, &spec, request, len, &handlers, c, &c->worker,

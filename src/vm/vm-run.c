@@ -195,6 +195,13 @@ int vm_set_not_attached(const Vm *vm, Error **reterr) {
                         vm_name(vm));
 }
 
+static void on_launched(Process *p, void *userdata) {
+        Vm *vm = userdata;
+
+        if (vm->start)
+                vm_start_launched(vm->start);
+}
+
 static void on_executed(Process *p, void *userdata) {
         Vm *vm = userdata;
 
@@ -335,6 +342,7 @@ static void on_ended(Process *p, const ProcessEnd *end, void *userdata) {
 }
 
 const ProcessHandlers vm_process_handlers = {
+        .launched = on_launched,
         .executed = on_executed,
         .launch_failed = on_launch_failed,
         .image_modified = on_image_modified,

@@ -42,7 +42,7 @@ int vm_save_run_state(Vm *vm) {
         _cleanup_(json_writer_freep) JsonWriter *w = NULL;
         ProcessIdentity id;
 
-        if (!vm->process)
+        if (!vm->process || process_shim_pid(vm->process) == 0) /* what is not there yet ends with us */
                 return 0;
         if (json_writer_new(0, &w) < 0)
                 return -ENOMEM;

@@ -44,6 +44,7 @@ struct VmStart {
         uint64_t grow_to;
         uint16_t port; /* kept for us while it is written down; 0: none is */
         bool kvm, monitor_closed;
+        bool noted, has_scope; /* both, and QEMU may be executed */
         NetworkBackend network;
         bool cleared; /* a scope that was in the way */
         QmpCall *calls[5];
@@ -188,6 +189,20 @@ static void on_host(void *userdata) {
         step(userdata);
 }
 
+static void go_ahead(VmStart *s) {
+        int r;
+
+        if (!s->noted || !s->has_scope)
+                return;
+        /* Not earlier: PID 1 would look at this before it makes the scope. The shim does nothing without us
+         * yet. */
+        fd_store_push(vm_name(s->vm), process_monitor_fd(s->vm->process));
+        s->step = START_EXECUTE;
+        r = process_go(s->vm->process);
+        if (r < 0)
+                fail(s, r, "The shim ended before QEMU was executed");
+}
+
 static void on_scope(void *userdata, int r, const Error *error) {
         VmStart *s = userdata;
         bool failing = s->step == START_FAILING; /* the shim is being killed, and is not to execute QEMU */
@@ -206,13 +221,25 @@ static void on_scope(void *userdata, int r, const Error *error) {
                 vm_start_fail(s, error);
                 return;
         }
-        /* Not earlier: PID 1 would look at this before it makes the scope. The shim does nothing without us
-         * yet. */
-        fd_store_push(vm_name(s->vm), process_monitor_fd(s->vm->process));
-        s->step = START_EXECUTE;
-        r = process_go(s->vm->process);
-        if (r < 0)
-                fail(s, r, "The shim ended before QEMU was executed");
+        s->has_scope = true;
+        go_ahead(s);
+}
+
+void vm_start_launched(VmStart *s) {
+        int r;
+
+        if (s->step == START_FAILING)
+                return;
+        /* A crash of the service from here on must find the process again; one before has it end by itself.
+         */
+        r = vm_save_run_state(s->vm);
+        if (r < 0) {
+                fail(s, r, "Cannot note in the runtime folder that the VM starts");
+                return;
+        }
+        vm_changed(s->vm, VM_CHANGE_PROCESS);
+        s->noted = true;
+        go_ahead(s);
 }
 
 static int choose_accelerator(VmStart *s, Error **reterr) {
@@ -326,13 +353,9 @@ static int watch_scope(VmStart *s) {
 
 static int make_scope(VmStart *s) {
         Manager *m = s->vm->manager;
-        _cleanup_free_ char *description = strf("Virtual machine %s", vm_name(s->vm)),
-                            *unit = strf("vm@%s.service", vm_name(s->vm));
         const ScopeSpec spec = {
                 .unit = s->vm->unit,
-                .description = description,
-                .user = unit,
-                .pid = process_shim_pid(s->vm->process),
+                .shim = process_shim_id(s->vm->process),
                 .limits = vm_limits_resolve(&s->vm->record.spec, !s->kvm),
                 .kvm = s->kvm,
                 /* PID 1 kills when this is over: after our own SIGTERM and SIGKILL. */
@@ -340,8 +363,6 @@ static int make_scope(VmStart *s) {
         };
         int r;
 
-        if (!description || !unit)
-                return -ENOMEM;
         r = watch_scope(s);
         return r < 0 ? r : systemd_start_scope(m->systemd, &spec, on_scope, s, &s->scope_job);
 }
@@ -382,25 +403,18 @@ static void launch(VmStart *s) {
         vm->kvm = s->kvm;
         vm->network = s->network;
         s->step = START_SCOPE;
-        r = process_launch(vm->manager->core->event, l, vm->unit, START_TIMEOUT, &vm_process_handlers, vm,
-                        &vm->process, &e);
+        r = process_launch(vm->manager->core->event, vm->manager->core->launcher, l, vm->unit, START_TIMEOUT,
+                        &vm_process_handlers, vm, &vm->process, &e);
         if (r < 0) {
                 vm_start_fail(s, e);
                 return;
         }
         vm->ever_started = true;
-        r = make_scope(s);
-        if (r < 0) {
+        r = make_scope(s); /* which the launcher comes to when it has executed the shim */
+        if (r < 0)
                 fail(s, r, "Cannot ask systemd for a scope");
-                return;
-        }
-        /* A crash of the service from here on must find the process again. */
-        r = vm_save_run_state(vm);
-        if (r < 0) {
-                fail(s, r, "Cannot note in the runtime folder that the VM starts");
-                return;
-        }
-        vm_changed(vm, VM_CHANGE_PROCESS);
+        else
+                vm_changed(vm, VM_CHANGE_PROCESS);
 }
 
 static void step(VmStart *s) {

@@ -178,6 +178,7 @@ void vm_attach(Vm *vm, int monitor_fd, VmScope scope);
 /* For the operations among each other. */
 OperationSpec vm_operation(const Vm *vm, uid_t requester, Operation *parent); /* one about this VM */
 int vm_start_for(Vm *vm, uid_t requester, Operation *parent, waiter_t done, void *userdata, Error **reterr);
+void vm_start_launched(VmStart *s);
 void vm_start_executed(VmStart *s);
 void vm_start_scope_free(VmStart *s);
 void vm_start_updated(Manager *m, const char *uuid); /* what vm_update_is_written() told of is over */

@@ -213,7 +213,7 @@ int worker_run(Core *core, const WorkerSpec *spec, const char *request, size_t l
 
         CHECK(request && len > 0);
         if (r < 0)
-                return error_set_errno(reterr, r, "Cannot run %s", spec->program);
+                return error_set_errno(reterr, r, "Cannot run a worker");
         w = fake_alloc(sizeof(Worker));
         CHECK(w);
         w->handlers = handlers;

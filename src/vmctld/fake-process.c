@@ -22,7 +22,8 @@ struct Process {
         const ProcessHandlers *handlers;
         void *userdata;
         bool executed;
-        FakeAnswer *executing, *end;
+        bool launched;
+        FakeAnswer *launching, *executing, *end;
         QmpCall *calls[CALLS_MAX];
 };
 
@@ -54,8 +55,35 @@ Launch *launch_free(Launch *l) {
         return NULL;
 }
 
-int process_launch(sd_event *event, Launch *launch, const char *unit, uint64_t timeout_usec,
-                const ProcessHandlers *handlers, void *userdata, Process **ret, Error **reterr) {
+static void expect_end(Process *p) {
+        if (!p->end && !fake_process_hangs)
+                p->end = fake_expect("process-end", fake_process_end, p);
+}
+
+void fake_process_wakes(void) {
+        fake_process_hangs = false;
+        CHECK(fake_signals & 1U << SIGKILL);
+        expect_end(living);
+}
+
+static void on_launched(void *object, bool ok) {
+        _cleanup_error_ Error *e = NULL;
+        Process *p = object;
+
+        p->launching = NULL;
+        if (ok) {
+                p->launched = true;
+                p->handlers->launched(p, p->userdata);
+                return;
+        }
+        (void)error_set(&e, ERROR_IO, "The shim cannot be executed");
+        expect_end(p);
+        p->handlers->launch_failed(p, e, p->userdata);
+}
+
+int process_launch(sd_event *event, Launcher *launcher, Launch *launch, const char *unit,
+                uint64_t timeout_usec, const ProcessHandlers *handlers, void *userdata, Process **ret,
+                Error **reterr) {
         int r = fake_point("process-launch");
 
         launch_free(launch);
@@ -66,6 +94,7 @@ int process_launch(sd_event *event, Launch *launch, const char *unit, uint64_t t
         CHECK(living);
         *living = (Process){ .handlers = handlers, .userdata = userdata };
         fake_live_processes++;
+        living->launching = fake_expect("process-launched", on_launched, living);
         *ret = living;
         return 0;
 }
@@ -75,22 +104,12 @@ Process *process_free(Process *p) {
                 return NULL;
         for (size_t i = 0; i < CALLS_MAX; i++)
                 qmp_cancel(p->calls[i]);
+        fake_forget(p->launching);
         fake_forget(p->executing);
         fake_forget(p->end);
         living = NULL;
         free(p);
         return NULL;
-}
-
-static void expect_end(Process *p) {
-        if (!p->end && !fake_process_hangs)
-                p->end = fake_expect("process-end", fake_process_end, p);
-}
-
-void fake_process_wakes(void) {
-        fake_process_hangs = false;
-        CHECK(fake_signals & 1U << SIGKILL);
-        expect_end(living);
 }
 
 static void on_executed(void *object, bool ok) {
@@ -156,6 +175,7 @@ void fake_process_end(void *object, bool ok) {
         Process *p = object;
 
         p->end = NULL;
+        p->launching = fake_forget(p->launching);
         p->executing = fake_forget(p->executing);
         for (size_t i = 0; i < CALLS_MAX; i++)
                 if (p->calls[i]) {
@@ -191,11 +211,14 @@ int process_start_time(pid_t pid, uint64_t *ret) {
         return -ESRCH;
 }
 
-int process_attach(sd_event *event, const ProcessIdentity *id, const char *unit, int monitor_fd,
-                int runtime_fd, const ProcessHandlers *handlers, void *userdata, Process **ret) {
+int process_attach(sd_event *event, Launcher *launcher, const ProcessIdentity *id, const char *unit,
+                int monitor_fd, int runtime_fd, const ProcessHandlers *handlers, void *userdata,
+                Process **ret) {
         living = fake_alloc(sizeof(Process));
         CHECK(living);
-        *living = (Process){ .handlers = handlers, .userdata = userdata, .executed = true };
+        *living = (Process){
+                .handlers = handlers, .userdata = userdata, .launched = true, .executed = true
+        };
         fake_live_processes++;
         *ret = living;
         return 0;
@@ -223,7 +246,10 @@ pid_t process_qemu_pid(const Process *p) {
         return p->executed ? 3 : 0;
 }
 pid_t process_shim_pid(const Process *p) {
-        return 2;
+        return p->launched ? 2 : 0;
+}
+uint64_t process_shim_id(const Process *p) {
+        return 1;
 }
 
 /* --- QMP */

@@ -25,7 +25,8 @@ unsigned fake_live_scopes;
 uint64_t fake_memory_max;
 bool fake_scope_is_late;
 
-int systemd_new(sd_bus *bus, const SystemdHandlers *handlers, void *userdata, Systemd **ret) {
+int systemd_new(sd_bus *bus, Launcher *launcher, const SystemdHandlers *handlers, void *userdata,
+                Systemd **ret) {
         Systemd *s = fake_alloc(sizeof(Systemd));
 
         CHECK(s);

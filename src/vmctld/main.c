@@ -170,6 +170,9 @@ static int serve(sd_event *event, const Buses *buses, Config *config) {
         r = service_new(event, bus, buses->systemd, config, &manager_bus_hooks, &m);
         if (r < 0)
                 return log_error_errno(r, "Cannot set up the service: %m");
+        r = launcher_connect(m->core->launcher);
+        if (r < 0)
+                return r;
         r = access_new(bus, m, &access);
         if (r < 0)
                 return log_error_errno(r, "Cannot set up access control: %m");

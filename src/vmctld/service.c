@@ -94,7 +94,7 @@ int service_new(sd_event *event, sd_bus *bus, sd_bus *systemd_bus, Config *confi
         if (r >= 0)
                 r = host_new(event, m->core->config.qemu, m->core->config.uid_count > 0, &m->host);
         if (r >= 0)
-                r = systemd_new(systemd_bus, &systemd_handlers, m, &m->systemd);
+                r = systemd_new(systemd_bus, m->core->launcher, &systemd_handlers, m, &m->systemd);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(m);

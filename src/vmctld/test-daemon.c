@@ -360,7 +360,8 @@ static void test_attach_to_the_dead(void) {
         CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) >= 0);
         CHECK_EQ(write_all(pair[1], said, strlen(said)), 0);
         close(pair[1]);
-        CHECK_EQ(process_attach(event, &id, "vmctl-web.scope", pair[0], folder, &handlers, &heard, &p), 0);
+        CHECK_EQ(process_attach(event, NULL, &id, "vmctl-web.scope", pair[0], folder, &handlers, &heard, &p),
+                        0);
         while (!heard.ended)
                 run_once(event);
         CHECK(heard.event);

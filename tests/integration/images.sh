@@ -44,7 +44,7 @@ check_output "sha256:???????????????????????????????????????????????????????????
 check "... a time" [ "$(image_prop base Created)" -gt $(((EPOCHSECONDS - 60) * 1000000)) ]
 check "... and the content" has_content base "$www/base.raw"
 check "Holes are holes" [ "$(image_prop base Allocated)" -lt $((4 << 20)) ]
-check_output "root 444 1" "Nobody writes to it" stat --format "%U %a %h" "$(disk_of base)"
+check_output "vmctld 444 1" "Nobody writes to it" stat --format "%U %a %h" "$(disk_of base)"
 check "ImageNew tells it" heard '"member":"ImageNew",.*"data":\["base","/org/vmctl1/image/base"\]'
 check "... and the object manager" heard '"member":"InterfacesAdded",.*"/org/vmctl1/image/base",.*"org.vmctl1.Image":\{.*"URL"'
 check "JobNew names the image" heard '"member":"JobNew",.*,"/org/vmctl1/image/base"\]'

@@ -189,9 +189,12 @@ check_error "*" "Inside, there is no bus" bus_call inside list
 check_error "*" "... no network without one" inside timeout 5 bash -c 'exec 3<> /dev/tcp/127.0.0.1/10022'
 
 # Nobody else than the owner gets at the keys.
-check_output "600 alice" "The private key is the owner's alone" stat --format='%a %U' "$key"
-check_output "600 alice" "... and known_hosts" stat --format='%a %U' "$(prop b SSHKnownHosts)"
-check_output "600 root" "The seed is nobody's" stat --format='%a %U' "$(prop b Seed)"
+check_output "660 vmctld" "The private key is the service's" stat --format='%a %U' "$key"
+check_output "660 vmctld" "... and known_hosts" stat --format='%a %U' "$(prop b SSHKnownHosts)"
+check "... to which the owner adds" as alice tee --append "$(prop b SSHKnownHosts)" < /dev/null
+check_error "*Permission denied*" "... and nobody else" as bob tee --append "$(prop b SSHKnownHosts)" < /dev/null
+check_error "*Permission denied*" "Not even the owner changes the key" as alice tee --append "$key" < /dev/null
+check_output "600 vmctld" "The seed is nobody's" stat --format='%a %U' "$(prop b Seed)"
 check_output "* OPENSSH PRIVATE KEY*" "The owner can read the key" as alice cat "$key"
 check_error "*Permission denied*" "Somebody else cannot" as bob cat "$key"
 as_bob() {

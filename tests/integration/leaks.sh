@@ -18,7 +18,7 @@
 readonly growth_max=1024 # KB; what the allocator keeps differs by some hundred
 
 children() {
-        cat "/proc/$service/task/"*/children
+        cat /proc/{"$service","$launcher"}/task/*/children
 }
 
 # A child ends by itself; it is reaped in the same moment.
@@ -31,13 +31,13 @@ settle() {
 }
 
 descriptors() {
-        local all=("/proc/$service/fd"/*)
+        local service_has=("/proc/$service/fd"/*) launcher_has=("/proc/$launcher/fd"/*)
 
-        echo ${#all[@]}
+        echo "${#service_has[@]} ${#launcher_has[@]}"
 }
 
 resident() {
-        awk '/^VmRSS/ { print $2 }' "/proc/$service/status"
+        awk '/^VmRSS/ { sum += $2 } END { print sum }' /proc/{"$service","$launcher"}/status
 }
 
 # leaves_nothing ROUNDS DESCRIPTION COMMAND: the first rounds may still fill what is kept for good.
@@ -59,6 +59,7 @@ define ended
 vmctl start ended
 vmctl kill ended
 service=$(systemctl show --property MainPID --value vmctld)
+launcher=$(systemctl show --property MainPID --value vmctl-launch)
 
 leaves_nothing 60 "A VM is started and killed" 'vmctl start v && vmctl kill v'
 leaves_nothing 100 "The log of a stopped VM is read" 'vmctl log ended --console'
@@ -73,4 +74,5 @@ exec {feed}>&-
 leaves_nothing 20 "A VM is created and destroyed" 'define w && vmctl destroy w'
 
 check_output "running" "The service that did all this is still the same" systemctl show --property SubState --value vmctld
-check_output "$service" "... process" systemctl show --property MainPID --value vmctld
+check_output "$service $launcher" "... process, and its launcher" eval \
+        'echo $(systemctl show --property MainPID --value vmctld vmctl-launch)'

@@ -1,24 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* many-scopes N: has PID 1 make N scopes vmctl-many-I.scope, all at once, around processes that do nothing,
- * and does to them what vmctld does to those of VMs: when PID 1 wants one stopped, its process is ended;
- * when all are stopped, their names are awaited. Says on the standard output what the bus and PID 1 have
- * made of it, a line for each step.
+/* many-scopes N: has PID 1 make N scopes vmctl-many-I.scope, all at once, around shims that are never told
+ * to go on, and does to them what vmctld does to those of VMs: when PID 1 wants one stopped, its process is
+ * ended; when all are stopped, their names are awaited. Says on the standard output what the bus and PID 1
+ * have made of it, a line for each step.
  */
-#include <signal.h>
 #include <stdio.h>
-#include <sys/wait.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "host/systemd.h"
+#include "util/fd-util.h"
 #include "util/log.h"
 #include "util/string-util.h"
+
+#define FIRST_UID 1879048192 /* of UIDRange= */
 
 typedef struct Test Test;
 
 typedef struct Scope {
         Test *test;
         char *unit;
-        pid_t pid;
+        Launched *shim;
+        int control;
         ScopeJob *job;
         ScopeWatch *watch;
         bool asked;
@@ -27,6 +30,7 @@ typedef struct Scope {
 struct Test {
         sd_event *event;
         sd_bus *bus;
+        Launcher *launcher;
         Systemd *systemd;
         Scope *scopes;
         unsigned n, started, asked, removed;
@@ -82,7 +86,7 @@ static void on_request_stop(const char *unit, void *userdata) {
         if (!s || s->asked)
                 return;
         s->asked = true;
-        (void)kill(s->pid, SIGKILL);
+        launched_kill(s->shim);
         if (++t->asked < t->n)
                 return;
         say(t, "all are asked to stop");
@@ -115,22 +119,47 @@ static void on_started(void *userdata, int r, const Error *error) {
                 say(t, "all run");
 }
 
-static int start(Test *t, Scope *s, unsigned i) {
-        const ScopeSpec spec = {
-                .unit = s->unit = strf("vmctl-many-%u.scope", i),
-                .description = "Test",
-                .user = "vm@many.service",
-                .pid = s->pid = fork(),
-                .stop_timeout = 120 * USEC_PER_SEC,
+static void on_ended(const LaunchEnd *end, void *userdata) {
+}
+
+/* It gets its end of the control socket, and files in memory for all that it would write. */
+static int launch(Test *t, Scope *s) {
+        static const LaunchHandlers handlers = { .ended = on_ended };
+        static const char *const options[] = { "--control=3", "--serial=20", "--console-log=4",
+                "--console-log-old=5", "--console-log-max=1048576", "--qemu-log=6", "--qemu-log-max=65536",
+                "--exit-record=7", "--private-network", "--", "/usr/bin/qemu-system-x86_64", NULL };
+        LaunchFile files[5];
+        const LaunchSpec spec = {
+                .program = LAUNCH_SHIM,
+                .options = (char *const *)options,
+                .files = files,
+                .n_files = ELEMENTSOF(files),
+                .uid = FIRST_UID,
         };
+        int pair[2], r;
+
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+                return -errno;
+        s->control = pair[0];
+        files[0] = (LaunchFile){ .fd = pair[1], .target = 3 };
+        for (int i = 1; i < (int)ELEMENTSOF(files); i++)
+                files[i] = (LaunchFile){ .fd = memfd_with("file", "", 0), .target = 3 + i };
+        r = launcher_run(t->launcher, &spec, &handlers, NULL, &s->shim);
+        for (size_t i = 0; i < ELEMENTSOF(files); i++)
+                safe_close(files[i].fd);
+        return r;
+}
+
+static int start(Test *t, Scope *s, unsigned i) {
+        ScopeSpec spec = { .unit = s->unit = strf("vmctl-many-%u.scope", i),
+                .stop_timeout = 120 * USEC_PER_SEC };
         int r;
 
-        if (s->pid == 0)
-                for (;;)
-                        (void)pause();
-        if (s->pid < 0 || !s->unit)
-                return -ENOMEM;
         s->test = t;
+        r = s->unit ? launch(t, s) : -ENOMEM;
+        if (r < 0)
+                return r;
+        spec.shim = launched_id(s->shim);
         r = systemd_watch_scope(t->systemd, s->unit, false, &s->watch);
         return r < 0 ? r : systemd_start_scope(t->systemd, &spec, on_started, s, &s->job);
 }
@@ -140,7 +169,6 @@ int main(int argc, char *argv[]) {
         Test t = { .n = argc > 1 ? (unsigned)atoi(argv[1]) : 1 };
         int r;
 
-        (void)signal(SIGCHLD, SIG_IGN); /* nobody waits for them */
         t.scopes = calloc(t.n, sizeof(Scope));
         r = t.scopes ? sd_event_new(&t.event) : -ENOMEM;
         if (r >= 0)
@@ -150,7 +178,9 @@ int main(int argc, char *argv[]) {
         if (r >= 0)
                 r = sd_bus_attach_event(t.bus, t.event, 0);
         if (r >= 0)
-                r = systemd_new(t.bus, &handlers, &t, &t.systemd);
+                r = launcher_new(t.event, NULL, false, &t.launcher);
+        if (r >= 0)
+                r = systemd_new(t.bus, t.launcher, &handlers, &t, &t.systemd);
         for (unsigned i = 0; r >= 0 && i < t.n; i++)
                 r = start(&t, &t.scopes[i], i);
         if (r >= 0)
@@ -158,11 +188,12 @@ int main(int argc, char *argv[]) {
         for (unsigned i = 0; i < t.n; i++) {
                 scope_job_free(t.scopes[i].job);
                 systemd_unwatch_scope(t.scopes[i].watch);
-                if (t.scopes[i].pid > 0)
-                        (void)kill(t.scopes[i].pid, SIGKILL);
+                launched_free(t.scopes[i].shim);
+                safe_close(t.scopes[i].control);
                 free(t.scopes[i].unit);
         }
         systemd_free(t.systemd);
+        launcher_free(t.launcher);
         sd_bus_flush_close_unref(t.bus);
         sd_event_unref(t.event);
         free(t.scopes);

@@ -313,14 +313,19 @@ class Stress:
             self.killed_children = 0
             self.violent = True
 
+    def launcher_pid(self):
+        return self.property_of("vmctl_2dlaunch_2eservice", "Service", "MainPID") or 0
+
     def children(self):
-        """The processes of the service but itself"""
-        main = self.service_pid()
-        return [pid for pid in read_pids(cgroup_dir(main)) if pid != main] if main else []
+        """The processes of the service but itself, and those of its launcher"""
+        found = []
+        for main in (self.service_pid(), self.launcher_pid()):
+            found += [pid for pid in read_pids(cgroup_dir(main)) if pid != main] if main else []
+        return found
 
     def kill_someone(self, share):
         running = [vm for vm in self.objects_of("vm") if vm["PID"]]
-        targets = [(pid, None) for pid in self.children()]
+        targets = [(pid, None) for pid in self.children() + [self.launcher_pid()] if pid]
         for vm in running:
             targets += [(pid, vm["UUID"]) for pid in read_pids(cgroup_dir(vm["PID"]))]
         if not targets:

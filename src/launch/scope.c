@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What PID 1, or the user's manager, does for us. */
+#include <signal.h>
+#include <stdarg.h>
+
+#include "launch.h"
+#include "util/log.h"
+
+#define DESTINATION "org.freedesktop.systemd1"
+#define MANAGER "org.freedesktop.systemd1.Manager"
+
+typedef struct Asked {
+        Server *server;
+        uint64_t id;
+        pid_t pid;
+} Asked;
+
+static int new_call(Server *s, const char *method, sd_bus_message **ret) {
+        return sd_bus_message_new_method_call(
+                        s->bus, ret, DESTINATION, "/org/freedesktop/systemd1", MANAGER, method);
+}
+
+static int errno_of(const sd_bus_error *error) {
+        int r = -sd_bus_error_get_errno(error);
+
+        if (sd_bus_error_has_name(error, "org.freedesktop.systemd1.UnitExists"))
+                return -EEXIST;
+        if (sd_bus_error_has_name(error, "org.freedesktop.systemd1.NoSuchUnit"))
+                return -ENOENT;
+        return r < 0 ? r : -EIO;
+}
+
+static void on_reply(sd_bus_message *m, const sd_bus_error *error, void *userdata) {
+        _cleanup_free_ Asked *a = userdata;
+        LaunchReply reply = { .event = LAUNCH_ANSWER, .id = a->id, .pid = a->pid };
+        const char *text = NULL;
+
+        if (error) {
+                reply.error = errno_of(error);
+                text = error->message;
+        } else if (sd_bus_message_has_signature(m, "o"))
+                (void)sd_bus_message_read(m, "o", &text);
+        server_reply(a->server, &reply, text, -EBADF);
+}
+
+/* Whoever asked hears what comes of it. */
+static int ask(Server *s, const LaunchRequest *q, pid_t pid, sd_bus_message *m) {
+        Asked *a = malloc(sizeof(Asked));
+        int r;
+
+        if (!a)
+                return -ENOMEM;
+        *a = (Asked){ s, q->id, pid };
+        r = call_queue_add(s->calls, m, on_reply, a, NULL);
+        if (r < 0)
+                free(a);
+        return r;
+}
+
+static int tell(Server *s, const char *method, const char *types, ...) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        va_list ap;
+        int r;
+
+        r = new_call(s, method, &m);
+        va_start(ap, types);
+        if (r >= 0)
+                r = sd_bus_message_appendv(m, types, ap);
+        va_end(ap);
+        return r < 0 ? r : call_queue_add(s->calls, m, NULL, NULL, NULL);
+}
+
+/* 0 in our limits is "none", which systemd spells UINT64_MAX. */
+static int append_limits(sd_bus_message *m, const VmLimits *l) {
+        const struct {
+                const char *name;
+                uint64_t value;
+        } table[] = {
+                { "CPUQuotaPerSecUSec", l->cpu_quota * (USEC_PER_SEC / 100) },
+                { "CPUWeight", l->cpu_weight },
+                { "IOWeight", l->io_weight },
+                { "MemoryMax", l->memory_max },
+                { "MemoryHigh", l->memory_high },
+                { "TasksMax", l->tasks_max },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(table); i++) {
+                int r = sd_bus_message_append(m, "(sv)", table[i].name, "t",
+                                table[i].value > 0 ? table[i].value : UINT64_MAX);
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int append_devices(sd_bus_message *m, bool kvm) {
+        static const char *const devices[] = { "/dev/null", "/dev/zero", "/dev/full", "/dev/random",
+                "/dev/urandom", "/dev/kvm" };
+        int r;
+
+        r = sd_bus_message_append(m, "(sv)", "DevicePolicy", "s", "strict");
+        if (r < 0)
+                return r;
+        r = sd_bus_message_open_container(m, 'r', "sv");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "s", "DeviceAllow");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'v', "a(ss)");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'a', "(ss)");
+        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(devices) - (kvm ? 0 : 1); i++)
+                r = sd_bus_message_append(m, "(ss)", devices[i], "rw");
+        for (int i = 0; r >= 0 && i < 3; i++)
+                r = sd_bus_message_close_container(m);
+        return r;
+}
+
+/* Behind vmctl.target, which is active while VMs run and stopped with the host alone, not behind the
+ * service: stops go before starts, so a service that crashed would not come back while PID 1 stops the
+ * scope.
+ *
+ * PID 1 stops a scope by a signal to its processes, or, if it has a controller, by asking that; but it
+ * forgets the controller for good when that once leaves the bus. So there is none: the signal is one that
+ * does nothing, vmctld sees the scope's state change, and has TimeoutStopSec to shut the guest down before
+ * PID 1 kills. */
+static int append_scope(sd_bus_message *m, const LaunchRequest *q, const char *unit, pid_t pid) {
+        const char *name = unit + strlen("vmctl-");
+        size_t len = strlen(name) - strlen(".scope");
+        _cleanup_free_ char *description = strf("Virtual machine %.*s", (int)len, name),
+                            *user = strf("vm@%.*s.service", (int)len, name);
+        int r;
+
+        if (!description || !user)
+                return -ENOMEM;
+        r = sd_bus_message_append(m, "ss", unit, "fail");
+        if (r < 0)
+                return r;
+        r = sd_bus_message_open_container(m, 'a', "(sv)");
+        if (r < 0)
+                return r;
+        r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)", "Description", "s",
+                        description, "Slice", "s", "vmctl.slice", "PIDs", "au", 1, (uint32_t)pid,
+                        "KillSignal", "i", (int32_t)SIGCONT, "TimeoutStopUSec", "t", q->stop_timeout,
+                        "CollectMode", "s", "inactive-or-failed", "Wants", "as", 1, "vmctl.target", "After",
+                        "as", 1, "vmctl.target", "Before", "as", 1, user, "CPUAccounting", "b", true,
+                        "MemoryAccounting", "b", true, "TasksAccounting", "b", true);
+        if (r >= 0)
+                r = append_limits(m, &q->limits);
+        if (r >= 0)
+                r = append_devices(m, q->kvm);
+        if (r >= 0)
+                r = sd_bus_message_close_container(m);
+        return r < 0 ? r : sd_bus_message_append(m, "a(sa(sv))", 0);
+}
+
+/* The one text of a request. */
+static int read_unit(const Packet *p, const char **ret) {
+        if (strv_length(p->texts) != 1)
+                return -EBADMSG;
+        *ret = p->texts[0];
+        return check_unit(*ret);
+}
+
+static int answer_failure(Server *s, const LaunchRequest *q, int r) {
+        if (r < 0)
+                server_reply(s, &(LaunchReply){ .event = LAUNCH_ANSWER, .id = q->id, .error = r }, NULL,
+                                -EBADF);
+        return r;
+}
+
+int start_scope(Server *s, const LaunchRequest *q, Packet *p) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        const Child *child = find_child(s, q->child);
+        const char *unit;
+        int r;
+
+        r = read_unit(p, &unit);
+        if (r >= 0 && (!child || child->program != LAUNCH_SHIM))
+                r = -ESRCH;
+        if (r >= 0)
+                r = new_call(s, "StartTransientUnit", &m);
+        if (r >= 0)
+                r = append_scope(m, q, unit, child->pid);
+        if (r >= 0)
+                r = ask(s, q, child->pid, m);
+        return answer_failure(s, q, r);
+}
+
+int set_limits(Server *s, const LaunchRequest *q, Packet *p) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        const char *unit;
+        int r;
+
+        r = read_unit(p, &unit);
+        if (r >= 0)
+                r = new_call(s, "SetUnitProperties", &m);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "sb", unit, true);
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'a', "(sv)");
+        if (r >= 0)
+                r = append_limits(m, &q->limits);
+        if (r >= 0)
+                r = sd_bus_message_close_container(m);
+        if (r >= 0)
+                r = ask(s, q, 0, m);
+        return answer_failure(s, q, r);
+}
+
+int stop_scope(Server *s, const LaunchRequest *q, Packet *p) {
+        const char *unit;
+        int r;
+
+        r = read_unit(p, &unit);
+        if (r >= 0)
+                r = tell(s, "ResetFailedUnit", "s", unit);
+        return r < 0 ? r : tell(s, "StopUnit", "ss", unit, "replace");
+}
+
+int kill_scope(Server *s, const LaunchRequest *q, Packet *p) {
+        const char *unit;
+        int r;
+
+        r = read_unit(p, &unit);
+        return r < 0 ? r : tell(s, "KillUnit", "ssi", unit, "all", (int32_t)SIGKILL);
+}

@@ -1,0 +1,234 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A vmctld that was taken over: it has the service's user, its socket to the launcher, and no good intentions. Asks for
+what vmctld never wants, and says what came of it. Run by taken-over.sh as root, while the service is stopped.
+
+taken-over.py GUEST"""
+
+import array
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+
+SOCKET = "/run/vmctl-launch.socket"
+GUEST = sys.argv[1]
+UID = 1879048192 + 4000  # of UIDRange=
+VERSION, FDS_MAX = 1, 250
+RUN, KILL, START_SCOPE, SET_LIMITS, STOP_SCOPE, KILL_SCOPE, SIGNAL = range(7)
+SHIM, READER, PREPARE, IMAGE, PULL, SSH = range(6)
+STARTED, ENDED, ANSWER = range(3)
+REQUEST = struct.Struct("@IIQQIIiII%di0QIQQQQQQi0Q" % FDS_MAX)
+REPLY = struct.Struct("@IIQiiii0Q")
+FAILED = []
+
+
+def check(name, ok, seen=""):
+    print("%s - %s%s" % ("ok" if ok else "not ok", name, "" if ok else ": %s" % (seen,)), flush=True)
+    if not ok:
+        FAILED.append(name)
+
+
+def as_user(uid, function):
+    """What a child says that has this user's rights alone"""
+    readable, writable = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+        try:
+            said = function()
+        except OSError as error:
+            said = error.strerror
+        os.write(writable, str(said).encode())
+        os._exit(0)
+    os.close(writable)
+    with os.fdopen(readable) as said:
+        text = said.read()
+    os.waitpid(pid, 0)
+    return text
+
+
+def connect():
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock.connect(SOCKET)
+    return sock
+
+
+class Launcher:
+    """The connection, which is the service's user's: it was made by a process of theirs."""
+
+    def __init__(self):
+        self.sock, self.last_id = connect(), 0
+
+    def send(self, verb, texts=(), fds=(), version=VERSION, n_fds=None, **fields):
+        self.last_id += 1
+        targets = fields.get("targets", list(range(3, 3 + len(fds))))
+        data = REQUEST.pack(version, verb, self.last_id, fields.get("child", 0), fields.get("program", 0),
+                            fields.get("uid", UID), 0, fields.get("n_environment", 0), len(fds) if n_fds is None else n_fds,
+                            *(targets + [0] * (FDS_MAX - len(targets))), 0, 0, 0, 0, 0, 0, 120000000,
+                            fields.get("signal", 0))
+        data += b"".join(os.fsencode(text) + b"\0" for text in texts)
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        self.sock.sendmsg([data], ancillary)
+        return self.last_id
+
+    def receive(self, seconds=60):
+        """event, id, error, pid; None: it has hung up"""
+        if not select.select([self.sock], [], [], seconds)[0]:
+            return "nothing"
+        try:
+            data, ancillary, _, _ = self.sock.recvmsg(4096, socket.CMSG_SPACE(4))
+        except ConnectionResetError:
+            return None
+        for _, _, fds in ancillary:
+            for fd in array.array("i", fds):
+                os.close(fd)
+        if not data:
+            return None
+        _, event, number, error, pid, _, _ = REPLY.unpack(data[:REPLY.size])
+        return event, number, error, pid
+
+    def refuses(self, name, verb, *args, **fields):
+        """As an error; and it goes on."""
+        number = self.send(verb, *args, **fields)
+        reply = self.receive()
+        expected = ENDED if verb == RUN else ANSWER
+        check(name, reply and reply[:2] == (expected, number) and reply[2] < 0, reply)
+
+    def ignores(self, name, verb, *args, **fields):
+        """A request that nobody hears the end of; the next one is answered."""
+        self.send(verb, *args, **fields)
+        number = self.send(SET_LIMITS, ["ssh.service"])
+        reply = self.receive()
+        check(name, reply and reply[:2] == (ANSWER, number), reply)
+
+    def hangs_up(self, name, *args, **fields):
+        self.send(*args, **fields)
+        check(name, self.receive() is None)
+        self.sock.close()
+        self.__init__()
+
+
+def file(content=b""):
+    fd = os.memfd_create("file")
+    os.write(fd, content)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def shim(*options, command=("/usr/bin/qemu-system-x86_64",)):
+    """What is enough for a shim, and these options"""
+    return ["--control=3", "--serial=20", "--console-log=4", "--console-log-old=5", "--console-log-max=1048576",
+            "--qemu-log=6", "--qemu-log-max=65536", "--exit-record=7", "--private-network", *options, "--", *command]
+
+
+def owner_of(pid):
+    try:
+        return os.stat("/proc/%d" % pid).st_uid
+    except FileNotFoundError:
+        return None
+
+
+def wait_for_end(pid):
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    ended = bool(select.select([fd], [], [], 60)[0])
+    os.close(fd)
+    return ended
+
+
+check("Whoever is not the service does not get in", as_user(65534, connect) == "Permission denied")
+service = __import__("pwd").getpwnam("vmctld").pw_uid
+check("The service does", "SEQPACKET" in as_user(service, connect) or "socket" in as_user(service, connect))
+launcher = Launcher()
+files = [socket.socketpair()[1].detach()] + [file() for _ in range(4)]
+
+for uid in (0, 1, 1000, UID - 4001, 1879113728, 0xffffffff):
+    launcher.refuses("Nobody becomes %d" % uid, RUN, shim(), files, program=SHIM, uid=uid)
+    launcher.refuses("... nor does a worker", RUN, [], files, program=SSH, uid=uid)
+for option in ("--uid=0", "--ui=0", "--gid=0", "--group=6", "--device=/dev/sda", "--dev=/dev/sda", "--bind-ro=/root",
+               "--debug", "--cat", "--helper=/bin/sh", "--helper=/usr/bin/passt.avx2/../sh", "--privat", "-h", "x"):
+    launcher.refuses("The shim gets no %s" % option, RUN, shim(option), files, program=SHIM)
+for command in (["/bin/sh"], ["/usr/bin/qemu-system-x86_64 "], [], ["../usr/bin/qemu-system-x86_64"]):
+    launcher.refuses("... and executes no %s" % (command or "nothing"), RUN, shim(command=command), files, program=SHIM)
+launcher.refuses("A reader gets no option of a shim", RUN, ["--console-log=3", "--file=9:r:1:1:1:1:1:/etc/shadow"], files,
+                 program=READER)
+launcher.refuses("A worker gets no user from us", RUN, ["import", "--uid", "0"], files, program=IMAGE)
+for variable in ("PATH=/tmp", "LD_PRELOAD=/tmp/x.so", "http_proxyx=1", "http_prox=1", "=", ""):
+    launcher.refuses("A worker's environment has no %s" % variable, RUN, [variable], files, program=PULL, n_environment=1)
+launcher.refuses("More variables are said than come", RUN, ["http_proxy=1"], files, program=PULL, n_environment=2)
+launcher.refuses("There is no program 6", RUN, [], files, program=6)
+launcher.refuses("... nor 4294967295", RUN, [], files, program=0xffffffff)
+launcher.refuses("A descriptor has its place", RUN, [], files, program=SSH, targets=[-1, 3, 4, 5, 6])
+launcher.refuses("... below 1024", RUN, [], files, program=SSH, targets=[1 << 30, 3, 4, 5, 6])
+launcher.refuses("More are said than come", RUN, [], files, program=SSH, n_fds=6)
+launcher.refuses("Fewer are said than come", RUN, [], files, program=SSH, n_fds=4)
+
+for unit in ("ssh.service", "vmctl.slice", "vmctl-.scope", "vmctl-../x.scope", "vmctl-a.service", "init.scope", "",
+             "vmctl-a.scope/../../system.slice", "vmctl--a.scope", "vmctl-" + "a" * 65 + ".scope", "vmctl-a\n.scope"):
+    launcher.refuses("No limits for %r" % unit, SET_LIMITS, [unit])
+    launcher.refuses("... and no such scope", START_SCOPE, [unit])
+    for verb in (STOP_SCOPE, KILL_SCOPE):
+        launcher.ignores("... nor is it ended", verb, [unit])
+launcher.refuses("A scope is made around no stranger", START_SCOPE, ["vmctl-a.scope"], child=4711)
+launcher.refuses("... and has one name", START_SCOPE, ["vmctl-a.scope", "vmctl-b.scope"])
+
+victim = os.fork()
+if victim == 0:
+    signal.pause()
+for pid, unit in ((victim, "vmctl-a.scope"), (victim, "ssh.service"), (1, "init.scope"), (1, "vmctl-a.scope")):
+    pidfd = os.pidfd_open(pid)
+    launcher.ignores("%s is not killed in %s" % ("PID 1" if pid == 1 else "A stranger", unit), SIGNAL, [unit], [pidfd],
+                     signal=signal.SIGKILL)
+    os.close(pidfd)
+launcher.ignores("What is no process is not killed", SIGNAL, ["vmctl-a.scope"], [files[1]], signal=signal.SIGKILL)
+check("The stranger lives", os.waitpid(victim, os.WNOHANG) == (0, 0))
+os.kill(victim, signal.SIGKILL)
+os.waitpid(victim, 0)
+
+launcher.hangs_up("Another build is not listened to", RUN, version=VERSION + 1)
+launcher.hangs_up("There is no verb 7", 7)
+launcher.sock.send(b"x")
+check("... nor half a request", launcher.receive() is None)
+launcher = Launcher()
+
+# What it may do
+readable, writable = os.pipe()
+number = launcher.send(RUN, ["--console-log=3", "--console-log-old=4", "--tail=-1"], [file(b"said\n"), file(), writable],
+                       program=READER, targets=[3, 4, 1])
+os.close(writable)
+first, second = launcher.receive(), launcher.receive()
+check("A log is read", first[:2] == (STARTED, number) and second[:3] == (ENDED, number, 0), (first, second))
+check("... to the end", os.read(readable, 100) == b"said\n")
+
+readable, writable = os.pipe()
+number = launcher.send(RUN, [], [readable], program=SSH, targets=[0])
+_, _, _, pid = launcher.receive()
+check("A worker is run", owner_of(pid) in (UID, 0), owner_of(pid))
+launcher.refuses("... of which there is no scope", START_SCOPE, ["vmctl-a.scope"], child=number)
+launcher.refuses("... nor a second one of its number", RUN, [], program=READER, uid=0)
+
+ours, theirs = socket.socketpair()
+number = launcher.send(RUN, shim(), [theirs.detach()] + files[1:], program=SHIM)
+event, _, error, shim_pid = launcher.receive()
+check("A shim is run", event == STARTED and error == 0, (event, error))
+launcher.send(START_SCOPE, ["vmctl-taken-over.scope"], child=number)
+event, _, error, _ = launcher.receive()
+check("... in a scope", event == ANSWER and error == 0, (event, error))
+launcher.sock.close()
+check("What it has run for a client ends with the service", wait_for_end(pid))
+launcher = Launcher()
+launcher.refuses("Whoever comes next is listened to", SET_LIMITS, ["ssh.service"])
+check("... and finds VMs running", owner_of(shim_pid) is not None)
+launcher.refuses("... which are nobody's child any more", START_SCOPE, ["vmctl-b.scope"], child=number)
+ours.close()
+check("A shim without a service ends, if it was not told to go on", wait_for_end(shim_pid))
+print("1..1")
+sys.exit(bool(FAILED))
