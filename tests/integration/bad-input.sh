@@ -328,16 +328,17 @@ configure "Qemu=/bin/true"
 check_error "*/bin/true*cannot be used*" "What is no QEMU is not used" define x
 configure "Qemu=/etc/passwd"
 check_error "*/etc/passwd*" "... nor what is no program" define x
-mkfifo "$scratch/gate"
-printf '#!/bin/sh\nread -r _ < %s\nexec /usr/bin/qemu-system-x86_64 "$@"\n' "$scratch/gate" > $fake
+gate_file=/run/vmctl-gate # the service has a /tmp of its own
+mkfifo --mode=0666 $gate_file
+printf '#!/bin/sh\nread -r _ < %s\nexec /usr/bin/qemu-system-x86_64 "$@"\n' $gate_file > $fake
 configure "Qemu=$fake" &
-exec {gate}> "$scratch/gate" # as soon as it waits there
+exec {gate}> $gate_file # as soon as it waits there
 check_output activating "While QEMU has not answered yet, nothing that comes after the service is started" eval \
         'vmctl list > /dev/null && ! systemctl is-active vmctld'
 echo >&"$gate"
 check "... and when it has, it is" eval 'wait && systemctl is-active vmctld'
 exec {gate}>&-
-rm "$scratch/gate"
+rm $gate_file
 configure "UIDRange=$first_uid-$first_uid" "SSHPortRange=0-99999999" "Colour=blue" "no setting"
 check_error "*user ID*Hint: *UIDRange*" "All UIDs in use" define x
 check "Nonsense in the settings is told" eval \
