@@ -166,6 +166,7 @@ mkdir -p $store/.new-00000000-0000-4000-8000-000000000000 $store/.old-x $store/.
 touch $store/.new-00000000-0000-4000-8000-000000000000/copy $store/.partial/{new,old}/image
 echo x > $store/.partial/new/state
 touch --date="8 days ago" $store/.partial/old
+chown --recursive vmctld: $store
 systemctl start vmctld
 check_output "one two" "A new start finds the images" images
 check "... as they were" eval 'everything | diff - "$scratch/before"'

@@ -5,6 +5,7 @@
  * have made of it, a line for each step.
  */
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -167,8 +168,15 @@ static int start(Test *t, Scope *s, unsigned i) {
 int main(int argc, char *argv[]) {
         static const SystemdHandlers handlers = { on_request_stop, on_removed, on_in_use };
         Test t = { .n = argc > 1 ? (unsigned)atoi(argv[1]) : 1 };
+        const struct rlimit files = { 16384, 16384 }; /* the service may have more */
+        sigset_t child;
         int r;
 
+        (void)setrlimit(RLIMIT_NOFILE, &files);
+
+        sigemptyset(&child);
+        sigaddset(&child, SIGCHLD);
+        (void)sigprocmask(SIG_BLOCK, &child, NULL); /* the launcher is one */
         t.scopes = calloc(t.n, sizeof(Scope));
         r = t.scopes ? sd_event_new(&t.event) : -ENOMEM;
         if (r >= 0)

@@ -20,6 +20,7 @@ put() {
         device) mknod "$2" c 1 5 ;;
         socket) python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' "$2" ;;
         esac
+        chown vmctld: "$2"
 }
 
 put_back() {
