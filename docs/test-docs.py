@@ -4,6 +4,7 @@
 
 test-docs.py SOURCE_DIR COMPILER... [-- unittest's options]"""
 
+import glob
 import os
 import re
 import shutil
@@ -244,6 +245,20 @@ class Readme(unittest.TestCase):
         for name in re.findall(r"`([a-z_]+)\(\)`", read("docs/ARCHITECTURE.md")):
             with self.subTest(name):
                 self.assertIn(f"{name}(", sources)
+
+    def test_where_is(self):
+        """Each row's paths are there, and the file that a name stands before has it."""
+        section = read("docs/ARCHITECTURE.md").split("## Where is …?\n")[1].split("\n## ")[0]
+        rows = re.findall(r"^\| (?!what \|)(.+) \| (.+) \|$", section, re.MULTILINE)
+        self.assertGreaterEqual(len(rows), 20)
+        for what, where in rows:
+            paths = re.findall(r"`(\w+/[^`]+)`", where)
+            with self.subTest(what):
+                self.assertTrue(paths)
+                for path in paths:
+                    self.assertTrue(glob.glob(os.path.join(SOURCE, path)), path)
+                for name, path in re.findall(r"`(\w+)(?:\[\]|\(\))` in `([^`]+)`", where):
+                    self.assertRegex(read(path), rf"\b{name}(?:\(|\[.*\] = \{{)")
 
 
 if __name__ == "__main__":
