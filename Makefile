@@ -70,15 +70,17 @@ ifeq ($(DESTDIR),)
 	[ ! -d /run/systemd/system ] || systemctl daemon-reload
 	[ ! -d /run/systemd/system ] || systemctl reload dbus.service
 	@echo 'Installed. The bus starts the service; "systemctl enable vmctld.service" also starts it at boot.'
+	@echo 'Where it runs already, "systemctl restart vmctl-launch vmctld" has the new one run; VMs do not mind.'
 endif
 
 # ninja leaves a folder that was there before the last of several installs.
 uninstall:
 	[ ! -d /run/systemd/system ] || systemctl disable --now vmctld.service
+	[ ! -d /run/systemd/system ] || systemctl stop vmctl-launch.socket vmctl-launch.service vmctl-kvm.service
 	ninja -C $(BUILD) uninstall
 	[ ! -d /usr/lib/vmctl ] || rmdir --ignore-fail-on-non-empty /usr/lib/vmctl
 	[ ! -d /run/systemd/system ] || systemctl daemon-reload
-	@echo 'Uninstalled. Left in place: /var/lib/vmctl, /etc/vmctl, the group vmctl, and running VMs.'
+	@echo 'Uninstalled. Left in place: /var/lib/vmctl, /etc/vmctl, the group vmctl, the user vmctld, and running VMs.'
 
 clean:
 	rm -rf $(BUILD)

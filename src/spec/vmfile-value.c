@@ -401,7 +401,7 @@ static void set_network(VmfileReader *r, const VmfileKey *k, const VmfileSetting
                 set_spec(r, k, s, &vm->spec);
         } else {
                 vmfile_error(r, s->values[0]->span, "network '%s' is not supported", mode);
-                vmfile_hint(r, "it is \"user\", \"tap\" or \"none\"");
+                vmfile_hint(r, "it is \"user\" or \"none\"");
         }
 }
 
