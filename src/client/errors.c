@@ -26,6 +26,14 @@ static const struct {
         { "org.freedesktop.systemd1.", ERROR_FAILED, NULL,
                         "'systemctl status vmctld' tells why it does not start.",
                         "'systemctl --user status vmctld' tells why it does not start." },
+        /* of a unit that is masked, whose name on the bus is an alias of it */
+        { SD_BUS_ERROR_FILE_EXISTS, ERROR_FAILED, NULL,
+                        "'systemctl status vmctld' tells why it does not start.",
+                        "'systemctl --user status vmctld' tells why it does not start." },
+        { "org.freedesktop.DBus.Error.TimedOut", ERROR_TIMEOUT, "vmctld did not start in time",
+                        "'systemctl status vmctld vmctl-launch.socket' and 'journalctl -u vmctld' may tell "
+                        "why.",
+                        "'journalctl --user -u vmctld' may tell why." },
         { SD_BUS_ERROR_NO_REPLY, ERROR_TIMEOUT, "vmctld did not answer",
                         "'journalctl -u vmctld' may tell why.",
                         "'journalctl --user -u vmctld' may tell why." },

@@ -62,6 +62,9 @@ typedef struct LaunchHandlers {
 int launcher_run(Launcher *l, const LaunchSpec *spec, const LaunchHandlers *handlers, void *userdata,
                 Launched **ret);
 
+/* The error for what launcher_run() returned; `what` is as in "run vmctl-prepare". */
+int launcher_set_error(Error **reterr, int r, const char *what);
+
 /* Names it for launcher_start_scope(), also when it has ended. */
 uint64_t launched_id(const Launched *c);
 

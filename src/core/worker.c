@@ -89,6 +89,9 @@ static int judge(Worker *w, int status, const Json **ret, Error **reterr) {
                 *ret = result;
                 return 0;
         }
+        if (status == -ECONNRESET)
+                return error_set(reterr, ERROR_LAUNCHER_LOST, "vmctl-launch, which runs %s, was lost",
+                                w->program);
         if (status < 0 && status != -EINTR && status != -EFBIG)
                 return error_set_errno(reterr, status, "Cannot run %s", w->program);
         log_error("%s ended with status %i and no answer", w->program, status);
@@ -248,8 +251,11 @@ int worker_run(Core *core, const WorkerSpec *spec, const char *request, size_t l
                         return r;
         }
         r = launch(w, spec, request, len);
-        if (r < 0)
-                return error_set_errno(reterr, r, "Cannot run %s", w->program);
+        if (r < 0) {
+                _cleanup_free_ char *what = strf("run %s", w->program);
+
+                return launcher_set_error(reterr, r, what ?: "run a worker");
+        }
         *ret = TAKE_PTR(w);
         return 0;
 }

@@ -70,10 +70,25 @@ bool broken_is_none(const Error *e) {
                         streq(error_name(e), SD_BUS_ERROR_UNKNOWN_METHOD);
 }
 
-void broken_complain(const BrokenRecord *b) {
-        (void)ctl_complain(streq(b->kind, "vm") ? "'vmctl destroy' removes it with all its files."
-                                                : "'vmctl image remove' removes it with all its files.",
-                        "Broken %s '%s': %s: %s", title(b), b->name, b->path, b->reason);
+/* Who restores files, or edits one, as root leaves them to root. Nothing of that is a reason to remove them;
+ * the reason ends as the kernel says it. */
+const char *broken_hint(const Ctl *c, const BrokenRecord *b) {
+        if (endswith(b->reason, strerror(EACCES)))
+                return client_is_user(c->client)
+                                ? "Make the file yours again, then 'systemctl --user restart vmctld'."
+                                : "Give it back to the service: 'chown -R vmctld:vmctld /var/lib/vmctl', "
+                                  "then "
+                                  "'systemctl restart vmctld'.";
+        return streq(b->kind, "vm")
+                        ? "If it can be mended, restart vmctld then; 'vmctl destroy' removes it with all "
+                          "its files."
+                        : "If it can be mended, restart vmctld then; 'vmctl image remove' removes it with "
+                          "all its files.";
+}
+
+void broken_complain(const Ctl *c, const BrokenRecord *b) {
+        (void)ctl_complain(
+                        broken_hint(c, b), "Broken %s '%s': %s: %s", title(b), b->name, b->path, b->reason);
 }
 
 void broken_write(JsonWriter *w, const BrokenRecord *b) {

@@ -28,7 +28,9 @@ int broken_new_removal(Ctl *c, const char *kind, const char *name, sd_bus_messag
 bool broken_is_none(const Error *e);
 
 /* Which it is, and why, on standard error. */
-void broken_complain(const BrokenRecord *b);
+const char *broken_hint(const Ctl *c, const BrokenRecord *b);
+
+void broken_complain(const Ctl *c, const BrokenRecord *b);
 
 /* An object beside those that VMs and images are. */
 void broken_write(JsonWriter *w, const BrokenRecord *b);

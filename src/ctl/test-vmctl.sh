@@ -59,7 +59,7 @@ check_calls 'OpenConsoleLog web {"tail":5}' "it asked for five lines"
 check_output "running 50" "status has JSON, named as on the bus" eval \
         'v status web --json | jq --raw-output "\"\(.State) \(.Spec.\"cpu-quota\")\""'
 check_output $'○ db*\n\n● web*' "status takes several names" v status -n0 db web
-check_output $'○ lost - broken\n *Failure: It is *damaged\n *File: /vms/vm.json' "status shows what cannot be read" v status lost
+check_output $'○ lost - broken\n *Failure: It is *damaged\n *File: /vms/vm.json\n *Hint: *vmctl destroy*' "status shows what cannot be read" v status lost
 check_output lost "... in JSON, too" eval 'v --json status lost | jq --raw-output .Name'
 check_output "*Broken: /vms/vm.json: It is *damaged
  */images/image.json: It is damaged" "the overview shows all of it" v status
@@ -150,7 +150,7 @@ check_output "*'/nonexistent': No such file*" "a missing file is named" v_errors
 check_output "*'/dev/null' is a character device*" "a device is no image" v_errors 2 create x --image /dev/null
 check_output "*'$scratch' is a folder*" "nor is a folder" v_errors 2 create x --image "$scratch"
 check_output "*fifo' is a FIFO*" "a FIFO holds nothing up" v_errors 2 create x --image "$scratch/fifo"
-check_output "*'lots' is no SIZE for 'memory'*" "a bad number is named" v_errors 2 create x --image "$disk" --memory lots
+check_output "*'lots' is no SIZE for 'memory'*Hint: *--help*" "a bad number is named" v_errors 2 create x --image "$disk" --memory lots
 check_output "*too large for 'vcpus'*" "so is a large one" v_errors 2 create x --image "$disk" --vcpus 9999999999
 check_output "*too large for 'ssh-key'*" "a public key is small" v_errors 1 create x --image "$disk" \
         --ssh-key "$scratch/kernel"
@@ -166,7 +166,7 @@ check_calls "" "nothing of this reached the service"
 
 check_output "" "set takes words and options" v set web cpu-quota=50% --tasks-max 20 memory-max=default cpu-quota=60
 check_calls 'SetLimits web {"tasks-max":20,"memory-max":0,"cpu-quota":60}' "the last of each"
-check_output "*no limit 'vcpus'*" "set knows limits alone" v_errors 2 set web vcpus=2
+check_output "*no limit 'vcpus'*Hint: *vmctl set --help*" "set knows limits alone" v_errors 2 set web vcpus=2
 check_output "*not of the form*" "with values" v_errors 2 set web cpu-quota
 check_output "*needs a limit*" "and at least one" v_errors 2 set web
 check_output "" "update takes definitions" v update web --vcpus 4 --memory 4096 --no-balloon

@@ -24,7 +24,11 @@ static int usage(const char *message) {
 /* Options and values that make no sense, whatever the service thinks of them. */
 static int spec_failed(const Args *args, const char *name, const Error *e) {
         bool asked_wrongly = error_code(e) == ERROR_INVALID_SPEC || error_code(e) == ERROR_UNKNOWN_OPTION;
-        const char *hint = error_code(e) == ERROR_INVALID_KEY ? error_code_hint(ERROR_INVALID_KEY) : NULL;
+        const char *hint = error_code(e) == ERROR_INVALID_KEY ? error_code_hint(ERROR_INVALID_KEY)
+                        : !asked_wrongly                      ? NULL
+                        : streq(args->verb->name, "set")      ? "'vmctl set --help' lists the limits."
+                        : streq(args->verb->name, "update")   ? "'vmctl update --help' lists the options."
+                                                              : "'vmctl create --help' lists the options.";
         int r;
 
         r = ctl_complain(hint, "Failed to %s VM '%s': %s",

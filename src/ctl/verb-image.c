@@ -131,7 +131,7 @@ static int print_table(const Ctl *c, const ImageList *l, const BrokenList *broke
         }
         fflush(stdout); /* the reasons stand below */
         for (size_t i = 0; i < broken->n; i++)
-                broken_complain(&broken->records[i]);
+                broken_complain(c, &broken->records[i]);
         return 0;
 }
 

@@ -197,7 +197,7 @@ static int print_table(Listing *l, const Ctl *c) {
                 printf("\n%zu VM%s, %zu running.\n", l->n, l->n == 1 ? "" : "s", l->n_running);
         fflush(stdout); /* the reasons stand below */
         for (size_t i = 0; i < l->broken.n; i++)
-                broken_complain(&l->broken.records[i]);
+                broken_complain(c, &l->broken.records[i]);
         return 0;
 }
 

@@ -271,6 +271,9 @@ static int show_broken(Ctl *c, const char *name, JsonWriter *json) {
         term_label("File");
         term_print(stdout, b->path);
         putchar('\n');
+        term_label("Hint");
+        term_print(stdout, broken_hint(c, b));
+        putchar('\n');
         return 0;
 }
 

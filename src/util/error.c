@@ -109,6 +109,9 @@ static const struct {
                         "Create with '--accel auto' or '--accel tcg', or enable virtualization in the "
                         "firmware setup." },
         [ERROR_SCOPE_FAILED] = { NAME("ScopeFailed"), EIO, "'systemctl status vmctl.slice' tells more." },
+        [ERROR_LAUNCHER_LOST] = { NAME("LauncherLost"), EHOSTDOWN,
+                        "Ask again; if that does not help, see 'systemctl status vmctl-launch.socket "
+                        "vmctl-launch', then 'systemctl restart vmctld'." },
         [ERROR_TIMEOUT] = { NAME("Timeout"), ETIMEDOUT, NULL },
         [ERROR_CANCELED] = { NAME("Canceled"), ECANCELED, NULL },
         [ERROR_SERVICE_ENDING] = { NAME("ServiceEnding"), ESHUTDOWN,

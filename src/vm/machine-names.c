@@ -2,6 +2,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/inotify.h>
+#include <unistd.h>
 
 #include "machine-names.h"
 #include "spec/boot-file.h"
@@ -14,6 +15,7 @@ struct MachineNames {
         const char *folders[3]; /* borrowed, in the order in which they hide each other; NULL at the end */
         BootFiles files;
         bool known;                  /* `files` is what is there */
+        bool told;                   /* of a file that we may not read */
         sd_event_source *watches[2]; /* owned; NULL: that folder is looked at each time */
 };
 
@@ -55,11 +57,29 @@ MachineNames *machine_names_free(MachineNames *n) {
         return NULL;
 }
 
-/* The generator has told of what is wrong. */
 static void ignore(int priority, const char *format, ...) {
 }
 
-static void read_files(MachineNames *n) {
+/* The generator has told of what is wrong with the files. But it is root's, and may read all of them. */
+static void tell_of_unreadable(MachineNames *n) {
+        bool tell = !n->told;
+
+        n->told = false;
+        for (size_t i = 0; i < n->files.n; i++) {
+                const BootFile *f = &n->files.files[i];
+
+                if (f->file || access(f->path, R_OK) >= 0 || errno != EACCES)
+                        continue;
+                n->told = true;
+                if (tell)
+                        log_warning("'%s' is not readable for the service's user, so others than root may "
+                                    "take the "
+                                    "names of its VMs: chmod o+r",
+                                        f->path);
+        }
+}
+
+void machine_names_read(MachineNames *n) {
         boot_files_done(&n->files);
         watch(n); /* before the files are read, so that no change is missed */
         if (boot_files_read((char *const *)n->folders, ignore, &n->files) < 0)
@@ -67,11 +87,12 @@ static void read_files(MachineNames *n) {
         n->known = true;
         for (size_t i = 0; i < ELEMENTSOF(n->watches); i++)
                 n->known = n->known && n->watches[i];
+        tell_of_unreadable(n);
 }
 
 const char *machine_names_find(MachineNames *n, const char *name) {
         if (!n->known)
-                read_files(n);
+                machine_names_read(n);
         for (size_t i = 0; i < n->files.n; i++)
                 if (n->files.files[i].file && vmfile_find(n->files.files[i].file, name))
                         return n->files.files[i].path;

@@ -9,9 +9,11 @@
 
 typedef struct MachineNames MachineNames;
 
-/* conf_dir is borrowed. The files are read when somebody asks, and again after they have changed. */
+/* conf_dir is borrowed. The files are read when somebody asks, and again after they have changed. Of those
+ * that cannot be read for want of rights the log tells. */
 int machine_names_new(sd_event *event, const char *conf_dir, MachineNames **ret);
 MachineNames *machine_names_free(MachineNames *n);
+void machine_names_read(MachineNames *n);
 DEFINE_CLEANUP(MachineNames *, machine_names_free);
 
 /* The file that defines a VM of this name, borrowed until the next call; NULL: none. */

@@ -412,7 +412,12 @@ static void on_launched_end(const LaunchEnd *end, void *userdata) {
 
         if (p->shim_fd >= 0 || p->shim_gone)
                 return;
-        (void)error_set_errno(&e, end->error < 0 ? end->error : -ECHILD, "Cannot execute vmctl-shim");
+        if (end->error == -ECONNRESET)
+                (void)error_set(&e, ERROR_LAUNCHER_LOST,
+                                "vmctl-launch, which executes vmctl-shim, was lost");
+        else
+                (void)error_set_errno(
+                                &e, end->error < 0 ? end->error : -ECHILD, "Cannot execute vmctl-shim");
         p->handlers->launch_failed(p, e, p->userdata);
         shim_ended(p);
 }
@@ -446,7 +451,7 @@ int process_launch(sd_event *event, Launcher *launcher, Launch *launch, const ch
         if (r >= 0)
                 r = launcher_run(launcher, &spec, &launch_handlers, p, &p->launched);
         if (r < 0)
-                return error_set_errno(reterr, r, "Cannot execute vmctl-shim");
+                return launcher_set_error(reterr, r, "execute vmctl-shim");
         *ret = TAKE_PTR(p);
         return 0;
 }

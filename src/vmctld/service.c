@@ -40,6 +40,16 @@ static const char *next_user(void *userdata, const Image *image, size_t *i) {
         return NULL;
 }
 
+static int cannot_open(const Manager *m, const char *folder, int r) {
+        const char *state_dir = m->core->config.state_dir;
+        _cleanup_free_ char *user = r == -EACCES
+                        ? strf("; all below '%s' has to belong to the service's user%s", state_dir,
+                                          m->core->config.system ? ", vmctld" : "")
+                        : NULL;
+
+        return log_error_errno(r, "Cannot open '%s/%s': %m%s", state_dir, folder, user ?: "");
+}
+
 static int open_folders(Manager *m) {
         mode_t mode = core_folder_mode(m->core);
         _cleanup_close_ int state = core_open_folder(m->core->config.state_dir, mode);
@@ -49,12 +59,12 @@ static int open_folders(Manager *m) {
                 return state;
         m->vms_fd = make_dir_at(state, "vms", mode);
         if (m->vms_fd < 0)
-                return log_error_errno(m->vms_fd, "Cannot open '%s/vms': %m", m->core->config.state_dir);
+                return cannot_open(m, "vms", m->vms_fd);
         r = open_records(m);
         if (r < 0)
-                return log_error_errno(r, "Cannot open '%s/vms': %m", m->core->config.state_dir);
+                return cannot_open(m, "vms", r);
         r = image_store_new(m->core, state, &m->hooks->image, next_user, m, &m->images);
-        return r < 0 ? log_error_errno(r, "Cannot open '%s/images': %m", m->core->config.state_dir) : 0;
+        return r < 0 ? cannot_open(m, "images", r) : 0;
 }
 
 /* VMs whose state or properties have changed are told of before jobs that have ended. */
@@ -91,6 +101,8 @@ int service_new(sd_event *event, sd_bus *bus, sd_bus *systemd_bus, Config *confi
                 r = open_folders(m);
         if (r >= 0)
                 r = machine_names_new(event, m->core->config.conf_dir, &m->machine_names);
+        if (r >= 0 && m->core->config.system)
+                machine_names_read(m->machine_names);
         if (r >= 0)
                 r = host_new(event, m->core->config.qemu, m->core->config.uid_count > 0, &m->host);
         if (r >= 0)

@@ -44,7 +44,7 @@ ERRORS = re.compile(
     r"org\.freedesktop\.DBus\.Error\.(AccessDenied|InteractiveAuthorizationRequired|UnknownObject|UnknownMethod|"
     r"UnknownInterface|UnknownProperty|PropertyReadOnly)")
 ERRORS_OF_THE_KILLED = re.compile(
-    r"org\.vmctl1\.Error\.(QemuFailed|QmpFailed|NotAttached|Failed|IO|ScopeFailed|SSHFailed|ServiceEnding)|"
+    r"org\.vmctl1\.Error\.(QemuFailed|QmpFailed|NotAttached|Failed|IO|ScopeFailed|LauncherLost|SSHFailed|ServiceEnding)|"
     r"org\.freedesktop\.DBus\.Error\.(NoReply|ServiceUnknown|NameHasNoOwner|Disconnected)")
 
 User = collections.namedtuple("User", "name uid number connect")
