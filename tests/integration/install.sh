@@ -38,3 +38,7 @@ check "make uninstall" make_target uninstall
 check_output $'/etc/vmctl\n/etc/vmctl/vmctld.conf' "it leaves the settings alone" left
 check "it leaves what the service kept" test -e /var/lib/vmctl/kept
 check_output inactive "the service runs no longer" eval "systemctl is-active vmctld.service || :"
+check_output $'inactive\ninactive' "nor does what has privileges" \
+        eval "systemctl is-active vmctl-launch.socket vmctl-launch.service || :"
+check "the socket is gone" test ! -e /run/vmctl-launch.socket
+check "its user stays, who has the files" eval '[ "$(stat --format=%U /var/lib/vmctl)" = vmctld ]'
