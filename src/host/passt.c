@@ -13,6 +13,7 @@
 
 #define TRIAL_TIMEOUT (5 * USEC_PER_SEC) /* 15 ms on an idle host */
 #define RESOLV_CONF_MAX (64 * KIB)
+#define BINARY_MAX (16 * MIB) /* it has half of one */
 
 /* The guest sees what it would see behind QEMU's own user-mode network. */
 #define GUEST_ADDRESS "10.0.2.15"
@@ -72,6 +73,17 @@ static void on_trial(void *userdata, int status, const char *output, size_t len)
         p->known = status >= 0;
 }
 
+/* A program that has no word for the option does not know it. To try it would fill the journal with its
+ * help. */
+static bool is_too_old(const char *path) {
+        _cleanup_free_ char *text = NULL;
+        size_t len = 0;
+
+        return read_file_at(AT_FDCWD, path, BINARY_MAX, &text, &len) >= 0 && len > 4 &&
+                        memcmp(text, "\177ELF", 4) == 0 &&
+                        !memmem(text, len, "dns-host", strlen("dns-host"));
+}
+
 /* QEMU's end of its socket is closed already, so it ends as soon as it is ready. */
 static int try(Passt *p) {
         _cleanup_close_pair_ int pair[2] = { -EBADF, -EBADF };
@@ -115,6 +127,12 @@ int passt_ensure(Passt *p, passt_done_t done, void *userdata) {
         set_reason(p, NULL);
         p->known = false;
         p->binary = st;
+        if (is_too_old(p->path)) {
+                set_reason(p, strf("'%s' is from before November 2024", p->path));
+                log_info("%s", p->reason ?: "passt is too old");
+                p->known = true;
+                return 1;
+        }
         p->done = done;
         p->userdata = userdata;
         r = try(p);

@@ -67,6 +67,18 @@ static void test_trial(void) {
         CHECK(!passt_works(p, &reason) && strstr(reason, "status 1"));
         CHECK_EQ(passt_ensure(p, NULL, NULL), 1); /* the same binary would say the same */
 
+        /* One that has no word for the option is not tried. */
+        write_text(path, "\177ELF has --no-map-gw");
+        CHECK_EQ(passt_ensure(p, NULL, NULL), 1);
+        CHECK(!passt_is_tried(p) && !passt_works(p, &reason) && strstr(reason, "before November 2024"));
+        CHECK_EQ(passt_ensure(p, NULL, NULL), 1);
+        CHECK(!passt_works(p, NULL));
+        write_text(path, "\177ELF has --dns-host");
+        CHECK(passt_ensure(p, NULL, NULL) >= 0);
+        CHECK(!passt_works(p, &reason) && !strstr(reason, "is from before"));
+        p = passt_free(p);
+        CHECK_EQ(passt_new(event, path, &p), 0);
+
         write_text(path, "#!/bin/sh\nkill -KILL $$\n");
         try(event, p);
         CHECK(!passt_works(p, NULL));
