@@ -78,6 +78,14 @@ int ctl_complain(const char *hint, const char *format, ...) {
         return -EIO;
 }
 
+void ctl_print_warning(const char *warning, const char *name) {
+        (void)fprintf(stderr, "%sWarning: ", term_style(stderr, STYLE_YELLOW));
+        if (name)
+                (void)fprintf(stderr, "VM '%s': ", name);
+        term_print(stderr, warning);
+        (void)fprintf(stderr, "%s\n", term_normal(stderr));
+}
+
 void ctl_print_warnings(Ctl *c, const char *path, const char *name) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         _cleanup_strv_ char **warnings = NULL;
@@ -85,13 +93,8 @@ void ctl_print_warnings(Ctl *c, const char *path, const char *name) {
         if (client_get(c->client, path, VMCTL_VM, "Warnings", "as", &m, NULL) < 0 ||
                         sd_bus_message_read_strv(m, &warnings) < 0)
                 return;
-        STRV_FOREACH(w, warnings) {
-                (void)fprintf(stderr, "%sWarning: ", term_style(stderr, STYLE_YELLOW));
-                if (name)
-                        (void)fprintf(stderr, "VM '%s': ", name);
-                term_print(stderr, *w);
-                (void)fprintf(stderr, "%s\n", term_normal(stderr));
-        }
+        STRV_FOREACH(w, warnings)
+                ctl_print_warning(*w, name);
 }
 
 int ctl_connect(Ctl *c) {

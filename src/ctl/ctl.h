@@ -37,8 +37,10 @@ int ctl_report(const Ctl *c, const Error *e, int r, const char *format, ...) _pr
 /* The same for an error that isn't the bus's; hint may be NULL. Returns -EIO. */
 int ctl_complain(const char *hint, const char *format, ...) _printf_(2, 3);
 
-/* Says on standard error what the user should know of a VM that was started. `name` is put before it where
- * there are several; NULL: there is one. */
+/* On standard error. `name` is the VM's, where there are several; NULL: there is one. */
+void ctl_print_warning(const char *warning, const char *name);
+
+/* The same with all that the user should know of a VM that was started. */
 void ctl_print_warnings(Ctl *c, const char *path, const char *name);
 
 static inline int ctl_oom(void) {

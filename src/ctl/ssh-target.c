@@ -72,7 +72,7 @@ int ssh_target_timeout(const SshTarget *t, const char *text, uint64_t *ret_usec)
         *ret_usec = ssh_target_is_fresh(t) ? SSH_WAIT_BOOT_USEC : SSH_WAIT_USEC;
         if (!text || parse_timespan(text, ret_usec) >= 0)
                 return 0;
-        ctl_complain(NULL, "'%s' is no time", text);
+        ctl_complain(TIME_HINT, "'%s' is no time", text);
         return EXIT_USAGE;
 }
 

@@ -117,6 +117,10 @@ static int end_job(sd_event_source *s, uint64_t usec, void *userdata) {
 
         sd_event_source_unref(s);
         if (stuck)
+                (void)sd_bus_emit_signal(service.bus, service.vms[job->vm].path,
+                                "org.freedesktop.DBus.Properties", "PropertiesChanged", "sa{sv}as", VMCTL_VM,
+                                1, "Warnings", "as", 2, "It is old", "The guest is deaf", 0);
+        if (stuck)
                 r = sd_bus_emit_signal(service.bus, job->path, "org.freedesktop.DBus.Properties",
                                 "PropertiesChanged", "sa{sv}as", VMCTL_JOB, 2, "ErrorName", "s",
                                 "org.vmctl1.Error.QemuFailed", "ErrorMessage", "s", "QEMU is stuck", 0);

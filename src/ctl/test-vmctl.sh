@@ -104,7 +104,8 @@ check_output "" "--timeout is the guest's time" v stop web --timeout 2min
 check_calls "Stop web 120000000" "in the units that were meant"
 check_output "" "no time is not the default time" v stop web --timeout 0
 check_calls "Stop web 1" "as 0 would be"
-check_output "*VM 'stuck': QEMU is stuck*" "a job that fails says why" v_errors 1 stop stuck
+check_output $'Warning: The guest is deaf\n*VM \'stuck\': QEMU is stuck*' \
+        "a job that fails says why, and what there was to warn of" v_errors 1 stop stuck
 check_calls "Stop stuck *" ""
 check_output "" "a job that a crash of the service ended is begun again" v stop forgotten
 check_calls $'Stop forgotten 30000000\nStop forgotten 29*' "with the time that is left"

@@ -16,6 +16,7 @@ char *text_timestamp(uint64_t usec);
 /* A time span: "30", "30s", "500ms", "2min", "1h", "30d", "2w"; a bare number is seconds. 0, -EINVAL or
  * -ERANGE. */
 int parse_timespan(const char *s, uint64_t *ret_usec);
+#define TIME_HINT "A time is a number of seconds, or has a unit, as in '2min'."
 
 /* "20%" or "20". 0, -EINVAL or -ERANGE. */
 int parse_percent(const char *s, uint32_t *ret);

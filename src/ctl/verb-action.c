@@ -57,8 +57,9 @@ typedef struct Action {
         ClientCall *call; /* one of these */
         ClientJob *job;
         ActionStep step;
-        bool broken;  /* there is no such VM: it may be one that cannot be read */
-        Error *error; /* set when it failed */
+        bool broken;   /* there is no such VM: it may be one that cannot be read */
+        Error *error;  /* set when it failed */
+        char *warning; /* the last one that came meanwhile */
 } Action;
 
 struct Batch {
@@ -81,6 +82,7 @@ static void batch_done(Batch *b) {
                 client_call_free(a->call);
                 client_job_free(a->job);
                 error_free(a->error);
+                free(a->warning);
                 free(a->path);
         }
         free(b->actions);
@@ -218,6 +220,16 @@ static bool is_down(const char *state) {
         return streq_ptr(state, "stopped") || streq_ptr(state, "failed") || streq_ptr(state, "prepared");
 }
 
+/* As that the guest did not act on its button. Those of the VM's start stand before it. */
+static void note_warning(Action *a, const Json *warnings) {
+        const char *last = json_length(warnings) > 0
+                        ? json_string(json_element(warnings, json_length(warnings) - 1))
+                        : NULL;
+
+        if (last)
+                (void)free_and_strdup(&a->warning, last);
+}
+
 static int on_vm_properties(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         _cleanup_json_ Json *changed = NULL;
         Batch *b = userdata;
@@ -227,11 +239,12 @@ static int on_vm_properties(sd_bus_message *m, void *userdata, sd_bus_error *ret
         for (size_t i = 0; i < b->n; i++) {
                 Action *a = &b->actions[i];
 
-                if (a->step != ACTION_LOST || !streq(a->path, sd_bus_message_get_path(m)))
+                if (a->step == ACTION_DONE || !streq(a->path, sd_bus_message_get_path(m)))
                         continue;
                 if (sd_bus_message_skip(m, "s") < 0 || client_decode(m, &changed) < 0)
                         return 0;
-                if (is_down(json_get_string(changed, "State")))
+                note_warning(a, json_get(changed, "Warnings"));
+                if (a->step == ACTION_LOST && is_down(json_get_string(changed, "State")))
                         action_finish(a, NULL);
                 return 0;
         }
@@ -345,6 +358,8 @@ static int batch_report(Batch *b) {
         for (size_t i = 0; i < b->n; i++) {
                 Action *a = &b->actions[i];
 
+                if (a->warning)
+                        ctl_print_warning(a->warning, b->n > 1 ? a->name : NULL);
                 if (a->error)
                         r = worse(r,
                                         ctl_report(b->ctl, a->error, -EIO, "Failed to %s VM '%s'",
@@ -396,7 +411,7 @@ static int parse_timeout(const Args *args, uint64_t default_usec, uint64_t *ret)
 
         *ret = default_usec;
         if (text && parse_timespan(text, ret) < 0) {
-                ctl_complain(NULL, "'%s' is no time", text);
+                ctl_complain(TIME_HINT, "'%s' is no time", text);
                 return EXIT_USAGE;
         }
         return 0;

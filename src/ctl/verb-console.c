@@ -52,7 +52,7 @@ int verb_console(Ctl *c, const Args *args) {
         int r;
 
         if (timeout && parse_timespan(timeout, &p.linger_usec) < 0) {
-                ctl_complain(NULL, "'%s' is no time", timeout);
+                ctl_complain(TIME_HINT, "'%s' is no time", timeout);
                 return EXIT_USAGE;
         }
         p.detach = isatty(STDIN_FILENO);

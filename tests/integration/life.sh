@@ -150,6 +150,9 @@ check "SIGTERM follows the timeout, the shorter one" await 30 "$(removed_job "$j
 check_output stopped "... which makes stopped" prop deaf State
 check_output "*did not shut down in time*" "... with a warning" prop deaf Warnings
 check_output "host-signal" "... and QEMU's reason" prop deaf ShutdownReason
+check "It is started once more" vmctl start deaf
+check_output "Warning: *did not shut down in time*" "vmctl stop says that it was by force" eval \
+        'vmctl stop deaf --timeout 1 2>&1'
 
 forget_signals
 vmctl suspend quiet
