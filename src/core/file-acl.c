@@ -42,6 +42,20 @@ int file_acl_grant_at(int dir_fd, const char *name, uid_t uid, int access) {
         return r >= 0 && acl_set_file(path, ACL_TYPE_ACCESS, acl) < 0 ? -errno : r;
 }
 
+int file_acl_grant_missing_at(int dir_fd, const char *name, uid_t uid, int access) {
+        _cleanup_free_ char *path = strf("/proc/self/fd/%i/%s", dir_fd, name);
+        int r;
+
+        if (uid == geteuid())
+                return 0;
+        if (!path)
+                return -ENOMEM;
+        r = acl_extended_file_nofollow(path);
+        if (r < 0)
+                return -errno;
+        return r > 0 ? 0 : file_acl_grant_at(dir_fd, name, uid, access);
+}
+
 int file_acl_clear(int fd, mode_t mode) {
         _cleanup_(acl_freep) acl_t acl = acl_from_mode(mode);
 

@@ -12,6 +12,7 @@
 #include "manager.h"
 #include "util/fd-util.h"
 #include "util/log.h"
+#include "vm-share.h"
 #include "vm.h"
 
 #define RUN_STATE_MAX (64 * KIB)
@@ -297,6 +298,7 @@ void vm_attach(Vm *vm, int monitor_fd, VmScope scope) {
                                 strerror(-r));
         } else if (scope == VM_SCOPE_THERE && !vm->process)
                 clear_left_over(vm);
+        vm_share_files(vm);
         vm->announced = vm_state(vm);
         if (removing)
                 remove_on(vm);

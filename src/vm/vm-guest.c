@@ -10,6 +10,7 @@
 #include "util/fd-util.h"
 #include "util/log.h"
 #include "vm-guest.h"
+#include "vm-share.h"
 
 #define WORK_TIMEOUT                                                                         \
         (24 * 3600 * USEC_PER_SEC) /* steps have deadlines of their own, where they have any \
@@ -273,7 +274,7 @@ static int check_reachable(const Vm *vm, Error **reterr) {
         return 0;
 }
 
-/* A file of the VM's folder; one that is made the owner may read. */
+/* A file of the VM's folder. */
 static int open_file(const Vm *vm, const char *file, int flags) {
         _cleanup_free_ char *path = strf("%s/%s", vm_name(vm), file);
         _cleanup_close_ int fd = -EBADF;
@@ -285,7 +286,7 @@ static int open_file(const Vm *vm, const char *file, int flags) {
         if (fd < 0)
                 return fd;
         if (flags & O_CREAT)
-                r = file_acl_grant(fd, vm->record.owner, R_OK);
+                r = file_acl_grant(fd, vm->record.owner, vm_share_access(file));
         return r < 0 ? r : TAKE_FD(fd);
 }
 

@@ -19,6 +19,7 @@
 #include "util/fd-util.h"
 #include "util/log.h"
 #include "vm-index.h"
+#include "vm-share.h"
 #include "vm.h"
 
 /* It takes 15 ms, but a client's file may lie on a slow file system. Below D-Bus's usual 25 s, so that the
@@ -147,25 +148,25 @@ static int take_back_files(VmMake *c) {
         int r = 0;
 
         for (int i = 0; r >= 0 && i < _OUTPUT_MAX; i++) {
-                bool is_key = i == OUT_PRIVATE_KEY || i == OUT_PUBLIC_KEY;
+                int access = vm_share_access(output_table[i].file);
 
                 if (c->outputs[i] < 0)
                         continue;
                 r = file_acl_clear(c->outputs[i], 0600);
-                if (r >= 0 && is_key)
-                        r = file_acl_grant(c->outputs[i], owner, R_OK);
+                if (r >= 0 && access != 0)
+                        r = file_acl_grant(c->outputs[i], owner, access);
         }
         if (r >= 0 && fchmod(record_fd(c->vm->stored), config->system ? 0711 : 0700) < 0)
                 r = -errno;
         return r;
 }
 
-/* ssh adds the guest's host key to this file. */
 static int make_known_hosts(VmMake *c) {
-        _cleanup_close_ int fd = openat(record_fd(c->vm->stored), "known_hosts",
+        static const char name[] = "known_hosts";
+        _cleanup_close_ int fd = openat(record_fd(c->vm->stored), name,
                         O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 
-        return fd < 0 ? -errno : file_acl_grant(fd, c->vm->record.owner, R_OK | W_OK);
+        return fd < 0 ? -errno : file_acl_grant(fd, c->vm->record.owner, vm_share_access(name));
 }
 
 static int read_file_reply(const Json *object, FileRef *ret) {
