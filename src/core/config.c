@@ -99,7 +99,7 @@ static int set_stop_timeout(Config *c, const char *value) {
         r = parse_u64(value, &v);
         if (r < 0)
                 return r;
-        if (v < 1 || v > 24 * 3600)
+        if (v < 1 || v > CONFIG_STOP_TIMEOUT_MAX / USEC_PER_SEC)
                 return -ERANGE;
         c->stop_timeout = v * USEC_PER_SEC;
         return 0;

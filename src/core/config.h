@@ -15,6 +15,8 @@ typedef enum UserBackend {
 } UserBackend;
 DECLARE_STRING_TABLE(user_backend, UserBackend);
 
+#define CONFIG_STOP_TIMEOUT_MAX (24 * 3600 * USEC_PER_SEC)
+
 typedef struct Config {
         bool system;                              /* the system's service, not a user's */
         char *state_dir, *runtime_dir, *conf_dir; /* owned, as all strings */
@@ -23,7 +25,7 @@ typedef struct Config {
         uint16_t port_first, port_last; /* SSH forwards of user networking, both included */
         uint64_t console_log_max;       /* default for new VMs */
         uint64_t image_size_max;        /* bytes of an image in the store */
-        uint64_t stop_timeout;          /* usec, when a client names none */
+        uint64_t stop_timeout;          /* usec, when a client names none; up to CONFIG_STOP_TIMEOUT_MAX */
         UserBackend user_backend;
         ResourceLimit limits[_RESOURCE_MAX];
 } Config;

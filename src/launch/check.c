@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <inttypes.h>
+#include <stdio.h>
+
 #include "host/passt.h"
 #include "launch.h"
 #include "spec/name.h"
@@ -55,6 +58,15 @@ int check_uid(const Config *c, uid_t uid) {
                 return 0;
         (void)snprintf(text, sizeof(text), "%u", (unsigned)uid);
         return refuse("a user ID", text);
+}
+
+int check_timeout(uint64_t usec) {
+        char text[32];
+
+        if (usec <= CONFIG_STOP_TIMEOUT_MAX + 60 * USEC_PER_SEC)
+                return 0;
+        (void)snprintf(text, sizeof(text), "%" PRIu64 " us", usec);
+        return refuse("a time", text);
 }
 
 static bool is_listed(const char *const *table, const char *option) {

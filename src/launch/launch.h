@@ -35,6 +35,7 @@ struct Server {
         Config config;
         int socket; /* vmctld; -EBADF: it has gone, and what it had run is being ended, or has been */
         sd_event_source *io;
+        sd_event_source *peer;     /* the process that has connected ends */
         sd_event_source *listener; /* where the next one comes; NULL: we end with the one that we have */
         ChildList children;
 };
@@ -59,5 +60,6 @@ void server_rest(Server *s); /* none is left */
 /* -EPERM, which is logged with the reason: vmctld has no business with that. */
 int check_unit(const char *unit);
 int check_uid(const Config *c, uid_t uid);
+int check_timeout(uint64_t usec);
 int check_options(const Config *c, LaunchProgram program, char *const *options);
 int check_environment(char *const *environment);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <getopt.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/epoll.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
@@ -12,8 +14,13 @@
 #include "util/fd-util.h"
 #include "util/log.h"
 
+#ifndef SO_PEERPIDFD /* newer than the headers of Debian 12 */
+#define SO_PEERPIDFD 77
+#endif
+
 /* The bus daemon allows 128 a connection, and vmctld has 64 jobs done at a time. */
 #define CALLS_IN_FLIGHT_MAX 64
+#define PACKETS_PENDING_MAX 256 /* more than the socket holds: each takes above 1 KiB of it */
 #define CALL_TIMEOUT (15 * USEC_PER_SEC) /* PID 1 answers in milliseconds unless the host is in trouble */
 
 static const struct {
@@ -60,32 +67,53 @@ void server_rest(Server *s) {
 /* vmctld has gone: what it had run for a client ends. Shims go on. */
 static void leave(Server *s) {
         s->io = sd_event_source_disable_unref(s->io);
+        s->peer = sd_event_source_disable_unref(s->peer);
         s->socket = safe_close(s->socket);
         disown_children(s);
         if (!has_workers(s))
                 server_rest(s);
 }
 
-static int on_socket(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+static void handle_packet(Server *s) {
         _cleanup_(packet_done) Packet p = {};
-        Server *s = userdata;
         LaunchRequest q;
         int r;
 
-        r = packet_receive(fd, &q, sizeof(q), &p);
+        r = packet_receive(s->socket, &q, sizeof(q), &p);
         if (r == -EAGAIN)
-                return 0;
+                return;
         if (r > 0 && (q.version != LAUNCH_VERSION || q.verb >= _LAUNCH_VERB_MAX || q.n_fds > PACKET_FDS_MAX))
                 r = -EBADMSG;
         if (r < 0)
                 log_error_errno(r, "Cannot read what vmctld asks for: %m");
         if (r <= 0) {
                 leave(s);
-                return 0;
+                return;
         }
         r = verb_table[q.verb].handle(s, &q, &p);
         if (r < 0)
                 log_warning_errno(r, "%s failed: %m", verb_table[q.verb].name);
+}
+
+static int on_socket(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        handle_packet(userdata);
+        return 0;
+}
+
+/* What it has sent before is done yet. Whoever it has handed the connection to, as to a VM, has no say in anything, and
+ * keeps nobody else from being listened to. */
+static int on_peer_end(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        Server *s = userdata;
+
+        for (int i = 0; i < PACKETS_PENDING_MAX && s->socket >= 0; i++) {
+                struct pollfd p = { .fd = s->socket, .events = POLLIN };
+
+                if (poll(&p, 1, 0) <= 0)
+                        break;
+                handle_packet(s);
+        }
+        if (s->socket >= 0)
+                leave(s);
         return 0;
 }
 
@@ -114,11 +142,44 @@ static int block_signals(void) {
 static void server_done(Server *s) {
         call_queue_free(s->calls);
         sd_event_source_disable_unref(s->io);
+        sd_event_source_disable_unref(s->peer);
         sd_event_source_disable_unref(s->listener);
         safe_close(s->socket);
         sd_bus_flush_close_unref(s->bus);
         config_done(&s->config);
         sd_event_unref(s->event);
+}
+
+/* A pidfd of the process that has connected, or has made the pair. -ESRCH: it is gone. */
+static int open_peer(int socket) {
+        struct ucred peer;
+        socklen_t len = sizeof(int);
+        int fd;
+
+        if (getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, &fd, &len) >= 0)
+                return fd;
+        if (errno != ENOPROTOOPT) /* before Linux 6.5 */
+                return -errno;
+        len = sizeof(peer);
+        if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
+                return -errno;
+        fd = pidfd_open(peer.pid, 0);
+        return fd < 0 ? -errno : fd;
+}
+
+static int watch_peer(Server *s, int socket) {
+        _cleanup_close_ int fd = open_peer(socket);
+        int r;
+
+        if (fd < 0)
+                return fd;
+        r = sd_event_add_io(s->event, &s->peer, fd, EPOLLIN, on_peer_end, s);
+        if (r < 0)
+                return r;
+        r = sd_event_source_set_io_fd_own(s->peer, true);
+        if (r >= 0)
+                TAKE_FD(fd);
+        return r;
 }
 
 /* Takes the connection over, and the settings as they are now. */
@@ -131,9 +192,13 @@ static int attend(Server *s, int fd, bool user) {
         if (r >= 0)
                 r = fd_set_nonblock(socket, false);
         if (r >= 0)
+                r = watch_peer(s, socket);
+        if (r >= 0)
                 r = sd_event_add_io(s->event, &s->io, socket, EPOLLIN, on_socket, s);
-        if (r < 0)
+        if (r < 0) {
+                s->peer = sd_event_source_disable_unref(s->peer);
                 return r;
+        }
         s->socket = TAKE_FD(socket);
         return 0;
 }
@@ -146,6 +211,8 @@ static int on_connection(sd_event_source *source, int fd, uint32_t revents, void
         if (socket < 0)
                 return 0;
         r = attend(s, socket, false);
+        if (r == -ESRCH)
+                return 0;
         if (r < 0)
                 return log_error_errno(r, "Cannot attend to vmctld: %m");
         return sd_event_source_set_enabled(source, SD_EVENT_OFF);

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <sys/pidfd.h>
 #include <sys/stat.h>
+#include <systemd/sd-login.h>
 #include <unistd.h>
 
 #include "host/cgroup.h"
@@ -274,6 +275,11 @@ static int pid_of(int pidfd, pid_t *ret) {
         return 0;
 }
 
+/* A user's own manager has units of the same names. */
+static int unit_of(const Server *s, pid_t pid, char **ret) {
+        return s->config.system ? sd_pid_get_unit(pid, ret) : cgroup_unit_of_pid(pid, ret);
+}
+
 int signal_process(Server *s, const LaunchRequest *q, Packet *p) {
         _cleanup_free_ char *unit = NULL;
         pid_t pid;
@@ -285,7 +291,7 @@ int signal_process(Server *s, const LaunchRequest *q, Packet *p) {
         if (r >= 0)
                 r = pid_of(p->fds[0], &pid);
         if (r >= 0)
-                r = cgroup_unit_of_pid(pid, &unit);
+                r = unit_of(s, pid, &unit);
         if (r == -ESRCH)
                 return 0;
         if (r >= 0 && !streq(unit, p->texts[0]))

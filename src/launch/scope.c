@@ -176,6 +176,8 @@ int start_scope(Server *s, const LaunchRequest *q, Packet *p) {
         int r;
 
         r = read_unit(p, &unit);
+        if (r >= 0)
+                r = check_timeout(q->stop_timeout);
         if (r >= 0 && (!child || child->program != LAUNCH_SHIM))
                 r = -ESRCH;
         if (r >= 0)

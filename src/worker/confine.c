@@ -13,9 +13,19 @@ static int change_identity(const Identity *identity) {
         struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
         struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {};
 
+        pid_t parent = getppid();
+        int death = 0;
+
+        /* The kernel forgets it with the change of user. */
+        if (prctl(PR_GET_PDEATHSIG, &death) < 0)
+                return -errno;
         if (setgroups(0, NULL) < 0 || setresgid(identity->gid, identity->gid, identity->gid) < 0 ||
                         setresuid(identity->uid, identity->uid, identity->uid) < 0)
                 return -errno;
+        if (death != 0 && prctl(PR_SET_PDEATHSIG, death) < 0)
+                return -errno;
+        if (death != 0 && getppid() != parent)
+                return -ESRCH;
         /* The change of user has dropped them unless a securebit says otherwise. */
         if (syscall(SYS_capset, &header, none) < 0)
                 return -errno;

@@ -6,6 +6,7 @@ what vmctld never wants, and says what came of it. Run by taken-over.sh as root,
 taken-over.py GUEST"""
 
 import array
+import fcntl
 import os
 import select
 import signal
@@ -70,7 +71,7 @@ class Launcher:
         targets = fields.get("targets", list(range(3, 3 + len(fds))))
         data = REQUEST.pack(version, verb, self.last_id, fields.get("child", 0), fields.get("program", 0),
                             fields.get("uid", UID), 0, fields.get("n_environment", 0), len(fds) if n_fds is None else n_fds,
-                            *(targets + [0] * (FDS_MAX - len(targets))), 0, 0, 0, 0, 0, 0, 120000000,
+                            *(targets + [0] * (FDS_MAX - len(targets))), 0, 0, 0, 0, 0, 0, fields.get("timeout", 120000000),
                             fields.get("signal", 0))
         data += b"".join(os.fsencode(text) + b"\0" for text in texts)
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
@@ -114,6 +115,12 @@ class Launcher:
         self.__init__()
 
 
+def launcher_of(sock):
+    launcher = Launcher.__new__(Launcher)
+    launcher.sock, launcher.last_id = sock, 0
+    return launcher
+
+
 def file(content=b""):
     fd = os.memfd_create("file")
     os.write(fd, content)
@@ -132,6 +139,20 @@ def owner_of(pid):
         return os.stat("/proc/%d" % pid).st_uid
     except FileNotFoundError:
         return None
+
+
+def wait_until_read(writable):
+    """By a worker, which has given up its rights by then"""
+    os.write(writable, b" " * fcntl.fcntl(writable, fcntl.F_SETPIPE_SZ, 4096))
+    select.select([], [writable], [], 60)
+
+
+def end(child):
+    try:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass
 
 
 def wait_for_end(pid):
@@ -190,8 +211,26 @@ for pid, unit in ((victim, "vmctl-a.scope"), (victim, "ssh.service"), (1, "init.
     os.close(pidfd)
 launcher.ignores("What is no process is not killed", SIGNAL, ["vmctl-a.scope"], [files[1]], signal=signal.SIGKILL)
 check("The stranger lives", os.waitpid(victim, os.WNOHANG) == (0, 0))
-os.kill(victim, signal.SIGKILL)
-os.waitpid(victim, 0)
+end(victim)
+
+# A user's own manager may have a unit of this name.
+groups = [group + "/vmctl-a.scope" for hierarchy in ("", "/systemd", "/unified") if os.path.isdir(
+    group := "/sys/fs/cgroup%s/user.slice/user-1000.slice/user@1000.service" % hierarchy)]
+check("There is a user's manager", groups)
+victim = os.fork()
+if victim == 0:
+    signal.pause()
+for group in groups:
+    os.mkdir(group)
+    with open(group + "/cgroup.procs", "w") as procs:
+        procs.write(str(victim))
+pidfd = os.pidfd_open(victim)
+launcher.ignores("A user's VM is not killed", SIGNAL, ["vmctl-a.scope"], [pidfd], signal=signal.SIGKILL)
+check("... but lives", os.waitpid(victim, os.WNOHANG) == (0, 0))
+os.close(pidfd)
+end(victim)
+for group in groups:
+    os.rmdir(group)
 
 launcher.hangs_up("Another build is not listened to", RUN, version=VERSION + 1)
 launcher.hangs_up("There is no verb 7", 7)
@@ -219,6 +258,8 @@ ours, theirs = socket.socketpair()
 number = launcher.send(RUN, shim(), [theirs.detach()] + files[1:], program=SHIM)
 event, _, error, shim_pid = launcher.receive()
 check("A shim is run", event == STARTED and error == 0, (event, error))
+launcher.refuses("... in no scope that never ends", START_SCOPE, ["vmctl-taken-over.scope"], child=number,
+                 timeout=0xffffffffffffffff)
 launcher.send(START_SCOPE, ["vmctl-taken-over.scope"], child=number)
 event, _, error, _ = launcher.receive()
 check("... in a scope", event == ANSWER and error == 0, (event, error))
@@ -230,5 +271,40 @@ check("... and finds VMs running", owner_of(shim_pid) is not None)
 launcher.refuses("... which are nobody's child any more", START_SCOPE, ["vmctl-b.scope"], child=number)
 ours.close()
 check("A shim without a service ends, if it was not told to go on", wait_for_end(shim_pid))
+
+# Whoever it has handed the connection to, as to a VM that lives on, keeps nobody else away.
+launcher.sock.close()
+readable, writable = os.pipe()
+servant = os.fork()
+if servant == 0:
+    held = [connect(), connect()]  # the second one waits for its turn
+    launcher_of(held[0]).refuses("A servant is listened to", SET_LIMITS, ["ssh.service"])
+    sys.stdout.flush()
+    if os.fork() == 0:
+        os.read(readable, 1)
+    os._exit(0)
+os.waitpid(servant, 0)
+launcher = Launcher()
+launcher.refuses("The next one is, too, though somebody holds the connection", SET_LIMITS, ["ssh.service"])
+os.close(writable)
+launcher.sock.close()
+
+# One that is nobody's unit
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+child = os.fork()
+if child == 0:
+    os.set_inheritable(theirs.fileno(), True)
+    os.execv("/usr/lib/vmctl/vmctl-launch", ["vmctl-launch", "--socket=%d" % theirs.fileno()])
+theirs.close()
+launcher = launcher_of(ours)
+readable, writable = os.pipe()
+launcher.send(RUN, [], [readable], program=SSH, targets=[0])
+_, _, _, pid = launcher.receive()
+wait_until_read(writable)
+check("A worker has no rights when it reads", owner_of(pid) == UID, owner_of(pid))
+end(child)
+os.close(readable)
+check("A launcher that is killed takes its workers along", wait_for_end(pid))
+os.close(writable)
 print("1..1")
 sys.exit(bool(FAILED))
