@@ -5,7 +5,6 @@
 
 #include "vm.h"
 
-#define PROVISION_LOG "provision.log" /* in the VM's folder, its owner's: what steps have printed */
 #define PROVISION_STEPS_MAX 256       /* as vmctl-ssh has it */
 #define GUEST_WAIT_DEFAULT (120 * USEC_PER_SEC)
 

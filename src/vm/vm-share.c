@@ -4,7 +4,6 @@
 #include "core/file-acl.h"
 #include "manager.h"
 #include "util/string-util.h"
-#include "vm-guest.h"
 #include "vm-share.h"
 
 static const struct {

@@ -4,6 +4,8 @@
 
 #include "vm.h"
 
+#define PROVISION_LOG "provision.log" /* what steps have printed */
+
 /* R_OK, W_OK; 0: nothing. `file` stands in the VM's folder. */
 int vm_share_access(const char *file);
 
