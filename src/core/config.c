@@ -40,7 +40,7 @@ static int parse_range(const char *value, uint64_t max, uint64_t *ret_first, uin
         return 0;
 }
 
-static int set_uids(Config *c, const char *value) {
+static int parse_uids(const char *value, UidRange *ret) {
         uint64_t first, last;
         int r;
 
@@ -49,9 +49,43 @@ static int set_uids(Config *c, const char *value) {
                 return r;
         if (first < 1000 || last - first >= 1048576) /* never a system user; the index is a bitmap */
                 return -ERANGE;
-        c->uid_first = (uint32_t)first;
-        c->uid_count = (uint32_t)(last - first + 1);
+        *ret = (UidRange){ (uint32_t)first, (uint32_t)(last - first + 1) };
         return 0;
+}
+
+/* The range for new VMs, then those of earlier ones. */
+static int set_uids(Config *c, const char *value) {
+        _cleanup_free_ char *copy = strdup(value);
+        UidRange ranges[1 + CONFIG_EARLIER_UIDS_MAX] = {};
+        char *rest = copy, *word;
+        size_t n = 0;
+
+        if (!copy)
+                return -ENOMEM;
+        while ((word = strsep(&rest, " \t"))) {
+                int r = *word == '\0' ? 0 : n < ELEMENTSOF(ranges) ? parse_uids(word, &ranges[n++]) : -E2BIG;
+
+                if (r < 0)
+                        return r;
+        }
+        if (n == 0)
+                return -EINVAL;
+        c->uid_first = ranges[0].first;
+        c->uid_count = ranges[0].count;
+        memcpy(c->earlier_uids, ranges + 1, sizeof(c->earlier_uids));
+        return 0;
+}
+
+static bool is_in(uid_t uid, UidRange range) {
+        return uid >= range.first && uid - range.first < range.count;
+}
+
+bool config_has_uid(const Config *c, uid_t uid) {
+        bool has = is_in(uid, (UidRange){ c->uid_first, c->uid_count });
+
+        for (size_t i = 0; !has && i < ELEMENTSOF(c->earlier_uids); i++)
+                has = is_in(uid, c->earlier_uids[i]);
+        return has;
 }
 
 static int set_ports(Config *c, const char *value) {
@@ -173,21 +207,23 @@ static int on_line(void *userdata, const char *section, const char *name, const 
         return 1;
 }
 
-static void read_conf(Config *c) {
+static int read_conf(Config *c) {
         _cleanup_free_ char *path = strf("%s/vmctld.conf", c->conf_dir);
         FILE *f;
         int r;
 
-        f = path ? fopen(path, "re") : NULL;
-        if (!f) {
-                if (errno != ENOENT)
-                        log_warning_errno(-errno, "Cannot read vmctld.conf, ignoring: %m");
-                return;
-        }
+        if (!path)
+                return -ENOMEM;
+        f = fopen(path, "re");
+        if (!f && errno == ENOENT)
+                return 0;
+        if (!f)
+                return log_error_errno(-errno, "Cannot read %s, which the service's user must be able to: %m", path);
         r = ini_parse_file(f, on_line, c);
         (void)fclose(f);
         if (r != 0)
                 log_warning("%s:%i: not a setting, ignoring this line", path, r);
+        return 0;
 }
 
 static int set_dirs(Config *c) {
@@ -217,11 +253,12 @@ int config_load(bool system, Config *ret) {
 
         memcpy(c.limits, resource_limits_default, sizeof(c.limits));
         r = c.qemu ? set_dirs(&c) : -ENOMEM;
+        if (r >= 0)
+                r = read_conf(&c);
         if (r < 0) {
                 config_done(&c);
                 return r;
         }
-        read_conf(&c);
         c.limits[RESOURCE_PORTS].total = (uint64_t)(c.port_last - c.port_first) + 1;
         if (!system)
                 c.uid_count = 0;

@@ -54,7 +54,7 @@ int check_unit(const char *unit) {
 int check_uid(const Config *c, uid_t uid) {
         char text[16];
 
-        if (c->uid_count == 0 ? uid == 0 : uid >= c->uid_first && uid - c->uid_first < c->uid_count)
+        if (c->uid_count == 0 ? uid == 0 : config_has_uid(c, uid))
                 return 0;
         (void)snprintf(text, sizeof(text), "%u", (unsigned)uid);
         return refuse("a user ID", text);

@@ -78,11 +78,34 @@ done
 check "ssh can add to known_hosts" can alice "$known" w
 check "... and nobody changes the key" can_not alice "$key" w
 check "A viewer can connect" can alice "$display" w
-check "What did not run starts" vmctl start idle
+check "What did not run starts" eval "vmctl start idle && vmctl kill idle"
 check "What did is stopped and started" eval "vmctl kill ours && vmctl start ours"
 check "... with its disk" eval "vmctl_as alice kill hers && vmctl_as alice start hers"
 check "An image can be had" vmctl_as alice image export disk "/tmp/disk.out"
 check "... and is what it was" cmp "$scratch/disk" /tmp/disk.out
 check "Another VM can be made of it" vmctl_as alice create more --image disk --memory 128M --display none --network none
-check "All can go" vmctl destroy ours idle hers more
+check "All can go" vmctl destroy ours hers more
 check "... also the image" vmctl_as alice image remove disk
+
+#
+# Settings, which the service does not read as root any more
+#
+
+configure() {
+        printf '%s\n' "[Daemon]" "$@" > /etc/vmctl/vmctld.conf
+}
+
+configure "UIDRange=200000-200099"
+systemctl restart vmctld.service
+check "Of another range" define late
+check_output 200000 "... VMs are" prop late UID
+check_error "*user ID 187904*UIDRange=*" "Who is of an earlier one does not start" vmctl start idle
+configure "UIDRange=200000-200099 1879048192-1879113727"
+systemctl restart vmctld.service
+check "... before that is named, too" vmctl start idle
+check "New ones are of the first range" define latest
+check_output 200001 "... alone" prop latest UID
+check "All of them go" vmctl destroy late latest idle
+chmod 600 /etc/vmctl/vmctld.conf
+check_error "*" "What cannot be read is not passed over" systemctl restart vmctld.service
+check "... but said" eval "journalctl --unit vmctld | grep 'Cannot read /etc/vmctl/vmctld.conf, which'"
