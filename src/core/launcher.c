@@ -31,14 +31,14 @@ typedef struct Unsent {
 
 struct Launched {
         TAILQ_ENTRY(Launched) link;
-        Launcher *launcher; /* borrowed; NULL: it has ended, or the launcher was lost */
+        Launcher *launcher; /* borrowed; NULL: it has ended */
         uint64_t id;
         int pidfd; /* -EBADF: not started, or somebody else has it */
         sd_event_source *
                         exit; /* of the pidfd, when the launcher was lost; or says that it is over already */
         const LaunchHandlers *handlers;
         void *userdata;
-        bool started, ended;
+        bool started, lost, ended;
 };
 
 struct LaunchCall {
@@ -64,6 +64,7 @@ struct Launcher {
         uint64_t last_id;
         UnsentList unsent;
         LaunchedList running; /* what has not ended */
+        LaunchedList lost;    /* the same, of launchers that were lost */
         LaunchCallList calls;
 };
 
@@ -122,6 +123,7 @@ int launcher_new(sd_event *event, const char *socket, bool user, Launcher **ret)
         *l = (Launcher){ .event = sd_event_ref(event), .user = user, .socket = -EBADF };
         TAILQ_INIT(&l->unsent);
         TAILQ_INIT(&l->running);
+        TAILQ_INIT(&l->lost);
         TAILQ_INIT(&l->calls);
         if (socket) {
                 l->path = strdup(socket);
@@ -154,11 +156,15 @@ static void disconnect(Launcher *l) {
 
 /* --- What it runs --- */
 
+static void unlink_launched(Launched *c) {
+        if (c->launcher)
+                TAILQ_REMOVE(c->lost ? &c->launcher->lost : &c->launcher->running, c, link);
+        c->launcher = NULL;
+}
+
 static void end(Launched *c, const LaunchEnd *how) {
         c->exit = sd_event_source_disable_unref(c->exit);
-        if (c->launcher)
-                TAILQ_REMOVE(&c->launcher->running, c, link);
-        c->launcher = NULL;
+        unlink_launched(c);
         c->ended = true;
         c->handlers->ended(how, c->userdata); /* may free it */
 }
@@ -169,7 +175,7 @@ Launcher *launcher_free(Launcher *l) {
         if (!l)
                 return NULL;
         disconnect(l);
-        while ((c = TAILQ_FIRST(&l->running)))
+        while ((c = TAILQ_FIRST(&l->running) ?: TAILQ_FIRST(&l->lost)))
                 end(c, &(LaunchEnd){ .error = -ECANCELED });
         sd_event_unref(l->event);
         free(l->path);
@@ -195,7 +201,8 @@ static void lose(Launched *c) {
         int r;
 
         TAILQ_REMOVE(&c->launcher->running, c, link);
-        c->launcher = NULL;
+        TAILQ_INSERT_TAIL(&c->launcher->lost, c, link);
+        c->lost = true;
         r = c->pidfd >= 0 ? sd_event_add_io(event, &c->exit, c->pidfd, EPOLLIN, on_lost_exit, c)
                           : sd_event_add_defer(event, &c->exit, on_lost, c);
         if (r < 0)
@@ -214,8 +221,7 @@ static Launched *find_running(const Launcher *l, uint64_t id) {
 Launched *launched_free(Launched *c) {
         if (!c)
                 return NULL;
-        if (c->launcher)
-                TAILQ_REMOVE(&c->launcher->running, c, link);
+        unlink_launched(c);
         sd_event_source_disable_unref(c->exit);
         safe_close(c->pidfd);
         free(c);
@@ -340,7 +346,7 @@ static int queue(Launcher *l, const LaunchRequest *request, char *const *texts, 
         return 0;
 }
 
-static int send_request(Launcher *l, LaunchRequest *request, char *const *texts, const int *fds) {
+static int send_now(Launcher *l, LaunchRequest *request, char *const *texts, const int *fds) {
         int r;
 
         r = launcher_connect(l);
@@ -353,17 +359,33 @@ static int send_request(Launcher *l, LaunchRequest *request, char *const *texts,
         return r == -EAGAIN ? queue(l, request, texts, fds) : r;
 }
 
-static void send_unsent(Launcher *l) {
+/* One that has ended before the loop has seen it is none. */
+static int send_request(Launcher *l, LaunchRequest *request, char *const *texts, const int *fds) {
+        int r;
+
+        r = send_now(l, request, texts, fds);
+        if (r != -EPIPE && r != -ECONNRESET)
+                return r;
+        lose_launcher(l);
+        return send_now(l, request, texts, fds);
+}
+
+/* What cannot be sent nobody would hear of. */
+static int send_unsent(Launcher *l) {
         Unsent *u;
+        int r;
 
         while ((u = TAILQ_FIRST(&l->unsent))) {
-                if (packet_send(l->socket, &u->request, sizeof(u->request), u->texts, u->fds,
-                                    u->request.n_fds) == -EAGAIN)
-                        return;
+                r = packet_send(l->socket, &u->request, sizeof(u->request), u->texts, u->fds, u->request.n_fds);
+                /* The end of the connection tells of itself, behind the last answers. */
+                if (r == -EAGAIN || r == -EPIPE || r == -ECONNRESET)
+                        return 0;
+                if (r < 0)
+                        return r;
                 TAILQ_REMOVE(&l->unsent, u, link);
-                unsent_free(u); /* a failure is the end of the connection, which tells of itself */
+                unsent_free(u);
         }
-        (void)sd_event_source_set_io_events(l->io, EPOLLIN);
+        return sd_event_source_set_io_events(l->io, EPOLLIN);
 }
 
 static void on_started(Launcher *l, const LaunchReply *reply, Packet *p) {
@@ -409,10 +431,9 @@ static void dispatch(Launcher *l, const LaunchReply *reply, Packet *p) {
 static int on_socket(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
         Launcher *l = userdata;
         LaunchReply reply;
-        int r = 1;
+        int r = revents & EPOLLOUT ? send_unsent(l) : 0;
 
-        if (revents & EPOLLOUT)
-                send_unsent(l);
+        r = r < 0 ? r : 1;
         for (unsigned i = 0; r > 0 && l->socket >= 0 && i < RECEIVE_BURST; i++) {
                 _cleanup_(packet_done) Packet p = {};
 
@@ -491,7 +512,7 @@ static void insist(Launcher *l, int r) {
 void launched_kill(Launched *c) {
         LaunchRequest request = { .verb = LAUNCH_KILL };
 
-        if (!c->launcher) /* it has ended, or is being killed since the launcher was lost */
+        if (c->ended || c->lost) /* then it is being killed */
                 return;
         request.id = ++c->launcher->last_id;
         request.child = c->id;

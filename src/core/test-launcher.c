@@ -16,6 +16,16 @@
 #include "util/test.h"
 
 static bool at_once; /* deadlines pass at once */
+static bool no_memory; /* for what is sent */
+
+ssize_t __real_sendmsg(int fd, const struct msghdr *m, int flags);
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *m, int flags);
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *m, int flags) {
+        if (!no_memory)
+                return __real_sendmsg(fd, m, flags);
+        errno = ENOBUFS;
+        return -1;
+}
 
 int __real_sd_event_add_time_relative(sd_event *e, sd_event_source **ret, clockid_t clock, uint64_t usec,
                 uint64_t accuracy, sd_event_time_handler_t handler, void *userdata);
@@ -337,6 +347,50 @@ static void test_slow(void) {
         CHECK_EQ(count_fds(), before);
 }
 
+/* What waits to be sent is not forgotten when it cannot be. */
+static void test_cannot_be_sent(void) {
+        enum { N = 200 };
+        char *const options[] = { (char *)"--control=3", NULL };
+        const LaunchSpec spec = { .program = LAUNCH_SHIM, .options = options };
+        Launched *children[N];
+        Packet p;
+        Fixture f;
+
+        fixture_init(&f);
+        for (size_t i = 0; i < N; i++)
+                CHECK_EQ(launcher_run(f.launcher, &spec, &waiting, &f, &children[i]), 0);
+        no_memory = true;
+        for (size_t i = 0; i < N && f.ended == 0; i++) {
+                CHECK_EQ(packet_receive(f.peer, &f.request, sizeof(f.request), &p), 1);
+                packet_done(&p);
+                settle(&f);
+        }
+        no_memory = false;
+        CHECK_EQ(f.ended, N);
+        CHECK_EQ(f.error, -ECONNRESET);
+        for (size_t i = 0; i < N; i++)
+                launched_free(children[i]);
+        fixture_done(&f);
+}
+
+/* The loop has not seen yet that it has ended. */
+static void test_gone_unseen(void) {
+        Fixture f;
+
+        fixture_init(&f);
+        run(&f, &waiting);
+        CHECK_EQ(launcher_set_limits(f.launcher, "vmctl-a.scope", &(VmLimits){}, on_answer, &f, &f.call), 0);
+        safe_close(f.peer);
+        CHECK_EQ(launcher_kill_scope(f.launcher, "vmctl-b.scope"), 0);
+        accept_peer(&f);
+        receive(&f, LAUNCH_KILL_SCOPE);
+        settle(&f);
+        CHECK_EQ(f.ended, 1);
+        CHECK_EQ(f.answered, 1);
+        CHECK_EQ(f.error, -ECONNRESET);
+        fixture_done(&f);
+}
+
 static void test_too_much(void) {
         static char long_option[PACKET_SIZE_MAX];
         char *const options[] = { long_option, NULL };
@@ -363,6 +417,24 @@ static void test_end_of_the_service(void) {
         fixture_done(&f);
 }
 
+static void test_end_of_the_service_without_launcher(void) {
+        int pidfd;
+        pid_t pid = fork_sleeper(&pidfd);
+        Fixture f;
+
+        fixture_init(&f);
+        run(&f, &waiting);
+        send_reply(&f, LAUNCH_STARTED, f.request.id, 0, pidfd);
+        hang_up(&f);
+        f.launcher = launcher_free(f.launcher);
+        CHECK_EQ(f.ended, 1);
+        CHECK_EQ(f.error, -ECANCELED);
+        end_sleeper(&f, pid);
+        CHECK_EQ(f.ended, 1);
+        fixture_done(&f);
+        safe_close(pidfd);
+}
+
 int main(void) {
         test_gone_before_it_answers();
         test_gone_while_it_runs();
@@ -373,6 +445,9 @@ int main(void) {
         test_silent();
         test_slow();
         test_too_much();
+        test_cannot_be_sent();
+        test_gone_unseen();
         test_end_of_the_service();
+        test_end_of_the_service_without_launcher();
         return 0;
 }
