@@ -72,6 +72,11 @@ int child_watch_new(sd_event *event, pid_t pid, bool leads_group, child_ended_t 
         return 0;
 }
 
+void child_watch_hold(ChildWatch *w, bool hold) {
+        if (w->source)
+                (void)sd_event_source_set_enabled(w->source, hold ? SD_EVENT_OFF : SD_EVENT_ONESHOT);
+}
+
 void child_watch_kill(ChildWatch *w) {
         if (w && w->source) /* not reaped, so both numbers are its own */
                 (void)kill(w->leads_group ? -w->pid : w->pid, SIGKILL);

@@ -22,6 +22,9 @@ typedef void (*child_ended_t)(const siginfo_t *si, void *userdata);
 int child_watch_new(sd_event *event, pid_t pid, bool leads_group, child_ended_t ended, void *userdata,
                 ChildWatch **ret);
 
+/* While it is held it is not reaped, and its end is not told: nobody else can have its PID. */
+void child_watch_hold(ChildWatch *w, bool hold);
+
 /* SIGKILL to it and its group, if it still runs. Its end is told as any other. */
 void child_watch_kill(ChildWatch *w);
 

@@ -16,6 +16,7 @@
 
 typedef struct Server Server;
 typedef struct Child Child;
+typedef struct Asked Asked;
 
 struct Child {
         TAILQ_ENTRY(Child) link;
@@ -24,9 +25,11 @@ struct Child {
         LaunchProgram program;
         pid_t pid;
         ChildWatch *watch; /* not reaped, so the PID is its own */
+        unsigned held;     /* by what PID 1 was asked about that PID: it is not reaped before */
 };
 
 typedef TAILQ_HEAD(ChildList, Child) ChildList;
+typedef TAILQ_HEAD(AskedList, Asked) AskedList;
 
 struct Server {
         sd_event *event;
@@ -37,7 +40,9 @@ struct Server {
         sd_event_source *io;
         sd_event_source *peer;     /* the process that has connected ends */
         sd_event_source *listener; /* where the next one comes; NULL: we end with the one that we have */
+        sd_event_source *patience; /* with workers that were killed */
         ChildList children;
+        AskedList asked; /* what PID 1 has not answered */
 };
 
 /* Blocks where vmctld does not read: it is the only one who waits for us. */
@@ -53,8 +58,10 @@ int stop_scope(Server *s, const LaunchRequest *q, Packet *p);
 int kill_scope(Server *s, const LaunchRequest *q, Packet *p);
 
 Child *find_child(const Server *s, uint64_t id);
+void hold_child(Child *c, bool hold);
 void disown_children(Server *s); /* the connection has ended, and with it all that dies then */
 bool has_workers(const Server *s);
+void disown_asked(Server *s); /* answers go to nobody: whoever comes next begins with the same numbers */
 void server_rest(Server *s); /* none is left */
 
 /* -EPERM, which is logged with the reason: vmctld has no business with that. */

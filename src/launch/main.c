@@ -22,6 +22,9 @@
 #define CALLS_IN_FLIGHT_MAX 64
 #define PACKETS_PENDING_MAX 256 /* more than the socket holds: each takes above 1 KiB of it */
 #define CALL_TIMEOUT (15 * USEC_PER_SEC) /* PID 1 answers in milliseconds unless the host is in trouble */
+/* What was killed ends in milliseconds, unless it hangs in the kernel, on a file system whose server does not answer.
+ * Such a one does nothing any more but end what it is at. vmctld waits for 20 s. */
+#define END_PATIENCE (10 * USEC_PER_SEC)
 
 static const struct {
         const char *name;
@@ -58,10 +61,17 @@ void server_reply(Server *s, const LaunchReply *reply, const char *text, int fd)
 
 /* Whoever comes next finds nothing that still writes. */
 void server_rest(Server *s) {
+        s->patience = sd_event_source_disable_unref(s->patience);
         if (!s->listener)
                 (void)sd_event_exit(s->event, EXIT_SUCCESS);
         else if (sd_event_source_set_enabled(s->listener, SD_EVENT_ON) < 0)
                 (void)sd_event_exit(s->event, EXIT_FAILURE);
+}
+
+static int on_patience(sd_event_source *source, uint64_t usec, void *userdata) {
+        log_error("A worker that was killed does not end, and is not awaited any more: it hangs in the kernel");
+        server_rest(userdata);
+        return 0;
 }
 
 /* vmctld has gone: what it had run for a client ends. Shims go on. */
@@ -70,7 +80,10 @@ static void leave(Server *s) {
         s->peer = sd_event_source_disable_unref(s->peer);
         s->socket = safe_close(s->socket);
         disown_children(s);
-        if (!has_workers(s))
+        disown_asked(s);
+        if (!has_workers(s) ||
+                        sd_event_add_time_relative(s->event, &s->patience, CLOCK_MONOTONIC, END_PATIENCE, 0,
+                                        on_patience, s) < 0)
                 server_rest(s);
 }
 
@@ -141,6 +154,7 @@ static int block_signals(void) {
 
 static void server_done(Server *s) {
         call_queue_free(s->calls);
+        sd_event_source_disable_unref(s->patience);
         sd_event_source_disable_unref(s->io);
         sd_event_source_disable_unref(s->peer);
         sd_event_source_disable_unref(s->listener);
@@ -203,7 +217,7 @@ static int attend(Server *s, int fd, bool user) {
         return 0;
 }
 
-/* One at a time. */
+/* One at a time. An error of ours would switch the source off for good. */
 static int on_connection(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
         Server *s = userdata;
         int socket = accept4(fd, NULL, NULL, SOCK_CLOEXEC), r;
@@ -214,8 +228,10 @@ static int on_connection(sd_event_source *source, int fd, uint32_t revents, void
         if (r == -ESRCH)
                 return 0;
         if (r < 0)
-                return log_error_errno(r, "Cannot attend to vmctld: %m");
-        return sd_event_source_set_enabled(source, SD_EVENT_OFF);
+                log_error_errno(r, "Cannot attend to vmctld: %m");
+        else
+                (void)sd_event_source_set_enabled(source, SD_EVENT_OFF);
+        return 0;
 }
 
 /* Given by PID 1, or by the vmctld that has executed us. */
@@ -234,6 +250,7 @@ static int serve(int socket, bool user) {
         int r;
 
         TAILQ_INIT(&s.children);
+        TAILQ_INIT(&s.asked);
         r = sd_event_default(&s.event);
         if (r >= 0)
                 r = block_signals();

@@ -37,6 +37,11 @@ Child *find_child(const Server *s, uint64_t id) {
         return NULL;
 }
 
+void hold_child(Child *c, bool hold) {
+        c->held += hold ? 1 : -1;
+        child_watch_hold(c->watch, c->held > 0);
+}
+
 void disown_children(Server *s) {
         Child *c;
 

@@ -8,12 +8,17 @@
 
 #define DESTINATION "org.freedesktop.systemd1"
 #define MANAGER "org.freedesktop.systemd1.Manager"
+/* From the request to the answer, also where the call waits for its turn, or is made again as PID 1 executed itself
+ * anew: vmctld gives up a launcher that says nothing for longer. */
+#define ANSWER_TIMEOUT (15 * USEC_PER_SEC)
 
-typedef struct Asked {
+struct Asked {
+        TAILQ_ENTRY(Asked) link;
         Server *server;
-        uint64_t id;
-        pid_t pid;
-} Asked;
+        uint64_t id;  /* 0: nobody waits any more */
+        Child *child; /* whose PID it is about: held; or NULL */
+        sd_event_source *deadline;
+};
 
 static int new_call(Server *s, const char *method, sd_bus_message **ret) {
         return sd_bus_message_new_method_call(
@@ -30,30 +35,65 @@ static int errno_of(const sd_bus_error *error) {
         return r < 0 ? r : -EIO;
 }
 
-static void on_reply(sd_bus_message *m, const sd_bus_error *error, void *userdata) {
-        _cleanup_free_ Asked *a = userdata;
-        LaunchReply reply = { .event = LAUNCH_ANSWER, .id = a->id, .pid = a->pid };
-        const char *text = NULL;
+static void asked_free(Asked *a) {
+        TAILQ_REMOVE(&a->server->asked, a, link);
+        if (a->child)
+                hold_child(a->child, false);
+        sd_event_source_disable_unref(a->deadline);
+        free(a);
+}
 
-        if (error) {
-                reply.error = errno_of(error);
-                text = error->message;
-        } else if (sd_bus_message_has_signature(m, "o"))
+void disown_asked(Server *s) {
+        Asked *a;
+
+        TAILQ_FOREACH(a, &s->asked, link) {
+                a->id = 0;
+                a->deadline = sd_event_source_disable_unref(a->deadline);
+        }
+}
+
+static void answer(Asked *a, int error, const char *text) {
+        const LaunchReply reply = {
+                .event = LAUNCH_ANSWER, .id = a->id, .error = error, .pid = a->child ? a->child->pid : 0
+        };
+
+        if (a->id != 0)
+                server_reply(a->server, &reply, text, -EBADF);
+        a->id = 0;
+}
+
+static int on_late(sd_event_source *source, uint64_t usec, void *userdata) {
+        answer(userdata, -ETIMEDOUT, "systemd does not answer");
+        return 0;
+}
+
+static void on_reply(sd_bus_message *m, const sd_bus_error *error, void *userdata) {
+        const char *text = NULL;
+        Asked *a = userdata;
+
+        if (!error && sd_bus_message_has_signature(m, "o"))
                 (void)sd_bus_message_read(m, "o", &text);
-        server_reply(a->server, &reply, text, -EBADF);
+        answer(a, error ? errno_of(error) : 0, error ? error->message : text);
+        asked_free(a);
 }
 
 /* Whoever asked hears what comes of it. */
-static int ask(Server *s, const LaunchRequest *q, pid_t pid, sd_bus_message *m) {
+static int ask(Server *s, const LaunchRequest *q, Child *child, sd_bus_message *m) {
         Asked *a = malloc(sizeof(Asked));
         int r;
 
         if (!a)
                 return -ENOMEM;
-        *a = (Asked){ s, q->id, pid };
-        r = call_queue_add(s->calls, m, on_reply, a, NULL);
+        *a = (Asked){ .server = s, .id = q->id, .child = child };
+        TAILQ_INSERT_TAIL(&s->asked, a, link);
+        if (child)
+                hold_child(child, true);
+        r = sd_event_add_time_relative(s->event, &a->deadline, CLOCK_MONOTONIC, ANSWER_TIMEOUT, 100 * USEC_PER_MSEC,
+                        on_late, a);
+        if (r >= 0)
+                r = call_queue_add(s->calls, m, on_reply, a, NULL);
         if (r < 0)
-                free(a);
+                asked_free(a);
         return r;
 }
 
@@ -171,7 +211,7 @@ static int answer_failure(Server *s, const LaunchRequest *q, int r) {
 
 int start_scope(Server *s, const LaunchRequest *q, Packet *p) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
-        const Child *child = find_child(s, q->child);
+        Child *child = find_child(s, q->child);
         const char *unit;
         int r;
 
@@ -185,7 +225,7 @@ int start_scope(Server *s, const LaunchRequest *q, Packet *p) {
         if (r >= 0)
                 r = append_scope(m, q, unit, child->pid);
         if (r >= 0)
-                r = ask(s, q, child->pid, m);
+                r = ask(s, q, child, m);
         return answer_failure(s, q, r);
 }
 
@@ -206,7 +246,7 @@ int set_limits(Server *s, const LaunchRequest *q, Packet *p) {
         if (r >= 0)
                 r = sd_bus_message_close_container(m);
         if (r >= 0)
-                r = ask(s, q, 0, m);
+                r = ask(s, q, NULL, m);
         return answer_failure(s, q, r);
 }
 
