@@ -23,6 +23,7 @@ struct ScopeJob {
 
 unsigned fake_live_scopes;
 uint64_t fake_memory_max;
+bool fake_limits_unsaid;
 bool fake_scope_is_late;
 
 int systemd_new(sd_bus *bus, Launcher *launcher, const SystemdHandlers *handlers, void *userdata,
@@ -110,7 +111,13 @@ static void on_job(void *object, bool ok) {
         }
         if (j->memory_max > 0)
                 fake_memory_max = j->memory_max;
-        else
+        if (j->memory_max > 0 && fake_limits_unsaid) {
+                fake_limits_unsaid = false;
+                (void)error_set(&e, ERROR_SCOPE_FAILED, "The launcher was lost");
+                j->done(j->userdata, -ECONNRESET, e);
+                return;
+        }
+        if (j->memory_max == 0)
                 fake_live_scopes++;
         j->done(j->userdata, 0, NULL);
 }

@@ -752,6 +752,22 @@ static void test_update_without_scope(void) {
         tear_down();
 }
 
+/* Whoever asked hears that it failed: so they must not be in force. */
+static void test_update_without_answer(void) {
+        uint64_t before;
+
+        make_web(true);
+        before = fake_memory_max;
+        fake_limits_unsaid = true;
+        CHECK_EQ(change_limits(GIB, 0, on_done, &waiter, NULL), 0);
+        fake_settle();
+        CHECK_EQ(waiter.told, 1);
+        CHECK(waiter.r < 0);
+        CHECK_EQ(web()->record.spec.limits.memory_max, 0);
+        CHECK_EQ(fake_memory_max, before);
+        tear_down();
+}
+
 static void on_host_known(void *userdata) {
 }
 
@@ -1352,6 +1368,7 @@ int main(void) {
         test_two_updates();
         test_update_behind_a_failed_one();
         test_update_without_scope();
+        test_update_without_answer();
         test_start_meets_update();
         test_update_meets_start();
         test_restart_while_terminating();
