@@ -148,12 +148,9 @@ static void on_end(const siginfo_t *si, void *userdata) {
         Child *c = userdata;
         Server *s = c->server;
 
-        server_reply(s,
-                        &(LaunchReply){ .event = LAUNCH_ENDED,
-                                        .id = c->id,
-                                        .code = si->si_code,
-                                        .status = si->si_status },
-                        NULL, -EBADF);
+        if (c->id > 0)
+                server_reply(s, &(LaunchReply){ .event = LAUNCH_ENDED, .id = c->id, .code = si->si_code, .status = si->si_status },
+                                NULL, -EBADF);
         child_free(c);
         if (s->socket < 0 && !has_workers(s))
                 server_rest(s);
