@@ -21,7 +21,7 @@
 #define CALL_TIMEOUT (20 * USEC_PER_SEC)
 #define RECEIVE_BURST 16 /* packets in one turn of the loop, so that others have their turn */
 
-/* A packet that the socket had no room for. */
+/* A packet that the socket had no room for, or that the next launcher gets, too, if this one does not answer it. */
 typedef struct Unsent {
         TAILQ_ENTRY(Unsent) link;
         LaunchRequest request;
@@ -46,8 +46,9 @@ struct LaunchCall {
         Launcher *launcher; /* borrowed */
         uint64_t id;
         sd_event_source *deadline;
-        launch_reply_t reply;
+        launch_reply_t reply; /* NULL: nobody waits */
         void *userdata;
+        Unsent *again; /* owned; or NULL */
 };
 
 typedef TAILQ_HEAD(UnsentList, Unsent) UnsentList;
@@ -135,11 +136,38 @@ int launcher_new(sd_event *event, const char *socket, bool user, Launcher **ret)
 }
 
 static Unsent *unsent_free(Unsent *u) {
+        if (!u)
+                return NULL;
         for (size_t i = 0; i < u->request.n_fds; i++)
                 safe_close(u->fds[i]);
         strv_free(u->texts);
         free(u);
         return NULL;
+}
+
+DEFINE_CLEANUP(Unsent *, unsent_free);
+
+static int unsent_new(const LaunchRequest *request, char *const *texts, const int *fds, Unsent **ret) {
+        _cleanup_(unsent_freep) Unsent *u = malloc(sizeof(Unsent));
+        int r;
+
+        if (!u)
+                return -ENOMEM;
+        *u = (Unsent){ .request = *request };
+        u->request.n_fds = 0;
+        STRV_FOREACH(t, texts) {
+                r = strv_extend(&u->texts, *t);
+                if (r < 0)
+                        return r;
+        }
+        for (size_t i = 0; i < request->n_fds; i++) {
+                u->fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
+                if (u->fds[i] < 0)
+                        return -errno;
+                u->request.n_fds++;
+        }
+        *ret = TAKE_PTR(u);
+        return 0;
 }
 
 static void disconnect(Launcher *l) {
@@ -170,11 +198,14 @@ static void end(Launched *c, const LaunchEnd *how) {
 }
 
 Launcher *launcher_free(Launcher *l) {
+        LaunchCall *call;
         Launched *c;
 
         if (!l)
                 return NULL;
         disconnect(l);
+        while ((call = TAILQ_FIRST(&l->calls)))
+                launch_call_cancel(call);
         while ((c = TAILQ_FIRST(&l->running) ?: TAILQ_FIRST(&l->lost)))
                 end(c, &(LaunchEnd){ .error = -ECANCELED });
         sd_event_unref(l->event);
@@ -243,7 +274,8 @@ static void answer(LaunchCall *c, const LaunchAnswer *a) {
         void *userdata = c->userdata;
 
         launch_call_cancel(c);
-        reply(userdata, a);
+        if (reply)
+                reply(userdata, a);
 }
 
 LaunchCall *launch_call_cancel(LaunchCall *c) {
@@ -251,6 +283,7 @@ LaunchCall *launch_call_cancel(LaunchCall *c) {
                 return NULL;
         TAILQ_REMOVE(&c->launcher->calls, c, link);
         sd_event_source_disable_unref(c->deadline);
+        unsent_free(c->again);
         free(c);
         return NULL;
 }
@@ -300,6 +333,21 @@ static int on_lost_call(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
+static int send_now(Launcher *l, LaunchRequest *request, char *const *texts, const int *fds);
+
+/* Once, and before anything else that the next one is asked for. */
+static void tell_again(Launcher *l, LaunchCall *c) {
+        _cleanup_(unsent_freep) Unsent *u = TAKE_PTR(c->again);
+        int r;
+
+        u->request.id = c->id = ++l->last_id;
+        (void)sd_event_source_set_time_relative(c->deadline, CALL_TIMEOUT);
+        (void)sd_event_source_set_enabled(c->deadline, SD_EVENT_ONESHOT); /* it may be what has just passed */
+        r = send_now(l, &u->request, u->texts, u->fds);
+        if (r < 0)
+                log_error_errno(r, "Cannot ask another vmctl-launch: %m");
+}
+
 /* What failed is told from sources of its own, by when a new launcher can be asked. */
 static void lose_launcher(Launcher *l) {
         Launched *child;
@@ -309,6 +357,10 @@ static void lose_launcher(Launcher *l) {
         while ((child = TAILQ_FIRST(&l->running)))
                 lose(child);
         TAILQ_FOREACH(c, &l->calls, link) {
+                if (c->again) {
+                        tell_again(l, c);
+                        continue;
+                }
                 sd_event_source_disable_unref(c->deadline);
                 c->deadline = NULL;
                 if (sd_event_add_time(l->event, &c->deadline, CLOCK_MONOTONIC, 0, 0, on_lost_call, c) < 0)
@@ -319,30 +371,16 @@ static void lose_launcher(Launcher *l) {
 /* --- Packets --- */
 
 static int queue(Launcher *l, const LaunchRequest *request, char *const *texts, const int *fds) {
-        Unsent *u = malloc(sizeof(Unsent));
-        int r = 0;
+        _cleanup_(unsent_freep) Unsent *u = NULL;
+        int r;
 
-        if (!u)
-                return -ENOMEM;
-        *u = (Unsent){ .request = *request };
-        u->request.n_fds = 0;
-        STRV_FOREACH(t, texts)
-                if (r >= 0)
-                        r = strv_extend(&u->texts, *t);
-        for (size_t i = 0; r >= 0 && i < request->n_fds; i++) {
-                u->fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
-                if (u->fds[i] < 0)
-                        r = -errno;
-                else
-                        u->request.n_fds++;
-        }
+        r = unsent_new(request, texts, fds, &u);
         if (r >= 0)
                 r = sd_event_source_set_io_events(l->io, EPOLLIN | EPOLLOUT);
-        if (r < 0) {
-                unsent_free(u);
+        if (r < 0)
                 return r;
-        }
         TAILQ_INSERT_TAIL(&l->unsent, u, link);
+        TAKE_PTR(u);
         return 0;
 }
 
@@ -519,14 +557,14 @@ void launched_kill(Launched *c) {
         insist(c->launcher, send_request(c->launcher, &request, NULL, NULL));
 }
 
-static int call(Launcher *l, LaunchRequest *request, const char *unit, launch_reply_t reply, void *userdata,
-                LaunchCall **ret) {
+static int call(Launcher *l, LaunchRequest *request, const char *unit, const int *fds, launch_reply_t reply,
+                void *userdata, LaunchCall **ret) {
         char *const texts[] = { (char *)unit, NULL };
         LaunchCall *c;
         int r;
 
         request->id = ++l->last_id;
-        r = send_request(l, request, texts, NULL);
+        r = send_request(l, request, texts, fds);
         if (r < 0)
                 return r;
         r = call_new(l, request->id, reply, userdata, &c);
@@ -546,21 +584,30 @@ int launcher_start_scope(Launcher *l, uint64_t around, const char *unit, const V
                 .stop_timeout = stop_timeout_usec,
         };
 
-        return call(l, &request, unit, reply, userdata, ret);
+        return call(l, &request, unit, NULL, reply, userdata, ret);
 }
 
 int launcher_set_limits(Launcher *l, const char *unit, const VmLimits *limits, launch_reply_t reply,
                 void *userdata, LaunchCall **ret) {
         LaunchRequest request = { .verb = LAUNCH_SET_LIMITS, .limits = *limits };
 
-        return call(l, &request, unit, reply, userdata, ret);
+        return call(l, &request, unit, NULL, reply, userdata, ret);
 }
 
+/* What must not be lost with the launcher: doing it twice does no harm. */
 static int tell(Launcher *l, LaunchRequest *request, const char *unit, const int *fds) {
         char *const texts[] = { (char *)unit, NULL };
+        _cleanup_(unsent_freep) Unsent *again = NULL;
+        LaunchCall *c;
+        int r;
 
-        request->id = ++l->last_id;
-        return send_request(l, request, texts, fds);
+        r = unsent_new(request, texts, fds, &again);
+        if (r < 0)
+                return r;
+        r = call(l, request, unit, fds, NULL, NULL, &c);
+        if (r >= 0)
+                c->again = TAKE_PTR(again);
+        return r;
 }
 
 int launcher_stop_scope(Launcher *l, const char *unit) {

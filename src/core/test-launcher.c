@@ -391,6 +391,57 @@ static void test_gone_unseen(void) {
         fixture_done(&f);
 }
 
+/* What nobody waits for is not lost with the launcher, and comes before what is asked next; but only once. */
+static void test_told_again(void) {
+        int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        unsigned before;
+        Fixture f;
+
+        fixture_init(&f);
+        CHECK_EQ(launcher_stop_scope(f.launcher, "vmctl-a.scope"), 0);
+        before = count_fds();
+        CHECK_EQ(launcher_kill_scope(f.launcher, "vmctl-b.scope"), 0);
+        CHECK_EQ(launcher_signal(f.launcher, null, "vmctl-c.scope", SIGKILL), 0);
+        receive(&f, LAUNCH_STOP_SCOPE);
+        send_reply(&f, LAUNCH_ANSWER, f.request.id, 0, -EBADF); /* this is done */
+        receive(&f, LAUNCH_KILL_SCOPE);
+        hang_up(&f);
+        accept_peer(&f);
+        CHECK_EQ(launcher_set_limits(f.launcher, "vmctl-a.scope", &(VmLimits){}, on_answer, &f, &f.call), 0);
+        receive(&f, LAUNCH_KILL_SCOPE);
+        receive(&f, LAUNCH_SIGNAL);
+        CHECK_EQ(f.request.n_fds, 1);
+        receive(&f, LAUNCH_SET_LIMITS);
+        hang_up(&f);
+        CHECK_EQ(f.answered, 1);
+        CHECK_EQ(f.error, -ECONNRESET);
+        CHECK_EQ(launcher_connect(f.launcher), 0);
+        accept_peer(&f);
+        CHECK_EQ(launcher_stop_scope(f.launcher, "vmctl-d.scope"), 0);
+        receive(&f, LAUNCH_STOP_SCOPE);
+        send_reply(&f, LAUNCH_ANSWER, f.request.id, 0, -EBADF);
+        CHECK_EQ(count_fds(), before);
+        fixture_done(&f);
+        safe_close(null);
+}
+
+/* A launcher that hangs */
+static void test_told_to_nobody(void) {
+        Fixture f;
+
+        fixture_init(&f);
+        at_once = true;
+        CHECK_EQ(launcher_kill_scope(f.launcher, "vmctl-a.scope"), 0);
+        receive(&f, LAUNCH_KILL_SCOPE);
+        CHECK(sd_event_run(f.event, UINT64_MAX) > 0);
+        at_once = false;
+        safe_close(f.peer);
+        accept_peer(&f);
+        receive(&f, LAUNCH_KILL_SCOPE);
+        send_reply(&f, LAUNCH_ANSWER, f.request.id, 0, -EBADF);
+        fixture_done(&f);
+}
+
 static void test_too_much(void) {
         static char long_option[PACKET_SIZE_MAX];
         char *const options[] = { long_option, NULL };
@@ -447,6 +498,8 @@ int main(void) {
         test_too_much();
         test_cannot_be_sent();
         test_gone_unseen();
+        test_told_again();
+        test_told_to_nobody();
         test_end_of_the_service();
         test_end_of_the_service_without_launcher();
         return 0;

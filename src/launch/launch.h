@@ -57,6 +57,7 @@ int set_limits(Server *s, const LaunchRequest *q, Packet *p);
 int stop_scope(Server *s, const LaunchRequest *q, Packet *p);
 int kill_scope(Server *s, const LaunchRequest *q, Packet *p);
 
+int answer_failure(Server *s, const LaunchRequest *q, int r); /* returns r */
 Child *find_child(const Server *s, uint64_t id);
 void hold_child(Child *c, bool hold);
 void disown_children(Server *s); /* the connection has ended, and with it all that dies then */

@@ -277,12 +277,7 @@ static int pid_of(int pidfd, pid_t *ret) {
         return 0;
 }
 
-/* A user's own manager has units of the same names. */
-static int unit_of(const Server *s, pid_t pid, char **ret) {
-        return s->config.system ? sd_pid_get_unit(pid, ret) : cgroup_unit_of_pid(pid, ret);
-}
-
-int signal_process(Server *s, const LaunchRequest *q, Packet *p) {
+static int signal_in_unit(const LaunchRequest *q, const Packet *p) {
         _cleanup_free_ char *unit = NULL;
         pid_t pid;
         int r;
@@ -301,4 +296,12 @@ int signal_process(Server *s, const LaunchRequest *q, Packet *p) {
         if (r >= 0 && pidfd_send_signal(p->fds[0], q->signal, NULL, 0) < 0 && errno != ESRCH)
                 r = -errno;
         return r;
+}
+
+int signal_process(Server *s, const LaunchRequest *q, Packet *p) {
+        int r = signal_in_unit(q, p);
+
+        if (r >= 0)
+                server_reply(s, &(LaunchReply){ .event = LAUNCH_ANSWER, .id = q->id }, NULL, -EBADF);
+        return answer_failure(s, q, r);
 }

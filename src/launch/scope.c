@@ -97,7 +97,7 @@ static int ask(Server *s, const LaunchRequest *q, Child *child, sd_bus_message *
         return r;
 }
 
-static int tell(Server *s, const char *method, const char *types, ...) {
+static int ask_about(Server *s, const LaunchRequest *q, const char *method, const char *types, ...) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         va_list ap;
         int r;
@@ -107,7 +107,7 @@ static int tell(Server *s, const char *method, const char *types, ...) {
         if (r >= 0)
                 r = sd_bus_message_appendv(m, types, ap);
         va_end(ap);
-        return r < 0 ? r : call_queue_add(s->calls, m, NULL, NULL, NULL);
+        return r < 0 ? r : ask(s, q, NULL, m);
 }
 
 /* 0 in our limits is "none", which systemd spells UINT64_MAX. */
@@ -202,7 +202,7 @@ static int read_unit(const Packet *p, const char **ret) {
         return check_unit(*ret);
 }
 
-static int answer_failure(Server *s, const LaunchRequest *q, int r) {
+int answer_failure(Server *s, const LaunchRequest *q, int r) {
         if (r < 0)
                 server_reply(s, &(LaunchReply){ .event = LAUNCH_ANSWER, .id = q->id, .error = r }, NULL,
                                 -EBADF);
@@ -256,8 +256,10 @@ int stop_scope(Server *s, const LaunchRequest *q, Packet *p) {
 
         r = read_unit(p, &unit);
         if (r >= 0)
-                r = tell(s, "ResetFailedUnit", "s", unit);
-        return r < 0 ? r : tell(s, "StopUnit", "ss", unit, "replace");
+                r = ask_about(s, &(LaunchRequest){}, "ResetFailedUnit", "s", unit); /* which most have not */
+        if (r >= 0)
+                r = ask_about(s, q, "StopUnit", "ss", unit, "replace");
+        return answer_failure(s, q, r);
 }
 
 int kill_scope(Server *s, const LaunchRequest *q, Packet *p) {
@@ -265,5 +267,7 @@ int kill_scope(Server *s, const LaunchRequest *q, Packet *p) {
         int r;
 
         r = read_unit(p, &unit);
-        return r < 0 ? r : tell(s, "KillUnit", "ssi", unit, "all", (int32_t)SIGKILL);
+        if (r >= 0)
+                r = ask_about(s, q, "KillUnit", "ssi", unit, "all", (int32_t)SIGKILL);
+        return answer_failure(s, q, r);
 }

@@ -103,9 +103,8 @@ class Launcher:
         check(name, reply and reply[:2] == (expected, number) and reply[2] < 0, reply)
 
     def ignores(self, name, verb, *args, **fields):
-        """A request that nobody hears the end of; the next one is answered."""
-        self.send(verb, *args, **fields)
-        number = self.send(SET_LIMITS, ["ssh.service"])
+        """Where there is nothing to be done; and it goes on."""
+        number = self.send(verb, *args, **fields)
         reply = self.receive()
         check(name, reply and reply[:2] == (ANSWER, number), reply)
 
@@ -198,7 +197,7 @@ for unit in ("ssh.service", "vmctl.slice", "vmctl-.scope", "vmctl-../x.scope", "
     launcher.refuses("No limits for %r" % unit, SET_LIMITS, [unit])
     launcher.refuses("... and no such scope", START_SCOPE, [unit])
     for verb in (STOP_SCOPE, KILL_SCOPE):
-        launcher.ignores("... nor is it ended", verb, [unit])
+        launcher.refuses("... nor is it ended", verb, [unit])
 launcher.refuses("A scope is made around no stranger", START_SCOPE, ["vmctl-a.scope"], child=4711)
 launcher.refuses("... and has one name", START_SCOPE, ["vmctl-a.scope", "vmctl-b.scope"])
 
@@ -210,7 +209,7 @@ for pid, unit in ((victim, "vmctl-a.scope"), (victim, "ssh.service"), (1, "init.
     launcher.ignores("%s is not killed in %s" % ("PID 1" if pid == 1 else "A stranger", unit), SIGNAL, [unit], [pidfd],
                      signal=signal.SIGKILL)
     os.close(pidfd)
-launcher.ignores("What is no process is not killed", SIGNAL, ["vmctl-a.scope"], [files[1]], signal=signal.SIGKILL)
+launcher.refuses("What is no process is not killed", SIGNAL, ["vmctl-a.scope"], [files[1]], signal=signal.SIGKILL)
 check("The stranger lives", os.waitpid(victim, os.WNOHANG) == (0, 0))
 end(victim)
 
