@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Random calls of three users and root, whose names clash, who cancel each other's jobs, leave in the middle of a call
-and do not read; SIGTERM and kill -9 for the service, and kill -9 for what it has started. Each hundred calls are a
-round, after which all comes to rest, and must be as it was said to be. Run by stress.sh as root.
+and do not read; SIGTERM and kill -9 for the service, kill -9 for what it has started, and SIGSTOP for its launcher.
+Each hundred calls are a round, after which all comes to rest, and must be as it was said to be. Run by stress.sh as
+root.
 
 stress.py TESTS GUEST URL CALLS SEED [FROM]
 
@@ -44,7 +45,8 @@ ERRORS = re.compile(
     r"org\.freedesktop\.DBus\.Error\.(AccessDenied|InteractiveAuthorizationRequired|UnknownObject|UnknownMethod|"
     r"UnknownInterface|UnknownProperty|PropertyReadOnly)")
 ERRORS_OF_THE_KILLED = re.compile(
-    r"org\.vmctl1\.Error\.(QemuFailed|QmpFailed|NotAttached|Failed|IO|ScopeFailed|LauncherLost|SSHFailed|ServiceEnding)|"
+    r"org\.vmctl1\.Error\.(QemuFailed|QmpFailed|NotAttached|Failed|IO|ScopeFailed|SSHFailed|ServiceEnding|QemuHangs|"
+    r"Timeout)|"
     r"org\.freedesktop\.DBus\.Error\.(NoReply|ServiceUnknown|NameHasNoOwner|Disconnected)")
 
 User = collections.namedtuple("User", "name uid number connect")
@@ -142,9 +144,11 @@ class Stress:
         self.calls = Calls(self, GUEST, URL)
         self.kills = self.killed_children = self.killed_pid = 0
         self.killed_shims = set()  # UUIDs of the VMs
+        self.stopped_launcher, self.goes_on = 0, 0  # its PID, and the number of the call that it goes on with
         self.answers, self.problems, self.number = collections.Counter(), [], FIRST
         self.vms, self.images = {}, {}  # as they were after the last round, by UUID
         self.base_fds = self.base_memory = self.measured_pid = None
+        self.measured_launcher = self.launcher_fds = None
         self.told = {}  # the states of VMs by name, as signals tell
         self.told_pid = None
         self.watch = bus.Connection()
@@ -323,6 +327,28 @@ class Stress:
             found += [pid for pid in read_pids(cgroup_dir(main)) if pid != main] if main else []
         return found
 
+    def stop_launcher(self, calls):
+        """It goes on after so many calls, while which nobody hears of it."""
+        pid = self.launcher_pid()
+        if not pid or self.stopped_launcher:
+            return
+        print("# call %d stops the launcher %d for %d calls" % (self.number, pid, calls), flush=True)
+        self.stopped_launcher, self.goes_on = pid, self.number + calls
+        self.killed_children += 1
+        self.violent = True
+        self.signal(pid, signal.SIGSTOP)
+
+    def continue_launcher(self):
+        if self.stopped_launcher:
+            self.signal(self.stopped_launcher, signal.SIGCONT)
+        self.stopped_launcher = 0
+
+    def signal(self, pid, number):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass
+
     def kill_someone(self, share):
         running = [vm for vm in self.objects_of("vm") if vm["PID"]]
         targets = [(pid, None) for pid in self.children() + [self.launcher_pid()] if pid]
@@ -360,6 +386,7 @@ class Stress:
             client.forget()
 
     def come_to_rest(self):
+        self.continue_launcher()
         for client in self.clients:
             client.deaf = False
         self.calls.close_pipes()
@@ -503,12 +530,30 @@ class Stress:
                 fds, running, self.base_fds, held))
         if memory - self.base_memory > GROWTH_MAX:
             self.complain("the service has grown from %d to %d KiB" % (self.base_memory, memory))
+        self.check_launcher()
+
+    def check_launcher(self):
+        """It has a descriptor for each shim that it has run itself."""
+        pid = self.launcher_pid()
+        if not pid:
+            return
+        with open("/proc/%d/task/%d/children" % (pid, pid), encoding="ascii") as children:
+            shims = len(children.read().split())
+        held = descriptors(pid)
+        fds = sum(held.values()) - shims
+        if self.measured_launcher != pid:
+            self.measured_launcher, self.launcher_fds = pid, fds
+        if fds > self.launcher_fds:
+            self.complain("the launcher has %d descriptors but those of %d shims, and %d at first: %s" % (
+                fds, shims, self.launcher_fds, held))
 
     def run(self):
         self.come_to_rest()
         self.check_round()
         begun = time.monotonic()
         for self.number in range(FIRST, FIRST + CALLS):
+            if self.number >= self.goes_on:
+                self.continue_launcher()
             self.make_call(self.number)
             if (self.number + 1) % ROUND == 0 or self.number + 1 == FIRST + CALLS:
                 self.come_to_rest()
