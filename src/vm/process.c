@@ -178,7 +178,10 @@ static bool has_exited(int pidfd) {
         return poll(&p, 1, 0) > 0;
 }
 
+/* Told once, whoever says it first: a shim that QEMU has made its own may say so as often as it likes. */
 static void shim_ended(Process *p) {
+        if (p->shim_gone)
+                return;
         p->shim_gone = true;
         if (p->qemu_fd >= 0 && !has_exited(p->qemu_fd))
                 p->handlers->shim_lost(p, p->userdata);
