@@ -16,8 +16,8 @@
 #include "util/string-util.h"
 
 #define SOCKET_TARGET 3
-/* PID 1 has 15 s for an answer; then the launcher says so. One that is silent itself is given up a little
- * later. */
+/* PID 1 has 15 s for an answer; then the launcher says so. One that is silent itself is given up a little later. What it
+ * was to run it does not any more, should it go on. */
 #define CALL_TIMEOUT (20 * USEC_PER_SEC)
 #define RECEIVE_BURST 16 /* packets in one turn of the loop, so that others have their turn */
 
@@ -33,9 +33,9 @@ struct Launched {
         TAILQ_ENTRY(Launched) link;
         Launcher *launcher; /* borrowed; NULL: it has ended */
         uint64_t id;
-        int pidfd; /* -EBADF: not started, or somebody else has it */
-        sd_event_source *
-                        exit; /* of the pidfd, when the launcher was lost; or says that it is over already */
+        int pidfd;                /* -EBADF: not started, or somebody else has it */
+        sd_event_source *exit;    /* of the pidfd, when the launcher was lost; or says that it is over already */
+        sd_event_source *deadline; /* until it is said whether it has started */
         const LaunchHandlers *handlers;
         void *userdata;
         bool started, lost, ended;
@@ -192,6 +192,7 @@ static void unlink_launched(Launched *c) {
 
 static void end(Launched *c, const LaunchEnd *how) {
         c->exit = sd_event_source_disable_unref(c->exit);
+        c->deadline = sd_event_source_disable_unref(c->deadline);
         unlink_launched(c);
         c->ended = true;
         c->handlers->ended(how, c->userdata); /* may free it */
@@ -234,6 +235,7 @@ static void lose(Launched *c) {
         TAILQ_REMOVE(&c->launcher->running, c, link);
         TAILQ_INSERT_TAIL(&c->launcher->lost, c, link);
         c->lost = true;
+        c->deadline = sd_event_source_disable_unref(c->deadline);
         r = c->pidfd >= 0 ? sd_event_add_io(event, &c->exit, c->pidfd, EPOLLIN, on_lost_exit, c)
                           : sd_event_add_defer(event, &c->exit, on_lost, c);
         if (r < 0)
@@ -254,6 +256,7 @@ Launched *launched_free(Launched *c) {
                 return NULL;
         unlink_launched(c);
         sd_event_source_disable_unref(c->exit);
+        sd_event_source_disable_unref(c->deadline);
         safe_close(c->pidfd);
         free(c);
         return NULL;
@@ -291,13 +294,19 @@ LaunchCall *launch_call_cancel(LaunchCall *c) {
 static void lose_launcher(Launcher *l);
 
 /* It is stopped, or hangs. */
-static int on_deadline(sd_event_source *s, uint64_t usec, void *userdata) {
-        LaunchCall *c = userdata;
-
+static void give_up(Launcher *l) {
         log_error("vmctl-launch does not answer");
-        if (c->launcher->child)
-                child_watch_kill(c->launcher->child);
-        lose_launcher(c->launcher);
+        child_watch_kill(l->child);
+        lose_launcher(l);
+}
+
+static int on_deadline(sd_event_source *s, uint64_t usec, void *userdata) {
+        give_up(((LaunchCall *)userdata)->launcher);
+        return 0;
+}
+
+static int on_not_started(sd_event_source *s, uint64_t usec, void *userdata) {
+        give_up(((Launched *)userdata)->launcher);
         return 0;
 }
 
@@ -433,6 +442,7 @@ static void on_started(Launcher *l, const LaunchReply *reply, Packet *p) {
         if (!c || p->n_fds != 1 || c->started)
                 return; /* one that nobody wants to hear of */
         c->started = true;
+        c->deadline = sd_event_source_disable_unref(c->deadline);
         pidfd = p->fds[0];
         p->n_fds = 0;
         if (c->handlers->started)
@@ -520,6 +530,9 @@ int launcher_run(Launcher *l, const LaunchSpec *spec, const LaunchHandlers *hand
                 if (r >= 0)
                         r = strv_extend(&texts, *e);
         }
+        if (r >= 0)
+                r = sd_event_add_time_relative(l->event, &c->deadline, CLOCK_MONOTONIC, CALL_TIMEOUT, USEC_PER_SEC,
+                                on_not_started, c);
         if (r >= 0)
                 r = send_request(l, &request, texts, fds);
         if (r < 0)

@@ -297,6 +297,20 @@ static void test_other_build(void) {
         }
 }
 
+/* A program of which it is not said whether it has started */
+static void test_silent_about_a_start(void) {
+        Fixture f;
+
+        fixture_init(&f);
+        at_once = true;
+        run(&f, &waiting);
+        settle(&f);
+        at_once = false;
+        CHECK_EQ(f.ended, 1);
+        CHECK_EQ(f.error, -ECONNRESET);
+        fixture_done(&f);
+}
+
 static void test_silent(void) {
         Fixture f;
 
@@ -493,6 +507,7 @@ int main(void) {
         test_twice();
         test_not_asked();
         test_other_build();
+        test_silent_about_a_start();
         test_silent();
         test_slow();
         test_too_much();

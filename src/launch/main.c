@@ -29,11 +29,12 @@
 static const struct {
         const char *name;
         int (*handle)(Server *s, const LaunchRequest *q, Packet *p);
+        bool waits; /* nothing is done for one that has gone meanwhile, and so takes it for failed */
 } verb_table[] = {
-        [LAUNCH_RUN] = { "run", run_program },
+        [LAUNCH_RUN] = { "run", run_program, true },
         [LAUNCH_KILL] = { "kill", kill_program },
-        [LAUNCH_START_SCOPE] = { "start-scope", start_scope },
-        [LAUNCH_SET_LIMITS] = { "set-limits", set_limits },
+        [LAUNCH_START_SCOPE] = { "start-scope", start_scope, true },
+        [LAUNCH_SET_LIMITS] = { "set-limits", set_limits, true },
         [LAUNCH_STOP_SCOPE] = { "stop-scope", stop_scope },
         [LAUNCH_KILL_SCOPE] = { "kill-scope", kill_scope },
         [LAUNCH_SIGNAL] = { "signal", signal_process },
@@ -103,6 +104,8 @@ static void handle_packet(Server *s) {
                 leave(s);
                 return;
         }
+        if (verb_table[q.verb].waits && revents & EPOLLHUP)
+                return 0;
         r = verb_table[q.verb].handle(s, &q, &p);
         if (r < 0)
                 log_warning_errno(r, "%s failed: %m", verb_table[q.verb].name);

@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import time
 
@@ -271,6 +272,19 @@ check("... and finds VMs running", owner_of(shim_pid) is not None)
 launcher.refuses("... which are nobody's child any more", START_SCOPE, ["vmctl-b.scope"], child=number)
 ours.close()
 check("A shim without a service ends, if it was not told to go on", wait_for_end(shim_pid))
+
+# What was asked by one who has gone is not begun.
+main_pid = int(subprocess.check_output(["systemctl", "show", "--property=MainPID", "--value", "vmctl-launch"]))
+readable, writable = os.pipe()
+os.kill(main_pid, signal.SIGSTOP)
+launcher.send(RUN, ["--console-log=3", "--console-log-old=4", "--tail=-1"], [file(b"said\n"), file(), writable],
+              program=READER, targets=[3, 4, 1])
+os.close(writable)
+launcher.sock.close()
+os.kill(main_pid, signal.SIGCONT)
+check("A stopped launcher that goes on runs nothing for one who has given it up", os.read(readable, 100) == b"")
+launcher = Launcher()
+readable, writable = os.pipe()
 
 # One that cannot end: who traces it keeps its parent from reaping it, as a file system does that does not answer.
 launcher.send(RUN, [], [readable], program=SSH, targets=[0])
