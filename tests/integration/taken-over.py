@@ -73,7 +73,7 @@ class Launcher:
         targets = fields.get("targets", list(range(3, 3 + len(fds))))
         data = REQUEST.pack(version, verb, self.last_id, fields.get("child", 0), fields.get("program", 0),
                             fields.get("uid", UID), 0, fields.get("n_environment", 0), len(fds) if n_fds is None else n_fds,
-                            *(targets + [0] * (FDS_MAX - len(targets))), 0, 0, 0, 0, 0, 0, fields.get("timeout", 120000000),
+                            *(targets + [0] * (FDS_MAX - len(targets))), *[fields.get("limit", 0)] * 6, 120000000,
                             fields.get("signal", 0))
         data += b"".join(os.fsencode(text) + b"\0" for text in texts)
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
@@ -142,18 +142,9 @@ def owner_of(pid):
         return None
 
 
-def wait_until_read(writable):
-    """By a worker, which has given up its rights by then"""
-    os.write(writable, b" " * fcntl.fcntl(writable, fcntl.F_SETPIPE_SZ, 4096))
-    select.select([], [writable], [], 60)
-
-
-def end(child):
-    try:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    except (ProcessLookupError, ChildProcessError):
-        pass
+def tasks_max():
+    return subprocess.check_output(["systemctl", "show", "--property=TasksMax", "--value", "vmctl-taken-over.scope"],
+                                   text=True).strip()
 
 
 def wait_for_end(pid):
@@ -270,20 +261,23 @@ launcher = Launcher()
 launcher.refuses("Whoever comes next is listened to", SET_LIMITS, ["ssh.service"])
 check("... and finds VMs running", owner_of(shim_pid) is not None)
 launcher.refuses("... which are nobody's child any more", START_SCOPE, ["vmctl-b.scope"], child=number)
-ours.close()
-check("A shim without a service ends, if it was not told to go on", wait_for_end(shim_pid))
 
 # What was asked by one who has gone is not begun.
 main_pid = int(subprocess.check_output(["systemctl", "show", "--property=MainPID", "--value", "vmctl-launch"]))
-readable, writable = os.pipe()
 os.kill(main_pid, signal.SIGSTOP)
-launcher.send(RUN, ["--console-log=3", "--console-log-old=4", "--tail=-1"], [file(b"said\n"), file(), writable],
-              program=READER, targets=[3, 4, 1])
-os.close(writable)
+launcher.send(SET_LIMITS, ["vmctl-taken-over.scope"], limit=5000)
 launcher.sock.close()
 os.kill(main_pid, signal.SIGCONT)
-check("A stopped launcher that goes on runs nothing for one who has given it up", os.read(readable, 100) == b"")
 launcher = Launcher()
+launcher.refuses("A stopped launcher goes on", SET_LIMITS, ["ssh.service"])
+check("... and sets no limits for one who has given it up", tasks_max() == "infinity", tasks_max())
+launcher.send(SET_LIMITS, ["vmctl-taken-over.scope"], limit=5000)
+reply = launcher.receive()
+check("... but for one who is there", reply[0] == ANSWER and tasks_max() == "5000", (reply, tasks_max()))
+
+ours.close()
+check("A shim without a service ends, if it was not told to go on", wait_for_end(shim_pid))
+
 readable, writable = os.pipe()
 
 # One that cannot end: who traces it keeps its parent from reaping it, as a file system does that does not answer.
