@@ -2,6 +2,7 @@
 /* What PID 1, or the user's manager, does for us. */
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/wait.h>
 
 #include "launch.h"
 #include "util/log.h"
@@ -209,6 +210,13 @@ int answer_failure(Server *s, const LaunchRequest *q, int r) {
         return r;
 }
 
+/* PID 1 would make a scope around it that it never sees empty. */
+static bool has_ended(pid_t pid) {
+        siginfo_t si = {};
+
+        return waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG | WNOWAIT) >= 0 && si.si_pid == pid;
+}
+
 int start_scope(Server *s, const LaunchRequest *q, Packet *p) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         Child *child = find_child(s, q->child);
@@ -216,9 +224,7 @@ int start_scope(Server *s, const LaunchRequest *q, Packet *p) {
         int r;
 
         r = read_unit(p, &unit);
-        if (r >= 0)
-                r = check_timeout(q->stop_timeout);
-        if (r >= 0 && (!child || child->program != LAUNCH_SHIM))
+        if (r >= 0 && (!child || child->program != LAUNCH_SHIM || has_ended(child->pid)))
                 r = -ESRCH;
         if (r >= 0)
                 r = new_call(s, "StartTransientUnit", &m);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A PID 1 that answers late, never, or somebody who has gone meanwhile. */
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "launch.h"
@@ -163,9 +164,31 @@ static void test_silence(void) {
         CHECK_EQ(n_replies, CALLS);
 }
 
+/* It has ended, and was not reaped. */
+static void test_ended_shim(void) {
+        char *texts[] = { (char *)"vmctl-a.scope", NULL };
+        Packet p = { .texts = texts };
+        siginfo_t si;
+        Fixture f;
+
+        fixture_init(&f);
+        shim.pid = fork();
+        if (shim.pid == 0)
+                _exit(0);
+        CHECK_EQ(waitid(P_PID, (id_t)shim.pid, &si, WEXITED | WNOWAIT), 0);
+        CHECK_EQ(start_scope(&f.server, &(LaunchRequest){ .id = 1, .child = shim.id }, &p), -ESRCH);
+        settle(&f);
+        CHECK_EQ(n_calls, 0);
+        CHECK_EQ(n_replies, 1);
+        CHECK_EQ(replies[0].error, -ESRCH);
+        CHECK_EQ(waitpid(shim.pid, NULL, 0), shim.pid);
+        fixture_done(&f);
+}
+
 int main(void) {
         test_answered();
         test_asked_by_one_who_has_gone();
         test_silence();
+        test_ended_shim();
         return 0;
 }

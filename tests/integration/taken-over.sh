@@ -42,6 +42,16 @@ check "... and its VMs" state two running
 systemctl stop vmctl-launch.service
 check "One that was stopped comes when it is wanted" vmctl start three
 check "No VM was lost" state two running
+define four
+launcher=$(main_pid vmctl-launch)
+kill -STOP "$launcher"
+check_error "*@(scope|launch)*" "A launcher that is stopped starts nothing" vmctl start four
+kill -CONT "$launcher"
+check "... until it goes on" vmctl resume two
+check "... with what it is asked then" eval "vmctl kill two && vmctl start two"
+check_output "" "... and leaves nothing of what it was asked before" \
+        systemctl list-units --plain --no-legend --all vmctl-four.scope
+check "... which can be done now" eval "vmctl start four && vmctl kill four"
 check "VMs are ended" eval "vmctl kill two && vmctl kill three"
 
 for limit in vmctld:25 vmctl-launch:50; do
