@@ -12,8 +12,8 @@ int file_acl_grant(int fd, uid_t uid, int access);
 int file_acl_grant_at(
                 int dir_fd, const char *name, uid_t uid, int access); /* a socket, which cannot be opened */
 
-/* The same where there is no list yet: a file that another build had given away, or that a backup brought back. -ENOENT:
- * there is no such file. */
+/* The same where there is no list yet: a file that another build had given away, or that a backup brought
+ * back. -ENOENT: there is no such file. */
 int file_acl_grant_missing_at(int dir_fd, const char *name, uid_t uid, int access);
 
 /* Back to the owner's, and this mode. */

@@ -16,12 +16,13 @@
 #include "util/string-util.h"
 
 #define SOCKET_TARGET 3
-/* PID 1 has 15 s for an answer; then the launcher says so. One that is silent itself is given up a little later. What it
- * was to run it does not any more, should it go on. */
+/* PID 1 has 15 s for an answer; then the launcher says so. One that is silent itself is given up a little
+ * later. What it was to run it does not any more, should it go on. */
 #define CALL_TIMEOUT (20 * USEC_PER_SEC)
 #define RECEIVE_BURST 16 /* packets in one turn of the loop, so that others have their turn */
 
-/* A packet that the socket had no room for, or that the next launcher gets, too, if this one does not answer it. */
+/* A packet that the socket had no room for, or that the next launcher gets, too, if this one does not answer
+ * it. */
 typedef struct Unsent {
         TAILQ_ENTRY(Unsent) link;
         LaunchRequest request;
@@ -33,8 +34,9 @@ struct Launched {
         TAILQ_ENTRY(Launched) link;
         Launcher *launcher; /* borrowed; NULL: it has ended */
         uint64_t id;
-        int pidfd;                /* -EBADF: not started, or somebody else has it */
-        sd_event_source *exit;    /* of the pidfd, when the launcher was lost; or says that it is over already */
+        int pidfd; /* -EBADF: not started, or somebody else has it */
+        sd_event_source *
+                        exit; /* of the pidfd, when the launcher was lost; or says that it is over already */
         sd_event_source *deadline; /* until it is said whether it has started */
         const LaunchHandlers *handlers;
         void *userdata;
@@ -351,7 +353,8 @@ static void tell_again(Launcher *l, LaunchCall *c) {
 
         u->request.id = c->id = ++l->last_id;
         (void)sd_event_source_set_time_relative(c->deadline, CALL_TIMEOUT);
-        (void)sd_event_source_set_enabled(c->deadline, SD_EVENT_ONESHOT); /* it may be what has just passed */
+        (void)sd_event_source_set_enabled(
+                        c->deadline, SD_EVENT_ONESHOT); /* it may be what has just passed */
         r = send_now(l, &u->request, u->texts, u->fds);
         if (r < 0)
                 log_error_errno(r, "Cannot ask another vmctl-launch: %m");
@@ -423,7 +426,8 @@ static int send_unsent(Launcher *l) {
         int r;
 
         while ((u = TAILQ_FIRST(&l->unsent))) {
-                r = packet_send(l->socket, &u->request, sizeof(u->request), u->texts, u->fds, u->request.n_fds);
+                r = packet_send(l->socket, &u->request, sizeof(u->request), u->texts, u->fds,
+                                u->request.n_fds);
                 /* The end of the connection tells of itself, behind the last answers. */
                 if (r == -EAGAIN || r == -EPIPE || r == -ECONNRESET)
                         return 0;
@@ -531,8 +535,8 @@ int launcher_run(Launcher *l, const LaunchSpec *spec, const LaunchHandlers *hand
                         r = strv_extend(&texts, *e);
         }
         if (r >= 0)
-                r = sd_event_add_time_relative(l->event, &c->deadline, CLOCK_MONOTONIC, CALL_TIMEOUT, USEC_PER_SEC,
-                                on_not_started, c);
+                r = sd_event_add_time_relative(l->event, &c->deadline, CLOCK_MONOTONIC, CALL_TIMEOUT,
+                                USEC_PER_SEC, on_not_started, c);
         if (r >= 0)
                 r = send_request(l, &request, texts, fds);
         if (r < 0)

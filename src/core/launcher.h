@@ -91,7 +91,8 @@ int launcher_set_limits(Launcher *l, const char *unit, const VmLimits *limits, l
                 void *userdata, LaunchCall **ret);
 LaunchCall *launch_call_cancel(LaunchCall *c);
 
-/* Nobody waits for these. When the launcher is lost before it has done them the next one is asked at once. */
+/* Nobody waits for these. When the launcher is lost before it has done them the next one is asked at once.
+ */
 int launcher_stop_scope(Launcher *l, const char *unit);
 int launcher_kill_scope(Launcher *l, const char *unit);
 int launcher_signal(Launcher *l, int pidfd, const char *unit, int sig);

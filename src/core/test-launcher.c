@@ -15,7 +15,7 @@
 #include "util/fd-util.h"
 #include "util/test.h"
 
-static bool at_once; /* deadlines pass at once */
+static bool at_once;   /* deadlines pass at once */
 static bool no_memory; /* for what is sent */
 
 ssize_t __real_sendmsg(int fd, const struct msghdr *m, int flags);
@@ -405,7 +405,8 @@ static void test_gone_unseen(void) {
         fixture_done(&f);
 }
 
-/* What nobody waits for is not lost with the launcher, and comes before what is asked next; but only once. */
+/* What nobody waits for is not lost with the launcher, and comes before what is asked next; but only once.
+ */
 static void test_told_again(void) {
         int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
         unsigned before;

@@ -23,7 +23,8 @@ struct Launched {
 static Launched launched;
 static int run_result;
 
-int launcher_run(Launcher *l, const LaunchSpec *spec, const LaunchHandlers *handlers, void *userdata, Launched **ret) {
+int launcher_run(Launcher *l, const LaunchSpec *spec, const LaunchHandlers *handlers, void *userdata,
+                Launched **ret) {
         launched = (Launched){ .handlers = handlers, .userdata = userdata, .output = -EBADF };
         if (run_result < 0)
                 return run_result;
@@ -78,7 +79,9 @@ static void on_gone(void *userdata) {
 
 static int begin(Fixture *f) {
         static const WorkerHandlers handlers = { .done = on_done };
-        const WorkerSpec spec = { .program = LAUNCH_IMAGE, .requester = REQUESTER, .timeout_usec = (3600 * USEC_PER_SEC) };
+        const WorkerSpec spec = {
+                .program = LAUNCH_IMAGE, .requester = REQUESTER, .timeout_usec = (3600 * USEC_PER_SEC)
+        };
         _cleanup_error_ Error *e = NULL;
 
         return worker_run(&f->core, &spec, "{}", 2, &handlers, f, &f->worker, &e);
@@ -127,7 +130,8 @@ static void hang_up(const Fixture *f) {
 
 static void end(const Fixture *f, int error, int status) {
         launched.ended = true;
-        launched.handlers->ended(&(LaunchEnd){ .error = error, .code = CLD_EXITED, .status = status }, launched.userdata);
+        launched.handlers->ended(&(LaunchEnd){ .error = error, .code = CLD_EXITED, .status = status },
+                        launched.userdata);
         settle(f);
 }
 
@@ -151,7 +155,9 @@ static void test_says_it_twice(void) {
         Fixture f;
 
         fixture_init(&f);
-        say(&f, "{\"error\":\"Failed\",\"message\":\"no\"}\n{\"phase\":\"x\"}\n{\"result\":{\"right\":true}}\n");
+        say(&f,
+                        "{\"error\":\"Failed\",\"message\":\"no\"}\n{\"phase\":\"x\"}\n{\"result\":{"
+                        "\"right\":true}}\n");
         hang_up(&f);
         CHECK_EQ(f.done, 0);
         check_charged(&f, true);
@@ -214,7 +220,8 @@ static void test_cannot_be_asked(void) {
         fixture_done(&f);
 }
 
-/* Before anything was heard of it; it is charged for until it is gone, and told so once, also when killed twice. */
+/* Before anything was heard of it; it is charged for until it is gone, and told so once, also when killed
+ * twice. */
 static void test_killed(void) {
         Fixture f;
 

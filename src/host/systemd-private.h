@@ -41,6 +41,7 @@ typedef struct SignalMatch {
         sd_bus_message_handler_t handle;
         sd_bus_slot *slot;
         unsigned users;
+        bool installed; /* the bus has said so: nothing that is asked of PID 1 now, by whomever, is missed */
 } SignalMatch;
 
 struct Systemd {

@@ -30,6 +30,7 @@ struct ScopeJob {
         Systemd *systemd; /* borrowed */
         TAILQ_ENTRY(ScopeJob) link;
         bool starting; /* in the list of these */
+        bool held;     /* until our match is there */
         char *unit;
         ScopeSpec spec;                 /* of one that starts; its unit counts for nothing */
         pid_t pid;                      /* that it is made around; once PID 1 has answered */
@@ -45,6 +46,7 @@ struct ScopeJob {
 
 static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *error);
 static void ask_for_starts(Systemd *s);
+static void send_held(Systemd *s);
 
 static const struct {
         const char *rule;
@@ -68,6 +70,16 @@ static int on_match_installed(sd_bus_message *m, void *userdata, sd_bus_error *e
         return 0;
 }
 
+static int on_signal_match(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        SignalMatch *match = userdata;
+        Systemd *s = match->systemd;
+
+        match->installed = true;
+        if (match == &s->matches[SYSTEMD_JOB_REMOVED])
+                send_held(s);
+        return on_match_installed(m, NULL, error);
+}
+
 static int on_signal(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const SignalMatch *match = userdata;
         Systemd *s = match->systemd;
@@ -85,7 +97,7 @@ int systemd_hold(Systemd *s, SystemdSignal signal) {
                 match->systemd = s;
                 match->handle = signal_table[signal].handle;
                 r = sd_bus_add_match_async(s->bus, &match->slot, signal_table[signal].rule, on_signal,
-                                on_match_installed, match);
+                                on_signal_match, match);
                 if (r < 0)
                         return r;
         }
@@ -94,8 +106,12 @@ int systemd_hold(Systemd *s, SystemdSignal signal) {
 }
 
 void systemd_release(Systemd *s, SystemdSignal signal) {
-        if (--s->matches[signal].users == 0)
-                s->matches[signal].slot = sd_bus_slot_unref(s->matches[signal].slot);
+        SignalMatch *match = &s->matches[signal];
+
+        if (--match->users > 0)
+                return;
+        match->slot = sd_bus_slot_unref(match->slot);
+        match->installed = false;
 }
 
 static int on_late(sd_event_source *source, uint64_t usec, void *userdata);
@@ -546,8 +562,6 @@ static void on_started(void *userdata, const LaunchAnswer *a) {
         }
         if (j->early_job && streq(j->early_job, j->job))
                 finish_job(j, j->early_result);
-        else if (is_settled(j)) /* the launcher's call may have overtaken our match */
-                finish(j, 0, NULL);
 }
 
 static int job_new(Systemd *s, const char *unit, scope_done_t done, void *userdata, ScopeJob **ret) {
@@ -564,16 +578,38 @@ static int job_new(Systemd *s, const char *unit, scope_done_t done, void *userda
         return 0;
 }
 
+/* The launcher asks over a connection of its own, which the bus may read before ours: so not before our
+ * match is there. */
 static int send_start(void *userdata) {
         ScopeJob *j = userdata;
         const ScopeSpec *spec = &j->spec;
 
+        j->held = !j->systemd->matches[SYSTEMD_JOB_REMOVED].installed;
+        if (j->held)
+                return 0;
         return launcher_start_scope(j->systemd->launcher, spec->shim, j->unit, &spec->limits, spec->kvm,
                         spec->stop_timeout, on_started, j, &j->call);
 }
 
 static void on_unsent(void *userdata, int r) {
         finish(userdata, r, NULL);
+}
+
+/* Whoever hears that one cannot be sent may begin or end others. */
+static void send_held(Systemd *s) {
+        ScopeJob *j;
+
+        do {
+                TAILQ_FOREACH(j, &s->starts, link)
+                        if (j->held)
+                                break;
+                if (j) {
+                        int r = send_start(j);
+
+                        if (r < 0)
+                                on_unsent(j, r);
+                }
+        } while (j);
 }
 
 int systemd_start_scope(

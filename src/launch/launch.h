@@ -63,7 +63,7 @@ void hold_child(Child *c, bool hold);
 void disown_children(Server *s); /* the connection has ended, and with it all that dies then */
 bool has_workers(const Server *s);
 void disown_asked(Server *s); /* answers go to nobody: whoever comes next begins with the same numbers */
-void server_rest(Server *s); /* none is left */
+void server_rest(Server *s);  /* none is left */
 
 /* -EPERM, which is logged with the reason: vmctld has no business with that. */
 int check_unit(const char *unit);

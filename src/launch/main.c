@@ -15,15 +15,15 @@
 #include "util/log.h"
 
 #ifndef SO_PEERPIDFD /* newer than the headers of Debian 12 */
-#define SO_PEERPIDFD 77
+#        define SO_PEERPIDFD 77
 #endif
 
 /* The bus daemon allows 128 a connection, and vmctld has 64 jobs done at a time. */
 #define CALLS_IN_FLIGHT_MAX 64
-#define PACKETS_PENDING_MAX 256 /* more than the socket holds: each takes above 1 KiB of it */
+#define PACKETS_PENDING_MAX 256          /* more than the socket holds: each takes above 1 KiB of it */
 #define CALL_TIMEOUT (15 * USEC_PER_SEC) /* PID 1 answers in milliseconds unless the host is in trouble */
-/* What was killed ends in milliseconds, unless it hangs in the kernel, on a file system whose server does not answer.
- * Such a one does nothing any more but end what it is at. vmctld waits for 20 s. */
+/* What was killed ends in milliseconds, unless it hangs in the kernel, on a file system whose server does
+ * not answer. Such a one does nothing any more but end what it is at. vmctld waits for 20 s. */
 #define END_PATIENCE (10 * USEC_PER_SEC)
 
 static const struct {
@@ -70,7 +70,8 @@ void server_rest(Server *s) {
 }
 
 static int on_patience(sd_event_source *source, uint64_t usec, void *userdata) {
-        log_error("A worker that was killed does not end, and is not awaited any more: it hangs in the kernel");
+        log_error("A worker that was killed does not end, and is not awaited any more: it hangs in the "
+                  "kernel");
         server_rest(userdata);
         return 0;
 }
@@ -116,8 +117,8 @@ static int on_socket(sd_event_source *source, int fd, uint32_t revents, void *us
         return 0;
 }
 
-/* What it has sent before is done yet. Whoever it has handed the connection to, as to a VM, has no say in anything, and
- * keeps nobody else from being listened to. */
+/* What it has sent before is done yet. Whoever it has handed the connection to, as to a VM, has no say in
+ * anything, and keeps nobody else from being listened to. */
 static int on_peer_end(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
         Server *s = userdata;
 

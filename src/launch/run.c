@@ -149,7 +149,11 @@ static void on_end(const siginfo_t *si, void *userdata) {
         Server *s = c->server;
 
         if (c->id > 0)
-                server_reply(s, &(LaunchReply){ .event = LAUNCH_ENDED, .id = c->id, .code = si->si_code, .status = si->si_status },
+                server_reply(s,
+                                &(LaunchReply){ .event = LAUNCH_ENDED,
+                                                .id = c->id,
+                                                .code = si->si_code,
+                                                .status = si->si_status },
                                 NULL, -EBADF);
         child_free(c);
         if (s->socket < 0 && !has_workers(s))
@@ -277,7 +281,12 @@ static int pid_of(int pidfd, pid_t *ret) {
         return 0;
 }
 
-static int signal_in_unit(const LaunchRequest *q, const Packet *p) {
+/* A user's own manager has units of the same names. */
+static int unit_of(const Server *s, pid_t pid, char **ret) {
+        return s->config.system ? sd_pid_get_unit(pid, ret) : cgroup_unit_of_pid(pid, ret);
+}
+
+static int signal_in_unit(const Server *s, const LaunchRequest *q, const Packet *p) {
         _cleanup_free_ char *unit = NULL;
         pid_t pid;
         int r;
@@ -299,7 +308,7 @@ static int signal_in_unit(const LaunchRequest *q, const Packet *p) {
 }
 
 int signal_process(Server *s, const LaunchRequest *q, Packet *p) {
-        int r = signal_in_unit(q, p);
+        int r = signal_in_unit(s, q, p);
 
         if (r >= 0)
                 server_reply(s, &(LaunchReply){ .event = LAUNCH_ANSWER, .id = q->id }, NULL, -EBADF);

@@ -9,8 +9,8 @@
 
 #define DESTINATION "org.freedesktop.systemd1"
 #define MANAGER "org.freedesktop.systemd1.Manager"
-/* From the request to the answer, also where the call waits for its turn, or is made again as PID 1 executed itself
- * anew: vmctld gives up a launcher that says nothing for longer. */
+/* From the request to the answer, also where the call waits for its turn, or is made again as PID 1 executed
+ * itself anew: vmctld gives up a launcher that says nothing for longer. */
 #define ANSWER_TIMEOUT (15 * USEC_PER_SEC)
 
 struct Asked {
@@ -89,8 +89,8 @@ static int ask(Server *s, const LaunchRequest *q, Child *child, sd_bus_message *
         TAILQ_INSERT_TAIL(&s->asked, a, link);
         if (child)
                 hold_child(child, true);
-        r = sd_event_add_time_relative(s->event, &a->deadline, CLOCK_MONOTONIC, ANSWER_TIMEOUT, 100 * USEC_PER_MSEC,
-                        on_late, a);
+        r = sd_event_add_time_relative(s->event, &a->deadline, CLOCK_MONOTONIC, ANSWER_TIMEOUT,
+                        100 * USEC_PER_MSEC, on_late, a);
         if (r >= 0)
                 r = call_queue_add(s->calls, m, on_reply, a, NULL);
         if (r < 0)
@@ -224,6 +224,8 @@ int start_scope(Server *s, const LaunchRequest *q, Packet *p) {
         int r;
 
         r = read_unit(p, &unit);
+        if (r >= 0)
+                r = check_timeout(q->stop_timeout);
         if (r >= 0 && (!child || child->program != LAUNCH_SHIM || has_ended(child->pid)))
                 r = -ESRCH;
         if (r >= 0)

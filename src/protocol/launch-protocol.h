@@ -31,7 +31,8 @@ typedef enum LaunchVerb {
         LAUNCH_KILL,        /* `child`, and its group */
         LAUNCH_START_SCOPE, /* around `child`; text: the unit. LAUNCH_ANSWER */
         LAUNCH_SET_LIMITS,  /* text: the unit. LAUNCH_ANSWER */
-        LAUNCH_STOP_SCOPE,  /* also one that has failed; text: the unit. LAUNCH_ANSWER, as to all that follow */
+        LAUNCH_STOP_SCOPE,  /* also one that has failed; text: the unit. LAUNCH_ANSWER, as to all that follow
+                             */
         LAUNCH_KILL_SCOPE,  /* SIGKILL to all that is in it; text: the unit */
         LAUNCH_SIGNAL,      /* to the process of the one descriptor, a pidfd; text: the unit that it is in */
         _LAUNCH_VERB_MAX,

@@ -276,12 +276,15 @@ static int add_identity(Builder *b) {
 
         if (b->in->config->uid_count > 0 && !config_has_uid(b->in->config, uid))
                 return error_set(b->reterr, ERROR_FAILED,
-                                "VM '%s' has the user ID %u of an earlier UIDRange=: name that range behind the present one "
+                                "VM '%s' has the user ID %u of an earlier UIDRange=: name that range behind "
+                                "the present one "
                                 "in vmctld.conf, and restart vmctld",
                                 b->in->record->name, (unsigned)uid);
         if (b->in->config->uid_count > 0)
                 b->launch->uid = uid;
-        return b->in->network != NETWORK_BACKEND_SLIRP ? strv_extend(&b->launch->options, "--private-network") : 0;
+        return b->in->network != NETWORK_BACKEND_SLIRP
+                        ? strv_extend(&b->launch->options, "--private-network")
+                        : 0;
 }
 
 /* HOST:GUEST,... of all ports; NULL: memory is short. "" where there are none. */

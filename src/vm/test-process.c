@@ -25,7 +25,8 @@ struct Launched {
 };
 static Launched launched;
 
-int launcher_run(Launcher *l, const LaunchSpec *spec, const LaunchHandlers *handlers, void *userdata, Launched **ret) {
+int launcher_run(Launcher *l, const LaunchSpec *spec, const LaunchHandlers *handlers, void *userdata,
+                Launched **ret) {
         launched = (Launched){ .handlers = handlers, .userdata = userdata };
         *ret = &launched;
         return 0;
@@ -99,8 +100,8 @@ static void on_ended(Process *p, const ProcessEnd *end, void *userdata) {
         f->process = process_free(f->process);
 }
 
-static const ProcessHandlers handlers = { on_launched, on_executed, on_failed, on_modified, on_ready, on_event,
-        on_monitor_lost, on_silent, on_lost, on_ended };
+static const ProcessHandlers handlers = { on_launched, on_executed, on_failed, on_modified, on_ready,
+        on_event, on_monitor_lost, on_silent, on_lost, on_ended };
 
 static void fixture_init(Fixture *f) {
         Launch *l = malloc(sizeof(Launch));
@@ -116,7 +117,9 @@ static void fixture_init(Fixture *f) {
         l->runtime_fd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         CHECK(l->runtime_fd >= 0);
         CHECK(sd_event_new(&f->event) >= 0);
-        CHECK_EQ(process_launch(f->event, NULL, l, "vmctl-a.scope", USEC_PER_SEC, &handlers, f, &f->process, NULL), 0);
+        CHECK_EQ(process_launch(f->event, NULL, l, "vmctl-a.scope", USEC_PER_SEC, &handlers, f, &f->process,
+                                 NULL),
+                        0);
 }
 
 static void fixture_done(Fixture *f) {
@@ -163,7 +166,8 @@ static void tell_started(const Fixture *f, pid_t pid) {
 }
 
 static void tell_ended(const Fixture *f, int error) {
-        launched.handlers->ended(&(LaunchEnd){ .error = error, .code = CLD_KILLED, .status = SIGKILL }, launched.userdata);
+        launched.handlers->ended(&(LaunchEnd){ .error = error, .code = CLD_KILLED, .status = SIGKILL },
+                        launched.userdata);
         settle(f);
 }
 
@@ -178,7 +182,8 @@ static void check_told_to_end(const Fixture *f) {
         CHECK_EQ(read(f->control, &byte, 1), 0);
 }
 
-/* It was not executed; the launcher was lost, so nobody knows; or it was killed before its pidfd could be had. */
+/* It was not executed; the launcher was lost, so nobody knows; or it was killed before its pidfd could be
+ * had. */
 static void test_never_started(void) {
         static const int errors[] = { -ENOENT, -ECONNRESET, 0 };
         Fixture f;

@@ -5,7 +5,7 @@
 
 #include "vm.h"
 
-#define PROVISION_STEPS_MAX 256       /* as vmctl-ssh has it */
+#define PROVISION_STEPS_MAX 256 /* as vmctl-ssh has it */
 #define GUEST_WAIT_DEFAULT (120 * USEC_PER_SEC)
 
 typedef enum GuestStage {

@@ -188,8 +188,8 @@ static void write_record(Update *u) {
         fail(u, e);
 }
 
-/* Without a scope, of a VM that is about to start or has just ended, nobody is limited. Where no answer came PID 1 may
- * have done it, or be about to. */
+/* Without a scope, of a VM that is about to start or has just ended, nobody is limited. Where no answer came
+ * PID 1 may have done it, or be about to. */
 static void on_limits(void *userdata, int r, const Error *error) {
         Update *u = userdata;
 

@@ -13,7 +13,7 @@ void fake_process_wakes(void);
 extern unsigned fake_signals; /* a bit for each that QEMU was sent */
 extern unsigned fake_live_scopes, fake_live_workers, fake_live_processes;
 extern uint64_t fake_memory_max; /* as PID 1 has it for the scope */
-extern bool fake_limits_unsaid; /* the next limits are set, and the launcher is lost before it says so */
+extern bool fake_limits_unsaid;  /* the next limits are set, and the launcher is lost before it says so */
 extern bool fake_scope_is_late;  /* the next limits are for one that there is not yet, or no more */
 extern const char *fake_worker_result;
 extern uint64_t fake_grow_to;

@@ -46,7 +46,7 @@ ERRORS = re.compile(
     r"UnknownInterface|UnknownProperty|PropertyReadOnly)")
 ERRORS_OF_THE_KILLED = re.compile(
     r"org\.vmctl1\.Error\.(QemuFailed|QmpFailed|NotAttached|Failed|IO|ScopeFailed|SSHFailed|ServiceEnding|QemuHangs|"
-    r"Timeout)|"
+    r"LauncherLost|Timeout)|"
     r"org\.freedesktop\.DBus\.Error\.(NoReply|ServiceUnknown|NameHasNoOwner|Disconnected)")
 
 User = collections.namedtuple("User", "name uid number connect")

@@ -7,6 +7,7 @@ taken-over.py GUEST"""
 
 import array
 import ctypes
+import fcntl
 import os
 import select
 import signal
@@ -73,7 +74,8 @@ class Launcher:
         targets = fields.get("targets", list(range(3, 3 + len(fds))))
         data = REQUEST.pack(version, verb, self.last_id, fields.get("child", 0), fields.get("program", 0),
                             fields.get("uid", UID), 0, fields.get("n_environment", 0), len(fds) if n_fds is None else n_fds,
-                            *(targets + [0] * (FDS_MAX - len(targets))), *[fields.get("limit", 0)] * 6, 120000000,
+                            *(targets + [0] * (FDS_MAX - len(targets))), *[fields.get("limit", 0)] * 6,
+                            fields.get("timeout", 120000000),
                             fields.get("signal", 0))
         data += b"".join(os.fsencode(text) + b"\0" for text in texts)
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
@@ -140,6 +142,20 @@ def owner_of(pid):
         return os.stat("/proc/%d" % pid).st_uid
     except FileNotFoundError:
         return None
+
+
+def wait_until_read(writable):
+    """By a worker, which has given up its rights by then"""
+    os.write(writable, b" " * fcntl.fcntl(writable, fcntl.F_SETPIPE_SZ, 4096))
+    select.select([], [writable], [], 60)
+
+
+def end(child):
+    try:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass
 
 
 def tasks_max():
@@ -277,6 +293,41 @@ check("... but for one who is there", reply[0] == ANSWER and tasks_max() == "500
 
 ours.close()
 check("A shim without a service ends, if it was not told to go on", wait_for_end(shim_pid))
+
+# Whoever it has handed the connection to, as to a VM that lives on, keeps nobody else away.
+launcher.sock.close()
+readable, writable = os.pipe()
+servant = os.fork()
+if servant == 0:
+    held = [connect(), connect()]  # the second one waits for its turn
+    launcher_of(held[0]).refuses("A servant is listened to", SET_LIMITS, ["ssh.service"])
+    sys.stdout.flush()
+    if os.fork() == 0:
+        os.read(readable, 1)
+    os._exit(0)
+os.waitpid(servant, 0)
+launcher = Launcher()
+launcher.refuses("The next one is, too, though somebody holds the connection", SET_LIMITS, ["ssh.service"])
+os.close(writable)
+launcher.sock.close()
+
+# One that is nobody's unit
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+child = os.fork()
+if child == 0:
+    os.set_inheritable(theirs.fileno(), True)
+    os.execv("/usr/lib/vmctl/vmctl-launch", ["vmctl-launch", "--socket=%d" % theirs.fileno()])
+theirs.close()
+launcher = launcher_of(ours)
+readable, writable = os.pipe()
+launcher.send(RUN, [], [readable], program=SSH, targets=[0])
+_, _, _, pid = launcher.receive()
+wait_until_read(writable)
+check("A worker has no rights when it reads", owner_of(pid) == UID, owner_of(pid))
+end(child)
+os.close(readable)
+check("A launcher that is killed takes its workers along", wait_for_end(pid))
+os.close(writable)
 
 readable, writable = os.pipe()
 
