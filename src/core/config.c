@@ -218,8 +218,8 @@ static int read_conf(Config *c) {
         if (!f && errno == ENOENT)
                 return 0;
         if (!f)
-                return log_error_errno(-errno,
-                                "Cannot read %s, which the service's user must be able to: %m", path);
+                return log_error_errno(-errno, "Cannot read %s%s: %m", path,
+                                errno == EACCES ? ", which the service's user must be able to" : "");
         r = ini_parse_file(f, on_line, c);
         (void)fclose(f);
         if (r != 0)

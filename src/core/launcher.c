@@ -547,15 +547,6 @@ int launcher_run(Launcher *l, const LaunchSpec *spec, const LaunchHandlers *hand
         return 0;
 }
 
-int launcher_set_error(Error **reterr, int r, const char *what) {
-        bool away = r == -ENOENT || r == -EACCES || r == -ECONNREFUSED || r == -ECONNRESET || r == -EPIPE ||
-                        r == -EAGAIN;
-
-        return away ? error_set(reterr, ERROR_LAUNCHER_LOST,
-                                      "Cannot %s, as vmctl-launch cannot be reached: %s", what, strerror(-r))
-                    : error_set_errno(reterr, r, "Cannot %s", what);
-}
-
 /* Without memory for it the connection is given up, which ends all. */
 static void insist(Launcher *l, int r) {
         if (r >= 0)

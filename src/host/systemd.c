@@ -96,6 +96,8 @@ int systemd_hold(Systemd *s, SystemdSignal signal) {
         if (match->users == 0) {
                 match->systemd = s;
                 match->handle = signal_table[signal].handle;
+                match->installed = sd_bus_is_bus_client(s->bus) ==
+                                0; /* whoever is spoken to directly has none */
                 r = sd_bus_add_match_async(s->bus, &match->slot, signal_table[signal].rule, on_signal,
                                 on_signal_match, match);
                 if (r < 0)

@@ -31,6 +31,7 @@ typedef struct Bed {
         char last[64];                           /* the unit that the last of these was about */
 } Bed;
 
+extern bool bed_has_matches; /* which are never installed; else there are none, as without a bus */
 extern const char *bed_unit_of_process; /* as its control group says, whichever it is */
 
 void bed_init(Bed *b);

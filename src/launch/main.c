@@ -89,7 +89,7 @@ static void leave(Server *s) {
                 server_rest(s);
 }
 
-static void handle_packet(Server *s) {
+static void handle_packet(Server *s, bool is_gone) {
         _cleanup_(packet_done) Packet p = {};
         LaunchRequest q;
         int r;
@@ -105,15 +105,15 @@ static void handle_packet(Server *s) {
                 leave(s);
                 return;
         }
-        if (verb_table[q.verb].waits && revents & EPOLLHUP)
-                return 0;
+        if (verb_table[q.verb].waits && is_gone)
+                return;
         r = verb_table[q.verb].handle(s, &q, &p);
         if (r < 0)
                 log_warning_errno(r, "%s failed: %m", verb_table[q.verb].name);
 }
 
 static int on_socket(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
-        handle_packet(userdata);
+        handle_packet(userdata, revents & EPOLLHUP);
         return 0;
 }
 
@@ -127,7 +127,7 @@ static int on_peer_end(sd_event_source *source, int fd, uint32_t revents, void *
 
                 if (poll(&p, 1, 0) <= 0)
                         break;
-                handle_packet(s);
+                handle_packet(s, true);
         }
         if (s->socket >= 0)
                 leave(s);

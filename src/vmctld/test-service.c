@@ -32,7 +32,9 @@ static int make_service(void) {
         Config config;
         int r;
 
-        CHECK(config_load(false, &config) >= 0);
+        r = config_load(false, &config);
+        if (r < 0)
+                return r;
         r = service_new(event, bus, bus, &config, &hooks, &m);
         config_done(&config);
         CHECK((r < 0) == !m);

@@ -41,4 +41,4 @@ check_output inactive "the service runs no longer" eval "systemctl is-active vmc
 check_output $'inactive\ninactive' "nor does what has privileges" \
         eval "systemctl is-active vmctl-launch.socket vmctl-launch.service || :"
 check "the socket is gone" test ! -e /run/vmctl-launch.socket
-check "its user stays, who has the files" eval '[ "$(stat --format=%U /var/lib/vmctl)" = vmctld ]'
+check_output vmctld "its user stays, who has the files" stat --format=%U /var/lib/vmctl

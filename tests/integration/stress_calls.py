@@ -215,5 +215,5 @@ WEIGHTS = {
     "rename": 40, "set_shared": 20, "remove": 30, "prune": 5, "start": 70, "stop": 35, "simple": 90, "kill": 35,
     "destroy": 45, "console_log": 30, "set_limits": 60, "update_spec": 50, "wait_ready": 30, "qmp": 15, "cancel": 50,
     "look": 150,
-    "kill_someone": 12, "kill_service": 6, "stop_launcher": 3,
+    "kill_someone": 12, "kill_service": 6, "stop_launcher": int(os.environ.get("STRESS_STOPS", "0")),
 }
