@@ -34,9 +34,8 @@ struct Launched {
         TAILQ_ENTRY(Launched) link;
         Launcher *launcher; /* borrowed; NULL: it has ended */
         uint64_t id;
-        int pidfd; /* -EBADF: not started, or somebody else has it */
-        sd_event_source *
-                        exit; /* of the pidfd, when the launcher was lost; or says that it is over already */
+        int pidfd;                 /* -EBADF: not started, or somebody else has it */
+        sd_event_source *exit;     /* when the launcher was lost: of the pidfd, or to say that it is over */
         sd_event_source *deadline; /* until it is said whether it has started */
         const LaunchHandlers *handlers;
         void *userdata;
