@@ -80,10 +80,10 @@ static bool is_listed(const char *const *table, const char *option) {
 static int check_shim(const Config *c, char *const *options) {
         char *const *o = options;
 
-        for (; *o && !streq(*o, "--"); o++)
+        for (; o && *o && !streq(*o, "--"); o++)
                 if (!is_listed(shim_table, *o))
                         return refuse("an option", *o);
-        if (!*o || !o[1])
+        if (!o || !*o || !o[1])
                 return refuse("a program", "none");
         return streq(o[1], c->qemu) ? 0 : refuse("a program", o[1]);
 }

@@ -45,7 +45,7 @@ struct Server {
         AskedList asked; /* what PID 1 has not answered */
 };
 
-/* Blocks where vmctld does not read: it is the only one who waits for us. */
+/* Blocks for a while where vmctld does not read, as it is the only one who waits for us; then hangs up. */
 void server_reply(Server *s, const LaunchReply *reply, const char *text, int fd);
 
 /* Handlers of verbs. 0, or a negative errno, which is answered where somebody waits, and logged. */

@@ -20,7 +20,8 @@
 
 /* The bus daemon allows 128 a connection, and vmctld has 64 jobs done at a time. */
 #define CALLS_IN_FLIGHT_MAX 64
-#define PACKETS_PENDING_MAX 256          /* more than the socket holds: each takes above 1 KiB of it */
+#define PACKETS_PENDING_MAX 256 /* more than the socket holds: each takes above 1 KiB of it */
+#define SEND_TIMEOUT_SEC 20              /* somebody who has let answers pile up and reads none; below our watchdog's */
 #define CALL_TIMEOUT (15 * USEC_PER_SEC) /* PID 1 answers in milliseconds unless the host is in trouble */
 /* What was killed ends in milliseconds, unless it hangs in the kernel, on a file system whose server does
  * not answer. Such a one does nothing any more but end what it is at. vmctld waits for 20 s. */
@@ -56,8 +57,8 @@ void server_reply(Server *s, const LaunchReply *reply, const char *text, int fd)
         LaunchReply r = *reply;
 
         r.version = LAUNCH_VERSION;
-        if (s->socket >= 0) /* a failure is the end of the connection, which tells of itself */
-                (void)packet_send(s->socket, &r, sizeof(r), texts, &fd, fd >= 0 ? 1 : 0);
+        if (s->socket >= 0 && packet_send(s->socket, &r, sizeof(r), texts, &fd, fd >= 0 ? 1 : 0) < 0)
+                (void)shutdown(s->socket, SHUT_RDWR); /* which the loop hears of */
 }
 
 /* Whoever comes next finds nothing that still writes. */
@@ -202,6 +203,7 @@ static int watch_peer(Server *s, int socket) {
 
 /* Takes the connection over, and the settings as they are now. */
 static int attend(Server *s, int fd, bool user) {
+        const struct timeval patience = { .tv_sec = SEND_TIMEOUT_SEC };
         _cleanup_close_ int socket = fd;
         int r;
 
@@ -209,6 +211,8 @@ static int attend(Server *s, int fd, bool user) {
         r = config_load(!user, &s->config);
         if (r >= 0)
                 r = fd_set_nonblock(socket, false);
+        if (r >= 0 && setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) < 0)
+                r = -errno;
         if (r >= 0)
                 r = watch_peer(s, socket);
         if (r >= 0)

@@ -187,6 +187,7 @@ for option in ("--uid=0", "--ui=0", "--gid=0", "--group=6", "--device=/dev/sda",
     launcher.refuses("The shim gets no %s" % option, RUN, shim(option), files, program=SHIM)
 for command in (["/bin/sh"], ["/usr/bin/qemu-system-x86_64 "], [], ["../usr/bin/qemu-system-x86_64"]):
     launcher.refuses("... and executes no %s" % (command or "nothing"), RUN, shim(command=command), files, program=SHIM)
+launcher.refuses("A shim has options", RUN, [], files, program=SHIM)
 launcher.refuses("A reader gets no option of a shim", RUN, ["--console-log=3", "--file=9:r:1:1:1:1:1:/etc/shadow"], files,
                  program=READER)
 launcher.refuses("A worker gets no user from us", RUN, ["import", "--uid", "0"], files, program=IMAGE)
@@ -309,6 +310,24 @@ os.waitpid(servant, 0)
 launcher = Launcher()
 launcher.refuses("The next one is, too, though somebody holds the connection", SET_LIMITS, ["ssh.service"])
 os.close(writable)
+launcher.sock.close()
+
+# Nor does one that lives, asks, and never reads what is answered.
+readable, writable = os.pipe()
+servant = os.fork()
+if servant == 0:
+    held = Launcher()
+    os.close(writable)  # it is first
+    try:
+        while True:
+            held.send(SET_LIMITS, ["ssh.service"])
+    except BrokenPipeError:
+        os._exit(0)
+os.close(writable)
+os.read(readable, 1)
+launcher = Launcher()
+launcher.refuses("Nobody is waited for who does not read", SET_LIMITS, ["ssh.service"])
+end(servant)
 launcher.sock.close()
 
 # One that is nobody's unit
