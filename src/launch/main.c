@@ -21,7 +21,7 @@
 /* The bus daemon allows 128 a connection, and vmctld has 64 jobs done at a time. */
 #define CALLS_IN_FLIGHT_MAX 64
 #define PACKETS_PENDING_MAX 256 /* more than the socket holds: each takes above 1 KiB of it */
-#define SEND_TIMEOUT_SEC 20              /* somebody who has let answers pile up and reads none; below our watchdog's */
+#define SEND_TIMEOUT_SEC 20 /* somebody who has let answers pile up and reads none; below our watchdog's */
 #define CALL_TIMEOUT (15 * USEC_PER_SEC) /* PID 1 answers in milliseconds unless the host is in trouble */
 /* What was killed ends in milliseconds, unless it hangs in the kernel, on a file system whose server does
  * not answer. Such a one does nothing any more but end what it is at. vmctld waits for 20 s. */
