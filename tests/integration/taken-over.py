@@ -349,6 +349,7 @@ check("A launcher that is killed takes its workers along", wait_for_end(pid))
 os.close(writable)
 
 readable, writable = os.pipe()
+launcher = Launcher()
 
 # One that cannot end: who traces it keeps its parent from reaping it, as a file system does that does not answer.
 launcher.send(RUN, [], [readable], program=SSH, targets=[0])
